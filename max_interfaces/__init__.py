@@ -1,0 +1,105 @@
+"""Typed requests, outputs and protocols of maxpipe. Needs numpy and msgspec, nothing else.
+
+The names follow the published `max.interfaces` of MAX 25.7 to 26.3: code written for it moves over by changing an
+import. See `protocols` for what makes maxpipe pluggable, `wire` for how these types travel.
+"""
+
+from __future__ import annotations
+
+from .audio import (
+    AudioGenerationMetadata,
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    StreamPosition,
+    WordTimestamp,
+)
+from .embeddings import EmbeddingsGenerationOutput, EmbeddingsGenerationRequest
+from .errors import ConfigError, MaxpipeError, NotServing, RequestFailed, StartFailed, WireError
+from .identity import RequestID
+from .lora import LoRAOperation, LoRARequest, LoRAResponse, LoRAStatus
+from .options import RequestOptions
+from .protocols import (
+    Attempt,
+    AudioCodec,
+    Chunk,
+    CodecStream,
+    Output,
+    Pipeline,
+    PullQueue,
+    PushQueue,
+    SequenceStart,
+    StreamStart,
+    TokenConstraint,
+    TokenDelta,
+    TokenGenerator,
+    Tokenizer,
+)
+from .sampling import SamplingParams
+from .status import Failure, FailureKind, GenerationStatus, PipelineTask
+from .text import (
+    LogProbabilities,
+    MediaContentPart,
+    MediaKind,
+    MessageRole,
+    TextContentPart,
+    TextGenerationOutput,
+    TextGenerationRequest,
+    TextGenerationRequestFunction,
+    TextGenerationRequestMessage,
+    TextGenerationRequestTool,
+    TextGenerationResponseFormat,
+)
+from .values import Json
+
+__all__ = [
+    "Attempt",
+    "AudioCodec",
+    "AudioGenerationMetadata",
+    "AudioGenerationOutput",
+    "AudioGenerationRequest",
+    "Chunk",
+    "CodecStream",
+    "ConfigError",
+    "EmbeddingsGenerationOutput",
+    "EmbeddingsGenerationRequest",
+    "Failure",
+    "FailureKind",
+    "GenerationStatus",
+    "Json",
+    "LoRAOperation",
+    "LoRARequest",
+    "LoRAResponse",
+    "LoRAStatus",
+    "LogProbabilities",
+    "MaxpipeError",
+    "MediaContentPart",
+    "MediaKind",
+    "MessageRole",
+    "NotServing",
+    "Output",
+    "Pipeline",
+    "PipelineTask",
+    "PullQueue",
+    "PushQueue",
+    "RequestFailed",
+    "RequestID",
+    "RequestOptions",
+    "SamplingParams",
+    "SequenceStart",
+    "StartFailed",
+    "StreamPosition",
+    "StreamStart",
+    "TextContentPart",
+    "TextGenerationOutput",
+    "TextGenerationRequest",
+    "TextGenerationRequestFunction",
+    "TextGenerationRequestMessage",
+    "TextGenerationRequestTool",
+    "TextGenerationResponseFormat",
+    "TokenConstraint",
+    "TokenDelta",
+    "TokenGenerator",
+    "Tokenizer",
+    "WireError",
+    "WordTimestamp",
+]

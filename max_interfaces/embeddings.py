@@ -1,0 +1,61 @@
+"""Requests for embeddings, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bounds import ArrayOf, LongText, Name, TokenIds, check_fields
+from .equality import same_fields
+from .identity import RequestID
+from .status import Failure, GenerationStatus
+
+Embeddings = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**20, dtype="float32")]
+
+
+def _none() -> NDArray[np.float32]:
+    return np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsGenerationRequest:
+    """An immutable request for the embedding of one text, given as a string or as token ids."""
+
+    request_id: RequestID
+    model_name: Name
+    input: TokenIds | LongText
+    adapter_id: Name | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.input:
+            raise ValueError(f"{type(self).__name__}.input = {self.input!r}: must not be empty")
+
+    def __hash__(self) -> int:
+        return hash(self.request_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingsGenerationOutput:
+    """The embedding, float32[dimension]. Always the last output of its request."""
+
+    embeddings: Embeddings = field(default_factory=_none)
+    final_status: GenerationStatus = GenerationStatus.END_OF_SEQUENCE
+    failure: Failure | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def is_done(self) -> bool:
+        """True: an embedding comes in one piece."""
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.final_status, self.embeddings.size))

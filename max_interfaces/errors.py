@@ -1,0 +1,43 @@
+"""Every exception of maxpipe, each leaf named by what failed.
+
+    MaxpipeError
+    ├── RequestFailed        a request ended in failure; `.failure` says of which kind and why
+    ├── ConfigError          a YAML file, a model folder or a device that cannot be used (also a ValueError)
+    ├── WireError            bytes that are no message of ours (also a ValueError)
+    ├── StartFailed          a server or worker that did not become ready
+    └── NotServing           nothing answers at the address
+
+Constructors of requests raise plain ValueError, as dataclasses of the standard library do.
+"""
+
+from __future__ import annotations
+
+from .status import Failure
+
+
+class MaxpipeError(Exception):
+    """The root."""
+
+
+class RequestFailed(MaxpipeError):
+    """A request ended in failure. Branch on `failure.kind`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.kind.value}: {failure.message}")
+        self.failure = failure
+
+
+class ConfigError(MaxpipeError, ValueError):
+    """A configuration that cannot be used: says the file, the key's path and what to do."""
+
+
+class WireError(MaxpipeError, ValueError):
+    """Bytes that are no message of this protocol version."""
+
+
+class StartFailed(MaxpipeError):
+    """A server or worker did not become ready; the message holds its last words."""
+
+
+class NotServing(MaxpipeError):
+    """Nothing answers at the address."""

@@ -1,0 +1,256 @@
+"""The protocols that make maxpipe pluggable. One page: a reader may stop here.
+
+Each docstring states the contract: who owns what, when a call is safe, what it raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .identity import RequestID
+from .sampling import SamplingParams
+from .status import GenerationStatus
+
+RequestT = TypeVar("RequestT")
+OutputT = TypeVar("OutputT")
+PipelineRequestT = TypeVar("PipelineRequestT")
+PipelineOutputT = TypeVar("PipelineOutputT")
+PutT = TypeVar("PutT", contravariant=True)
+GetT = TypeVar("GetT", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempt(Generic[RequestT]):
+    """A request on its way into a pipeline, complete: the same attempt gives the same output in any process.
+
+    `seed` is set even where the request has none. On a later attempt, after a worker was lost, `tokens` are the
+    ids generated and `next_sample` the samples heard so far.
+    """
+
+    request: RequestT
+    seed: int = 0
+    number: int = 1
+    tokens: tuple[int, ...] = ()
+    next_sample: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk(Generic[OutputT]):
+    """One output of a pipeline, with what another worker needs to go on from it.
+
+    `tokens` are all new ids since the request's last chunk; its `samples` begin at `first_sample`.
+    """
+
+    request_id: RequestID
+    output: OutputT
+    tokens: tuple[int, ...] = ()
+    first_sample: int = 0
+    samples: int = 0
+
+
+class Output(Protocol):
+    """What every output has in common."""
+
+    @property
+    def final_status(self) -> GenerationStatus:
+        """Where the request stands."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """True for the last output of a request."""
+        ...
+
+
+class Pipeline(Protocol[PipelineRequestT, PipelineOutputT]):
+    """What a worker runs: one model, many requests at once. One thread calls it.
+
+    A request's state belongs to the pipeline from `admit` until `release`.
+    """
+
+    def admit(self, attempt: Attempt[PipelineRequestT]) -> None:
+        """Take a request. ValueError, with the reason, if it could never be served."""
+        ...
+
+    def execute(self, active: Collection[RequestID]) -> Sequence[Chunk[PipelineOutputT]]:
+        """Move the requests named by `active` one step; return what became ready, in order, maybe nothing.
+
+        Admitted ids left out are paused and keep their state. A chunk whose output `is_done` is the last of its
+        request. An exception means that the step failed as a whole and changed nothing.
+        """
+        ...
+
+    def release(self, request_id: RequestID) -> None:
+        """Forget a request and free what it holds. Safe between steps, also for an unknown id."""
+        ...
+
+
+class TokenConstraint(Protocol):
+    """Which tokens may come next. Grammar, speech phase and slot order, thinking budget: all are one of these."""
+
+    def allowed(self, tokens: Sequence[int]) -> NDArray[np.bool_] | None:
+        """Mask over the vocabulary, bool[vocab_size], True where allowed; None allows everything.
+
+        `tokens` are the ids generated so far, without the prompt. Pure: the same tokens give the same mask,
+        so that a request can be rebuilt from its tokens in another process. The caller must not write to the
+        mask, and an implementation returns the same array object for the same state, so that a device copy
+        can be kept. At least one entry is True.
+        """
+        ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """Ids that end a text."""
+        ...
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`. Special tokens written out in `text` are read as plain characters."""
+        ...
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of `ids`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """Where a stream of sound begins: at its first frame, or in the middle, rebuilt from tokens.
+
+    A frame is the smallest set of codes that stands for a whole number of samples, `AudioCodec.frame_samples`.
+    `history` int64[frames, codes_per_frame] are the last frames before those that will be pushed, the first of
+    them the stream's frame number `history_frame` (0 at the start of the sound). Samples before `next_sample`
+    have been heard and are not given again.
+    """
+
+    seed: int = 0
+    history: NDArray[np.int64] | None = None
+    history_frame: int = 0
+    next_sample: int = 0
+
+
+class CodecStream(Protocol):
+    """The decoder's state for one sound. One thread owns it; dropping it frees everything."""
+
+    def push(self, frames: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Take frames int64[frames, codes_per_frame]; return the samples float32[n] that are now certain.
+
+        The first push of a stream opened with a history returns the history's unheard samples too. Any split
+        of the same frames into pushes gives the same samples in all.
+        """
+        ...
+
+    def flush(self) -> NDArray[np.float32]:
+        """The samples that were held back for look-ahead, float32[n]. The stream takes no more frames."""
+        ...
+
+
+class AudioCodec(Protocol):
+    """Codes to sound. Stateful per stream; look-ahead and context are computed from the configuration."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        ...
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples that one frame stands for."""
+        ...
+
+    @property
+    def codes_per_frame(self) -> int:
+        """Codes in one frame, over all codebooks."""
+        ...
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Frames that must follow a frame before its samples are certain. 0 for a causal codec."""
+        ...
+
+    @property
+    def context_frames(self) -> int:
+        """Frames before a frame that its samples depend on: what a stream needs to be rebuilt exactly."""
+        ...
+
+    def open(self, start: StreamStart) -> CodecStream:
+        """Begin a stream, or rebuild one from its last frames. ValueError for a history of the wrong shape."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceStart:
+    """One sequence for a token generator, complete: the same start gives the same tokens in any process.
+
+    `prompt` int ids; `accepted` are ids generated for it earlier, by another worker, which the constraint,
+    the penalties and the random stream count as generated. `seed` keys the counter-based random stream:
+    position i of the output always uses hash(seed, i).
+    """
+
+    request_id: RequestID
+    prompt: tuple[int, ...]
+    sampling_params: SamplingParams
+    seed: int
+    eos_token_ids: frozenset[int] = frozenset()
+    constraint: TokenConstraint | None = None
+    accepted: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """What one engine step did for one sequence: the new ids in order, and where it stands now.
+
+    An end-of-sequence id is counted as generated and is the last of `tokens`.
+    """
+
+    tokens: tuple[int, ...] = ()
+    status: GenerationStatus = GenerationStatus.ACTIVE
+
+
+class TokenGenerator(Protocol):
+    """The engine: many sequences, one batch. One thread calls it.
+
+    A sequence belongs to the generator from `add` until `release`.
+    """
+
+    def add(self, start: SequenceStart) -> None:
+        """Take a sequence. ValueError if it could never fit (prompt too long for the context or the memory)."""
+        ...
+
+    def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
+        """Move the sequences named by `active` one step: prefill those that need it, decode the others.
+
+        Ids left out are paused and keep what they hold. A sequence that waits for memory has no entry.
+        Idempotent on error: a step that raises has changed nothing and can be repeated with fewer ids.
+        """
+        ...
+
+    def release(self, request_id: RequestID) -> None:
+        """Forget a sequence and free its memory. Safe between steps, also for an unknown id."""
+        ...
+
+
+@runtime_checkable
+class PushQueue(Protocol[PutT]):
+    """The sending end of a bounded queue."""
+
+    def put_nowait(self, item: PutT) -> None:
+        """Queue `item`, or raise `queue.Full` at once."""
+        ...
+
+
+@runtime_checkable
+class PullQueue(Protocol[GetT]):
+    """The receiving end of a queue."""
+
+    def get_nowait(self) -> GetT:
+        """The oldest item, or raise `queue.Empty` at once."""
+        ...

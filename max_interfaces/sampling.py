@@ -1,0 +1,95 @@
+"""How tokens are chosen: one frozen class under every face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
+
+from .bounds import TokenId, TokenIds, check_fields
+from .values import Json
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]  # the range that OpenAI and MAX document
+TokenLimit = Annotated[int, Meta(ge=0, le=2**20)]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Sampling options of one request; the first fourteen in MAX's published order, with its defaults.
+
+    `temperature` 0 is greedy. `top_k` -1 or 0, `top_p` 1, `min_p` 0, `typical_p` 1 and penalties at 0 (or 1 for the
+    repetition penalty) are off. `seed` None asks the dispatcher for one. `logprobs` None is off, -1 the whole
+    vocabulary. Each face translates its own defaults and "off" values into these.
+
+    Raises ValueError naming the field, its value and its bound.
+    Source: https://docs.modular.com/max/api/python/interfaces (MAX 25.7 to 26.3).
+    """
+
+    top_k: Annotated[int, Meta(ge=-1, le=2**20)] = -1
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    min_p: Probability = 0.0
+    temperature: Annotated[float, Meta(ge=0, le=100)] = 1.0
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    repetition_penalty: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    max_new_tokens: TokenLimit | None = None
+    min_new_tokens: TokenLimit = 0
+    ignore_eos: bool = False
+    stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=64)] = ()
+    stop_token_ids: Annotated[tuple[TokenId, ...], Meta(max_length=1024)] = ()
+    detokenize: bool = True
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    typical_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    repetition_context_size: TokenLimit | None = None
+    include_stop_text: bool = False
+    bad_words: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=1024)] = ()
+    allowed_token_ids: TokenIds | None = None
+    logit_bias: Annotated[Mapping[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)] = field(
+        default_factory=dict
+    )
+    n: Annotated[int, Meta(ge=1, le=256)] = 1
+    best_of: Annotated[int, Meta(ge=1, le=256)] | None = None
+    beam_width: Annotated[int, Meta(ge=1, le=64)] | None = None
+    length_penalty: Annotated[float, Meta(ge=-10, le=10)] = 1.0
+    logprobs: Annotated[int, Meta(ge=-1, le=2**20)] | None = None
+    top_n_tokens: Annotated[int, Meta(ge=0, le=1024)] = 0
+    prompt_logprobs: Annotated[int, Meta(ge=-1, le=2**20)] | None = None
+    echo: bool = False
+    truncate: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    grammar: Json | None = None
+    watermark: bool = False
+    thinking_budget: TokenLimit | None = None
+    kv_bits: Annotated[int, Meta(ge=4, le=8)] | None = None
+    kv_group_size: Annotated[int, Meta(ge=16, le=256)] = 64
+    max_kv_size: Annotated[int, Meta(ge=16, le=2**20)] | None = None
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
+            object.__setattr__(self, "stop", (self.stop,))
+        if self.stop is None:
+            object.__setattr__(self, "stop", ())
+        if self.stop_token_ids is None:
+            object.__setattr__(self, "stop_token_ids", ())
+        check_fields(self)
+        if self.top_k == 0:
+            object.__setattr__(self, "top_k", -1)
+        if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"SamplingParams.min_new_tokens = {self.min_new_tokens}: "
+                f"must be at most max_new_tokens = {self.max_new_tokens}"
+            )
+        if self.best_of is not None and self.best_of < self.n:
+            raise ValueError(f"SamplingParams.best_of = {self.best_of}: must be at least n = {self.n}")
+
+    @property
+    def greedy(self) -> bool:
+        """True when the likeliest token is always taken."""
+        return self.temperature == 0
+
+    def __hash__(self) -> int:
+        return hash((self.temperature, self.top_k, self.top_p, self.seed, self.max_new_tokens, self.stop))

@@ -1,0 +1,242 @@
+"""Requests for text, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from .bounds import ArrayOf, Count, LongText, Name, Position, ShortText, TokenId, TokenIds, check_fields
+from .equality import same_fields
+from .identity import RequestID
+from .sampling import SamplingParams
+from .status import Failure, GenerationStatus
+from .values import Json
+
+MAX_MEDIA_BYTES = 2**26
+LogProbability = Annotated[float, Meta(ge=-1e9, le=0)]
+Media = Annotated[tuple[Annotated[bytes, Meta(max_length=MAX_MEDIA_BYTES)], ...], Meta(max_length=64)]
+LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype="float32")]
+
+
+class MessageRole(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    FUNCTION = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class TextContentPart:
+    """A piece of a message that is text."""
+
+    text: LongText
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class MediaKind(StrEnum):
+    """What a media item is; one field of the request holds the bytes of each kind, in order."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaContentPart:
+    """The place in a message of the request's next media item of this kind."""
+
+    kind: MediaKind
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+ContentParts = Annotated[tuple[TextContentPart | MediaContentPart, ...], Meta(max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class TextGenerationRequestFunction:
+    """A function that the model may call; `parameters` is its JSON schema."""
+
+    name: Name
+    description: ShortText | None = None
+    parameters: Json = field(default_factory=lambda: Json("{}"))
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TextGenerationRequestTool:
+    """A tool offered to the model."""
+
+    function: TextGenerationRequestFunction
+    type: Annotated[str, Meta(max_length=64)] = "function"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TextGenerationResponseFormat:
+    """The form the answer must have: `text`, `json_object`, or `json_schema` with the schema."""
+
+    type: Annotated[str, Meta(max_length=64)]
+    json_schema: Json | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TextGenerationRequestMessage:
+    """One message of a conversation. `content` is text, or parts in order."""
+
+    role: MessageRole
+    content: LongText | ContentParts = ""
+    tool_calls: Json | None = None
+    tool_call_id: Name | None = None
+    reasoning_content: LongText | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def media(self, kind: MediaKind) -> int:
+        """How many media items of `kind` this message places."""
+        if isinstance(self.content, str):
+            return 0
+        return sum(isinstance(part, MediaContentPart) and part.kind is kind for part in self.content)
+
+    def flatten_content(self) -> str:
+        """The text parts joined by newlines."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextContentPart))
+
+
+Messages = Annotated[tuple[TextGenerationRequestMessage, ...], Meta(max_length=4096)]
+Tools = Annotated[tuple[TextGenerationRequestTool, ...], Meta(max_length=256)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextGenerationRequest:
+    """An immutable request for text; the first fields in MAX's published order.
+
+    Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
+    say where each belongs. Raises ValueError naming the field, its value and its bound.
+    Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
+    """
+
+    request_id: RequestID
+    model_name: Name
+    prompt: TokenIds | LongText | None = None
+    messages: Messages = ()
+    images: Media = ()
+    videos: Media = ()
+    tools: Tools = ()
+    response_format: TextGenerationResponseFormat | None = None
+    timestamp_ns: Position = 0
+    request_path: Annotated[str, Meta(max_length=1024)] = "/"
+    logprobs: Annotated[int, Meta(ge=-1, le=2**20)] = 0
+    echo: bool = False
+    stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=64)] = ()
+    chat_template_options: Json | None = None
+    sampling_params: SamplingParams = field(default_factory=SamplingParams)
+    target_endpoint: Annotated[str, Meta(max_length=1024)] | None = None
+    chat_template: LongText | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    audios: Media = ()
+    processor_options: Json | None = None
+    adapter_id: Name | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
+            object.__setattr__(self, "stop", (self.stop,))
+        check_fields(self)
+        name = type(self).__name__
+        if (self.prompt is None) == (not self.messages):
+            raise ValueError(f"{name}.prompt: give either prompt or messages, and not both")
+        if self.prompt is not None and not self.prompt:
+            raise ValueError(f"{name}.prompt = {self.prompt!r}: must not be empty")
+        if self.continue_final_message and self.add_generation_prompt:
+            raise ValueError(
+                f"{name}.continue_final_message = True: excludes add_generation_prompt = True; "
+                "one begins a new message, the other goes on with the last"
+            )
+        if self.messages:
+            self._check_media()
+
+    def _check_media(self) -> None:
+        held = {MediaKind.IMAGE: self.images, MediaKind.VIDEO: self.videos, MediaKind.AUDIO: self.audios}
+        for kind, items in held.items():
+            placed = sum(message.media(kind) for message in self.messages)
+            if placed != len(items):
+                raise ValueError(
+                    f"{type(self).__name__}.{kind.value}s has {len(items)} items: the messages place {placed}"
+                )
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash(self.request_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogProbabilities:
+    """Natural logarithms of probabilities, one entry a token.
+
+    `token_log_probabilities` of the chosen tokens; `top_log_probabilities` maps the likeliest ids to theirs;
+    `all_log_probabilities` float32[tokens, vocab_size] when the whole vocabulary was asked for.
+    """
+
+    token_log_probabilities: Annotated[tuple[LogProbability, ...], Meta(max_length=2**20)] = ()
+    top_log_probabilities: Annotated[
+        tuple[Annotated[Mapping[TokenId, LogProbability], Meta(max_length=2**10)], ...],
+        Meta(max_length=2**20),
+    ] = ()
+    all_log_probabilities: LogProbabilityRows | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash(self.token_log_probabilities)
+
+
+@dataclass(frozen=True, slots=True)
+class TextGenerationOutput:
+    """New tokens of one request and, if asked for, their text. `index` tells the children of `n` > 1 apart."""
+
+    request_id: RequestID
+    tokens: TokenIds
+    final_status: GenerationStatus
+    log_probabilities: LogProbabilities | None = None
+    text: LongText = ""
+    index: Annotated[int, Meta(ge=0, le=255)] = 0
+    num_prompt_tokens: Count = 0
+    failure: Failure | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def is_done(self) -> bool:
+        """True for the last output of a request."""
+        return self.final_status.is_done

@@ -1,0 +1,109 @@
+"""A server below the client: a process that ends with it, or threads of the same process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import zmq
+
+from max_interfaces import StartFailed
+
+from ..address import INPROC, IPC, private_folder
+from ..config import Config
+
+CLOSE_S = 10.0  # what an embedded server gets to end its workers, before it is killed
+
+
+class Embedded(Protocol):
+    """A server that belongs to this client."""
+
+    address: str
+
+    def check(self) -> None:
+        """StartFailed if it is no more."""
+        ...
+
+    def close(self) -> None:
+        """End it and everything below it. Safe to call twice."""
+        ...
+
+
+class EmbeddedProcess:
+    """`python -m max_pipelines.server`: our end of its standard input is its death pipe."""
+
+    def __init__(self, config: Config) -> None:
+        self._resources = ExitStack()
+        folder = self._resources.enter_context(private_folder())
+        path = Path(folder) / "config.yaml"
+        path.write_bytes(msgspec.yaml.encode(config))
+        self.address = f"{IPC}{folder}/server"
+        # -P: a file in the working folder must not shadow a package.
+        command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", self.address]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+
+    def check(self) -> None:
+        """StartFailed if the process has ended."""
+        if self._process.poll() is not None:
+            raise StartFailed(f"the embedded server ended with exit code {self._process.returncode}; see its output")
+
+    def close(self) -> None:
+        """Close the death pipe and wait; kill what does not end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._resources.close()
+
+
+class EmbeddedThreads:
+    """Server and workers as threads, over inproc sockets."""
+
+    def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        from ..server.launcher import ThreadLauncher
+        from ..server.shell import Server, Stopping
+        from ..worker.loop import run_worker
+
+        self.address = f"{INPROC}maxpipe-{uuid.uuid4().hex}"
+        self._stop, self._held = os.pipe()
+        address = self.address
+        launcher = ThreadLauncher(lambda name, stopped: run_worker(config, address, name, context, stopped))
+        server = Server(
+            config,
+            self.address,
+            launcher,
+            Stopping(parent=self._stop),
+            context=context,
+            linger_when_unfit=True,
+        )
+        self._thread = threading.Thread(target=server.run, name="maxpipe-server", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """StartFailed if the server's thread has ended."""
+        if not self._thread.is_alive():
+            raise StartFailed("the embedded server's thread has ended; see its output")
+
+    def close(self) -> None:
+        """Close the death pipe and wait."""
+        if self._held < 0:
+            return
+        os.close(self._held)
+        self._held = -1
+        self._thread.join(CLOSE_S)
+        os.close(self._stop)
+
+
+def start_embedded(config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> Embedded:
+    """The kind of server that `workers.transport` asks for."""
+    return EmbeddedThreads(config, context) if config.workers.transport == "thread" else EmbeddedProcess(config)

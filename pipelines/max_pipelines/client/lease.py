@@ -1,0 +1,40 @@
+"""The sign of life that keeps a client's requests alive."""
+
+from __future__ import annotations
+
+import threading
+
+import zmq
+
+from max_interfaces.messages import Ping
+
+from ..sockets import open_socket, send
+
+PING_S = 1.0
+
+
+class Lease:
+    """Pings from a thread and socket of its own, so that a busy event loop does not cost a caller its call."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, peer: bytes) -> None:
+        self._ending = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(context, address, peer), name="maxpipe-lease", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, context: zmq.Context[zmq.Socket[bytes]], address: str, peer: bytes) -> None:
+        socket = open_socket(context, zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(address)
+        try:
+            while not self._ending.wait(PING_S):
+                if socket.poll(0, zmq.POLLOUT):  # nobody there: nothing to keep alive
+                    send(socket, Ping(peer))
+        finally:
+            socket.close()
+
+    def close(self) -> None:
+        """Stop, and wait until the socket is closed."""
+        self._ending.set()
+        self._thread.join()

@@ -1,0 +1,69 @@
+"""Joining and ending the outputs of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from max_interfaces import (
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    EmbeddingsGenerationOutput,
+    EmbeddingsGenerationRequest,
+    Failure,
+    FailureKind,
+    GenerationStatus,
+    RequestFailed,
+    TextGenerationOutput,
+    TextGenerationRequest,
+)
+
+Request: TypeAlias = AudioGenerationRequest | TextGenerationRequest | EmbeddingsGenerationRequest
+AnyOutput: TypeAlias = AudioGenerationOutput | TextGenerationOutput | EmbeddingsGenerationOutput
+
+BROKEN = (GenerationStatus.FAILED, GenerationStatus.DEADLINE_EXCEEDED)
+
+
+def model_of(request: Request) -> str:
+    """The model that a request asks for."""
+    return request.model if isinstance(request, AudioGenerationRequest) else request.model_name
+
+
+def seed_of(request: Request) -> int | None:
+    """The seed that a request gives, if any."""
+    return None if isinstance(request, EmbeddingsGenerationRequest) else request.sampling_params.seed
+
+
+def terminal_output(request: Request, status: GenerationStatus) -> AnyOutput:
+    """An empty last output, for an end that no worker sent."""
+    if isinstance(request, AudioGenerationRequest):
+        return AudioGenerationOutput(status, 0)
+    if isinstance(request, TextGenerationRequest):
+        return TextGenerationOutput(request.request_id, (), status)
+    return EmbeddingsGenerationOutput(final_status=status)
+
+
+def raise_if_broken(status: GenerationStatus, failure: Failure | None) -> None:
+    """RequestFailed for an end that is none the caller asked for."""
+    if status in BROKEN:
+        raise RequestFailed(failure or Failure(FailureKind.WORKER_ERROR, f"ended as {status.value} without a reason"))
+
+
+def join_audio(outputs: Sequence[AudioGenerationOutput]) -> AudioGenerationOutput:
+    """The whole sound in one output."""
+    last = outputs[-1]
+    audio = np.concatenate([output.audio_data for output in outputs])
+    steps = sum(output.steps_executed for output in outputs)
+    rate = last.metadata.sample_rate
+    duration = audio.size / rate if rate else None
+    metadata = replace(last.metadata, chunk_id=0, duration=duration, tokens_generated=steps)
+    return replace(last, audio_data=audio, steps_executed=steps, metadata=metadata)
+
+
+def join_text(outputs: Sequence[TextGenerationOutput]) -> TextGenerationOutput:
+    """The whole text in one output."""
+    tokens = tuple(token for output in outputs for token in output.tokens)
+    return replace(outputs[-1], tokens=tokens, text="".join(output.text for output in outputs))

@@ -1,0 +1,128 @@
+"""The client for ordinary programs: a thin run of `AsyncClient` on a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from max_interfaces import (
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    EmbeddingsGenerationOutput,
+    EmbeddingsGenerationRequest,
+    RequestID,
+    RequestOptions,
+    TextGenerationOutput,
+    TextGenerationRequest,
+)
+from max_interfaces.messages import ModelInfo
+
+from ..config import Config
+from .async_client import NO_OPTIONS, AsyncClient
+from .outputs import AnyOutput, Request
+
+ResultT = TypeVar("ResultT")
+
+
+class Client:
+    """`AsyncClient` without `await`. Any thread may use it; streams of several threads run side by side."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="maxpipe-client", daemon=True)
+
+    @classmethod
+    def connect(cls, address: str) -> Self:
+        """A client of the server at `address`, as `maxpipe serve` prints it."""
+        return cls(AsyncClient.connect(address))
+
+    @classmethod
+    def embedded(cls, config: Config | str | Path) -> Self:
+        """A client with its own dispatcher and workers, which end with it."""
+        return cls(AsyncClient.embedded(config))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all requests, the connection and the embedded server."""
+        if self._thread.is_alive():
+            self._run(self._client.close())
+            self._stop()
+
+    @overload
+    def stream(
+        self, request: AudioGenerationRequest, options: RequestOptions = ...
+    ) -> Iterator[AudioGenerationOutput]: ...
+    @overload
+    def stream(
+        self, request: TextGenerationRequest, options: RequestOptions = ...
+    ) -> Iterator[TextGenerationOutput]: ...
+    @overload
+    def stream(
+        self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
+    ) -> Iterator[EmbeddingsGenerationOutput]: ...
+    def stream(self, request: Request, options: RequestOptions = NO_OPTIONS) -> Iterator[AnyOutput]:
+        """The outputs of a request as they come. See `AsyncClient.stream`."""
+        return self._iterate(self._client.stream(request, options))
+
+    @overload
+    def generate(
+        self, request: AudioGenerationRequest, options: RequestOptions = ...
+    ) -> AudioGenerationOutput: ...
+    @overload
+    def generate(self, request: TextGenerationRequest, options: RequestOptions = ...) -> TextGenerationOutput: ...
+    @overload
+    def generate(
+        self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
+    ) -> EmbeddingsGenerationOutput: ...
+    def generate(self, request: Request, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
+        """The whole result in one output."""
+        return self._run(self._client.generate(request, options))
+
+    def cancel(self, request_id: RequestID) -> None:
+        """End a request now. See `AsyncClient.cancel`."""
+        self._loop.call_soon_threadsafe(self._client.cancel, request_id)
+
+    @property
+    def models(self) -> tuple[ModelInfo, ...]:
+        """What is served."""
+        return self._client.models
+
+    def _run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _iterate(self, outputs: AsyncIterator[ResultT]) -> Iterator[ResultT]:
+        async def advance() -> ResultT | None:
+            return await anext(outputs, None)
+
+        async def leave() -> None:
+            await outputs.aclose()  # type: ignore[attr-defined]
+
+        try:
+            while (output := self._run(advance())) is not None:
+                yield output
+        finally:
+            if self._thread.is_alive():
+                self._run(leave())
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,191 @@
+"""The YAML file that a server and its workers start from, as frozen types.
+
+An unknown key or a bad value stops the start with the file, the path of the key and the nearest valid name.
+`maxpipe config --schema` prints the JSON Schema of `Config`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from max_codecs.layout import SpeechLayout
+from max_interfaces import ConfigError
+from max_interfaces.bounds import Count, Name
+from max_interfaces.values import JsonValue
+
+Scalar: TypeAlias = bool | int | float | str | None
+OptionValue: TypeAlias = Scalar | list[Scalar]
+FrameCount: TypeAlias = Annotated[int, Meta(ge=1, le=4096)]
+Path_: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every section shares."""
+
+
+class ModelConfig(Section, frozen=True):
+    """The token model: `name` is what requests call it, `path` a folder, a hub id, or `embedded`."""
+
+    name: Name
+    path: Path_ = "embedded"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+
+
+class PipelineConfig(Section, frozen=True):
+    """`kind` is `speech`, `text`, or a name that a package registers under `maxpipe.pipelines`, with its options."""
+
+    kind: Name
+    options: Mapping[str, OptionValue] = {}
+
+
+class CodecConfig(Section, frozen=True):
+    """The audio decoder: a folder, a hub id, or `embedded`. It may sit on another device than the model."""
+
+    kind: Literal["snac"] = "snac"
+    path: Path_ = "embedded"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+
+
+class SamplingDefaults(Section, frozen=True):
+    """What a speech request uses where it leaves SamplingParams at its defaults: what the voice was tuned for."""
+
+    temperature: Annotated[float, Meta(ge=0, le=100)] = 1.0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    repetition_penalty: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    max_new_tokens: Annotated[int, Meta(ge=1, le=2**20)] = 2048
+
+
+class SpeechConfig(Section, frozen=True):
+    """How text becomes speech tokens: the layout of the ids, the voices, and how sound is cut into chunks.
+
+    `chunk_frames` grows from the first chunk to the last entry, which repeats. `spell` writes numbers and the like
+    out in letters, which the embedded voice needs. `max_words` bounds one request's text, 0 if nothing does.
+    """
+
+    layout: SpeechLayout
+    voices: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=4096)]
+    chunk_frames: Annotated[tuple[FrameCount, ...], Meta(min_length=1, max_length=64)] = (1, 2, 4, 8)
+    spell: bool = False
+    max_words: Count = 0
+    sampling: SamplingDefaults = SamplingDefaults()
+
+
+class EngineConfig(Section, frozen=True):
+    """`max_batch` sequences at once, `token_budget` tokens a step, `block_size` tokens a KV page."""
+
+    max_batch: Annotated[int, Meta(ge=1, le=4096)] = 16
+    token_budget: Annotated[int, Meta(ge=1, le=2**20)] = 512
+    block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
+    kv_tokens: Annotated[int, Meta(ge=16, le=2**26)] = 32_768
+
+
+class WorkersConfig(Section, frozen=True):
+    """How many workers serve the model, and where they run: each in a process, or in a thread of the caller's.
+
+    `threads` is the number of CPU threads of a worker; `start_timeout_s` how long loading may take.
+    """
+
+    count: Annotated[int, Meta(ge=1, le=256)] = 1
+    transport: Literal["process", "thread"] = "process"
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+    start_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
+
+
+class Limits(Section, frozen=True):
+    """Every bound of the dispatcher; times in seconds.
+
+    `max_waiting` requests wait for a worker, more are refused as overloaded. A client that has not pinged for
+    `lease_s` is gone; a worker silent for `silence_s` beyond what it announced is taken for hung. `retire_s` is what
+    a worker gets to end by itself before it is killed, `drain_s` what running requests get when the server ends.
+    """
+
+    max_waiting: Annotated[int, Meta(ge=0, le=2**20)] = 1024
+    max_requests: Annotated[int, Meta(ge=1, le=2**20)] = 4096
+    lease_s: Annotated[float, Meta(gt=0, le=3600)] = 3.0
+    silence_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
+    retire_s: Annotated[float, Meta(gt=0, le=3600)] = 2.0
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+
+
+class Config(Section, frozen=True):
+    """One server: one model, its pipeline, its workers. `address` is ipc://PATH; without one a private one is made."""
+
+    model: ModelConfig
+    pipeline: PipelineConfig
+    codec: CodecConfig = CodecConfig()
+    speech: SpeechConfig | None = None
+    engine: EngineConfig = EngineConfig()
+    workers: WorkersConfig = WorkersConfig()
+    limits: Limits = Limits()
+    address: Annotated[str, Meta(max_length=256)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pipeline.kind == "speech" and self.speech is None:
+            raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its layout and voices")
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML file. ConfigError names the file, the key's path and what is valid there."""
+    file = Path(path)
+    try:
+        text = file.read_bytes()
+    except OSError as problem:
+        raise ConfigError(f"{file}: cannot be read ({problem.strerror})") from None
+    return parse_config(text, str(file))
+
+
+def parse_config(text: bytes | str, source: str = "config") -> Config:
+    """Decode YAML text; `source` stands in errors where a file's name would."""
+    try:
+        return msgspec.yaml.decode(text, type=Config)
+    except msgspec.ValidationError as problem:
+        raise ConfigError(f"{source}: {_explain(str(problem))}") from None
+    except (msgspec.DecodeError, ValueError) as problem:
+        raise ConfigError(f"{source}: is no valid YAML: {' '.join(str(problem).split())}") from None
+
+
+def config_schema() -> dict[str, JsonValue]:
+    """The JSON Schema of a config file."""
+    schema: dict[str, JsonValue] = msgspec.json.schema(Config)
+    return schema
+
+
+def _explain(problem: str) -> str:
+    """msgspec's message with the key's path first and, for an unknown key, the nearest valid one."""
+    what, _, where = problem.partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", what)
+    if not unknown:
+        return f"{path}: {what}" if path else what
+    key = unknown.group(1)
+    known = _keys_at(path)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(known)}"
+    return f"{path + '.' if path else ''}{key}: unknown key; {hint}"
+
+
+def _keys_at(path: str) -> list[str]:
+    """The valid keys at a path such as `speech.layout`."""
+    kind: object = Config
+    for part in [part for part in re.sub(r"\[.*?\]", "", path).split(".") if part]:
+        fields = {field.name: field.type for field in msgspec.structs.fields(_struct(kind))}
+        kind = fields.get(part, Config)
+    return [field.name for field in msgspec.structs.fields(_struct(kind))]
+
+
+def _struct(kind: object) -> type[msgspec.Struct]:
+    """The Struct in an annotation such as `SpeechConfig | None`."""
+    info = msgspec.inspect.type_info(kind)
+    candidates = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    for candidate in candidates:
+        if isinstance(candidate, msgspec.inspect.StructType):
+            return candidate.cls
+    return Config

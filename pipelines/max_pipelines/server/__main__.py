@@ -1,0 +1,29 @@
+"""`python -m max_pipelines.server CONFIG --address ADDRESS`: the server below an embedded client."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from max_interfaces import ConfigError
+
+from ..config import load_config
+from .serve import serve_embedded
+
+
+def main() -> int:
+    """Serve until standard input closes. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="maxpipe server", description="a server that ends with its parent")
+    parser.add_argument("config")
+    parser.add_argument("--address", required=True)
+    options = parser.parse_args()
+    try:
+        return serve_embedded(load_config(options.config), Path(options.config), options.address)
+    except ConfigError as problem:
+        print(f"maxpipe: {problem}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Starting workers: in a process each, or in threads of this one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+
+class WorkerHandle(Protocol):
+    """One started worker. `fileno` becomes readable when it has ended."""
+
+    def fileno(self) -> int:
+        """A descriptor to poll."""
+        ...
+
+    def reason(self) -> str:
+        """How it ended, as the end of a sentence that begins with its name."""
+        ...
+
+    def kill(self) -> None:
+        """End it now, if that can be done. Safe at any time."""
+        ...
+
+    def close(self) -> None:
+        """Free what watching it took."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where workers come from."""
+
+    def spawn(self, name: str) -> WorkerHandle:
+        """Start a worker that will call itself `name`."""
+        ...
+
+
+class ProcessLauncher:
+    """Workers as `python -m max_pipelines.worker CONFIG`: nothing of the user's `__main__` is imported."""
+
+    def __init__(self, config_path: Path, address: str) -> None:
+        self._config_path = config_path
+        self._address = address
+
+    def spawn(self, name: str) -> WorkerHandle:
+        """Start the process. Its standard input is the death pipe: it ends when we are gone."""
+        life, held_by_child = os.pipe()
+        # -P: a file in the working folder must not shadow a package.
+        command = [sys.executable, "-P", "-m", "max_pipelines.worker", str(self._config_path)]
+        command += ["--connect", self._address, "--name", name, "--supervised"]
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(held_by_child,))
+        finally:
+            os.close(held_by_child)
+        return ProcessHandle(process, life)
+
+
+class ProcessHandle:
+    """A worker process; `life` is a pipe that closes when it ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes], life: int) -> None:
+        self.process = process
+        self._life = life
+
+    def fileno(self) -> int:
+        """Readable (end of file) once the process is gone."""
+        return self._life
+
+    def reason(self) -> str:
+        """For example `was killed by SIGKILL`."""
+        code = self.process.wait(timeout=5)
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"exited with code {code}"
+
+    def kill(self) -> None:
+        """SIGKILL: nothing in the process can delay it."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    def close(self) -> None:
+        """Close the pipes and reap the process."""
+        os.close(self._life)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait(timeout=5)
+
+
+class ThreadLauncher:
+    """Workers as threads of this process, over inproc sockets: the public fake, and the mode for Python callables."""
+
+    def __init__(self, run_worker: Callable[[str, Callable[[], bool]], object]) -> None:
+        self._run_worker = run_worker  # (name, whether it was told to stop)
+
+    def spawn(self, name: str) -> WorkerHandle:
+        """Start the thread."""
+        handle = ThreadHandle()
+
+        def run() -> None:
+            try:
+                self._run_worker(name, handle.stopped.is_set)
+            except Exception as problem:  # the thread's last words; a process would have its exit code
+                handle.problem = f"ended with {type(problem).__name__}: {problem}"
+            finally:
+                handle.ended()
+
+        handle.thread = threading.Thread(target=run, name=name, daemon=True)
+        handle.thread.start()
+        return handle
+
+
+class ThreadHandle:
+    """A worker thread. It cannot be killed, only asked to end."""
+
+    def __init__(self) -> None:
+        self._life, self._held = os.pipe()
+        self.problem = "ended"
+        self.thread: threading.Thread | None = None
+        self.stopped = threading.Event()
+
+    def ended(self) -> None:
+        """Called by the thread as its last act."""
+        os.close(self._held)
+
+    def fileno(self) -> int:
+        """Readable (end of file) once the thread is done."""
+        return self._life
+
+    def reason(self) -> str:
+        """What ended it."""
+        return self.problem
+
+    def kill(self) -> None:
+        """Ask it to end: it looks between two steps, and once it has loaded."""
+        self.stopped.set()
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._life)

@@ -1,0 +1,67 @@
+"""Running a server in this process: in the foreground, or embedded below a client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from ..address import check_address, claimed
+from ..config import Config
+from .launcher import ProcessLauncher
+from .shell import Server, Stopping
+
+
+def serve(config: Config, config_path: Path, address: str, on_ready: Callable[[], None]) -> int:
+    """Serve in the foreground until SIGTERM or SIGINT, which drain; a second one ends at once. The exit code."""
+    signals = _catch(signal.SIGTERM, signal.SIGINT)
+    problem = _run(config, config_path, address, Stopping(signals=signals), on_ready, embedded=False)
+    if problem:
+        print(f"maxpipe serve: {problem}", file=sys.stderr)  # noqa: T201
+    return 1 if problem else 0
+
+
+def serve_embedded(config: Config, config_path: Path, address: str) -> int:
+    """Serve until standard input closes, which it does when the client that started us is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the client decides
+    stopping = Stopping(parent=0, signals=_catch(signal.SIGTERM))
+    _run(config, config_path, address, stopping, lambda: None, embedded=True)
+    return 0
+
+
+def _run(
+    config: Config,
+    config_path: Path,
+    address: str,
+    stopping: Stopping,
+    on_ready: Callable[[], None],
+    *,
+    embedded: bool,
+) -> str:
+    check_address(address)
+    with claimed(address), zmq.Context() as context:
+        launcher = ProcessLauncher(config_path, address)
+        server = Server(
+            config,
+            address,
+            launcher,
+            stopping,
+            context=context,
+            on_ready=on_ready,
+            linger_when_unfit=embedded,  # the client has yet to ask what went wrong
+        )
+        return server.run()
+
+
+def _catch(*numbers: signal.Signals) -> int:
+    """A descriptor that becomes readable when one of these signals comes."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    return readable

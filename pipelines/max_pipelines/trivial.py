@@ -1,0 +1,85 @@
+"""A pipeline that does nothing but answer: what `maxpipe bench queue` measures the road with, and tests drive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from max_interfaces import (
+    Attempt,
+    AudioGenerationMetadata,
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    Chunk,
+    ConfigError,
+    GenerationStatus,
+    PipelineTask,
+    RequestID,
+)
+
+from .config import Config
+from .registry import ServedPipeline
+
+
+class TrivialOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Each request gets `chunks` chunks of `samples` float32 samples, one a step."""
+
+    chunks: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    samples: Annotated[int, Meta(ge=0, le=2**20)] = 4096
+    max_requests: Annotated[int, Meta(ge=1, le=2**16)] = 4096
+
+
+class TrivialPipeline:
+    """Counts chunks down; sample i of a request's sound is i/2**20."""
+
+    def __init__(self, options: TrivialOptions) -> None:
+        self._options = options
+        self._given: dict[RequestID, int] = {}
+        self._samples = np.arange(options.chunks * options.samples, dtype=np.float32) / 2**20
+        self._samples.flags.writeable = False
+
+    def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
+        """Begin, or go on where an earlier attempt stopped."""
+        done = attempt.next_sample // self._options.samples if self._options.samples else 0
+        self._given[attempt.request.request_id] = done
+
+    def execute(self, active: Collection[RequestID]) -> Sequence[Chunk[AudioGenerationOutput]]:
+        """One chunk for each."""
+        return [self._next(request_id) for request_id in active]
+
+    def _next(self, request_id: RequestID) -> Chunk[AudioGenerationOutput]:
+        number = self._given[request_id]
+        self._given[request_id] = number + 1
+        size = self._options.samples
+        last = number + 1 == self._options.chunks
+        output = AudioGenerationOutput(
+            GenerationStatus.END_OF_SEQUENCE if last else GenerationStatus.ACTIVE,
+            1,
+            self._samples[number * size : (number + 1) * size],
+            metadata=AudioGenerationMetadata(chunk_id=number, final_chunk=last),
+        )
+        return Chunk(request_id, output, (number,), number * size, size)
+
+    def release(self, request_id: RequestID) -> None:
+        """Forget it."""
+        self._given.pop(request_id, None)
+
+
+def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerationOutput]:
+    """The factory behind `pipeline.kind: trivial`."""
+    try:
+        options = msgspec.convert(config.pipeline.options, TrivialOptions)
+    except msgspec.ValidationError as problem:
+        raise ConfigError(f"pipeline.options: {problem}") from None
+    return ServedPipeline(
+        TrivialPipeline(options),
+        AudioGenerationRequest,
+        PipelineTask.AUDIO_GENERATION,
+        options.max_requests,
+        sample_rate=24_000,
+        voices=("none",),
+    )
