@@ -112,8 +112,10 @@ class Tokenizer(Protocol):
         """Ids that end a text."""
         ...
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`. Special tokens written out in `text` are read as plain characters."""
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, parse_special_tokens: bool = False
+    ) -> list[int]:
+        """Token ids of `text`. Special tokens written out in it are plain characters unless they are to be parsed."""
         ...
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from max_codecs.constraint import FrameBounds, PhaseBounds
 from max_codecs.layout import SpeechLayout
 from max_interfaces import ConfigError
 from max_interfaces.bounds import Count, Name
@@ -64,18 +65,20 @@ class SamplingDefaults(Section, frozen=True):
 
 
 class SpeechConfig(Section, frozen=True):
-    """How text becomes speech tokens: the layout of the ids, the voices, and how sound is cut into chunks.
+    """How text becomes speech tokens: the layout of the ids, the voices in it, and how sound is cut into chunks.
 
     `chunk_frames` grows from the first chunk to the last entry, which repeats. `spell` writes numbers and the like
     out in letters, which the embedded voice needs. `max_words` bounds one request's text, 0 if nothing does.
+    `frames` or, for a model that writes phones, `phases` bound how long the sound may be.
     """
 
     layout: SpeechLayout
-    voices: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=4096)]
     chunk_frames: Annotated[tuple[FrameCount, ...], Meta(min_length=1, max_length=64)] = (1, 2, 4, 8)
     spell: bool = False
     max_words: Count = 0
     sampling: SamplingDefaults = SamplingDefaults()
+    frames: FrameBounds = FrameBounds()
+    phases: PhaseBounds = PhaseBounds()
 
 
 class EngineConfig(Section, frozen=True):
@@ -129,7 +132,7 @@ class Config(Section, frozen=True):
 
     def __post_init__(self) -> None:
         if self.pipeline.kind == "speech" and self.speech is None:
-            raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its layout and voices")
+            raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its layout")
 
 
 def load_config(path: str | Path) -> Config:

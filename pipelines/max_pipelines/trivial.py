@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from max_interfaces import (
     Attempt,
@@ -39,7 +40,8 @@ class TrivialPipeline:
     def __init__(self, options: TrivialOptions) -> None:
         self._options = options
         self._given: dict[RequestID, int] = {}
-        self._samples = np.arange(options.chunks * options.samples, dtype=np.float32) / 2**20
+        self._samples: NDArray[np.float32] = np.arange(options.chunks * options.samples, dtype=np.float32)
+        self._samples /= np.float32(2**20)
         self._samples.flags.writeable = False
 
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:

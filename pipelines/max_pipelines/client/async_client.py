@@ -24,6 +24,7 @@ from max_interfaces import (
     RequestFailed,
     RequestID,
     RequestOptions,
+    SamplingParams,
     StartFailed,
     TextGenerationOutput,
     TextGenerationRequest,
@@ -57,8 +58,10 @@ from .outputs import (
     seed_of,
     terminal_output,
 )
+from .speaking import Joiner, plan, requests
 
 NO_OPTIONS = RequestOptions()
+NO_PARAMS = SamplingParams()
 CHECK_S = 0.5  # how often a server that loads is looked at
 
 
@@ -154,7 +157,10 @@ class AsyncClient:
         return self._stream(request, options)
 
     async def _stream(self, request: Request, options: RequestOptions) -> AsyncIterator[AnyOutput]:
-        inbox = self.submit(request, options)
+        async for output in self._read(request, self.submit(request, options)):
+            yield output
+
+    async def _read(self, request: Request, inbox: Inbox[AnyOutput | Ended]) -> AsyncIterator[AnyOutput]:
         done = False
         try:
             while not done:
@@ -181,9 +187,7 @@ class AsyncClient:
         if self._connection is None:
             raise NotServing("the client is not open; use it as `async with client:`")
         inbox = self._inboxes[key] = Inbox()
-        submit = Submit(
-            key, model_of(request), options.deadline_s, options.priority, options.tenant, seed_of(request)
-        )
+        submit = Submit(key, model_of(request), options.deadline_s, options.priority, options.tenant, seed_of(request))
         self._connection.send(submit, encode_payload([request]))
         return inbox
 
@@ -192,9 +196,7 @@ class AsyncClient:
         self, request: AudioGenerationRequest, options: RequestOptions = ...
     ) -> AudioGenerationOutput: ...
     @overload
-    async def generate(
-        self, request: TextGenerationRequest, options: RequestOptions = ...
-    ) -> TextGenerationOutput: ...
+    async def generate(self, request: TextGenerationRequest, options: RequestOptions = ...) -> TextGenerationOutput: ...
     @overload
     async def generate(
         self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
@@ -206,6 +208,42 @@ class AsyncClient:
         if isinstance(request, TextGenerationRequest):
             return join_text([output async for output in self.stream(request, options)])
         return [output async for output in self.stream(request, options)][-1]
+
+    async def speak(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        model: str | None = None,
+        sampling_params: SamplingParams = NO_PARAMS,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> AsyncIterator[AudioGenerationOutput]:
+        """A text of any length, spoken: cut at sentences and clauses, one request a part, joined with pauses.
+
+        The next part is made while the current one is heard. Raises ValueError for an empty text or an unknown
+        voice, RequestFailed as `stream` does.
+        """
+        info = self.model(model)
+        parts = plan(info, text)
+        waiting = requests(info, parts, voice, sampling_params)
+        joiner = Joiner(info.sample_rate)
+        inbox = self.submit(waiting[0], options)
+        ahead: Inbox[AnyOutput | Ended] | None = None
+        try:
+            for number, (request, part) in enumerate(zip(waiting, parts, strict=True)):
+                last = number + 1 == len(parts)
+                async for output in self._read(request, inbox):
+                    if ahead is None and not last:
+                        ahead = self.submit(waiting[number + 1], options)
+                    yield joiner.join(output, part, last)  # type: ignore[arg-type]
+                    if output.final_status is GenerationStatus.CANCELLED:
+                        return
+                if ahead is not None:
+                    inbox, ahead = ahead, None
+        finally:
+            for request in waiting:
+                if self._inboxes.pop(request.request_id.value, None) is not None:
+                    self.cancel(request.request_id)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""

@@ -16,13 +16,14 @@ from max_interfaces import (
     EmbeddingsGenerationRequest,
     RequestID,
     RequestOptions,
+    SamplingParams,
     TextGenerationOutput,
     TextGenerationRequest,
 )
 from max_interfaces.messages import ModelInfo
 
 from ..config import Config
-from .async_client import NO_OPTIONS, AsyncClient
+from .async_client import NO_OPTIONS, NO_PARAMS, AsyncClient
 from .outputs import AnyOutput, Request
 
 ResultT = TypeVar("ResultT")
@@ -83,9 +84,7 @@ class Client:
         return self._iterate(self._client.stream(request, options))
 
     @overload
-    def generate(
-        self, request: AudioGenerationRequest, options: RequestOptions = ...
-    ) -> AudioGenerationOutput: ...
+    def generate(self, request: AudioGenerationRequest, options: RequestOptions = ...) -> AudioGenerationOutput: ...
     @overload
     def generate(self, request: TextGenerationRequest, options: RequestOptions = ...) -> TextGenerationOutput: ...
     @overload
@@ -94,7 +93,24 @@ class Client:
     ) -> EmbeddingsGenerationOutput: ...
     def generate(self, request: Request, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
         """The whole result in one output."""
-        return self._run(self._client.generate(request, options))
+
+        async def whole() -> AnyOutput:
+            return await self._client.generate(request, options)
+
+        return self._run(whole())
+
+    def speak(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        model: str | None = None,
+        sampling_params: SamplingParams = NO_PARAMS,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> Iterator[AudioGenerationOutput]:
+        """A text of any length, spoken. See `AsyncClient.speak`."""
+        spoken = self._client.speak(text, voice=voice, model=model, sampling_params=sampling_params, options=options)
+        return self._iterate(spoken)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now. See `AsyncClient.cancel`."""

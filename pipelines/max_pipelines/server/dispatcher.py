@@ -319,9 +319,7 @@ class Dispatcher:
         actions: list[Action] = []
         for request in self._deadlines.due(now, self.requests):
             message = "the deadline passed"
-            actions += self._end(
-                request, GenerationStatus.DEADLINE_EXCEEDED, FailureKind.DEADLINE_EXCEEDED, message
-            )
+            actions += self._end(request, GenerationStatus.DEADLINE_EXCEEDED, FailureKind.DEADLINE_EXCEEDED, message)
         for peer in [peer for peer, client in self.clients.items() if client.seen + self.limits.lease_s <= now]:
             actions += self._peer_gone(peer, "the client fell silent")
         for worker in [worker for worker in self.workers.values() if worker.silent_after <= now]:

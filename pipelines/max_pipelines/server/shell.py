@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -123,7 +124,7 @@ class Server:
         if self._stopping.begun is not None:
             times.append(self._stopping.begun + self._limits.drain_s)
         wake = min((moment for moment in times if moment is not None), default=None)
-        timeout = None if wake is None else max(0, (wake - now) * 1000 + 1)
+        timeout = None if wake is None else math.ceil(max(0.0, wake - now) * 1000)
         for source, _ in self._poller.poll(timeout):
             if source is self._socket:
                 self._receive()
@@ -228,7 +229,7 @@ class Server:
         for descriptor in left:
             poller.register(descriptor, zmq.POLLIN)
         while left and (remaining := limit - time.monotonic()) > 0:
-            for descriptor, _ in poller.poll(remaining * 1000):
+            for descriptor, _ in poller.poll(math.ceil(remaining * 1000)):
                 poller.unregister(descriptor)
                 left.pop(descriptor)
         for handle in left.values():

@@ -5,6 +5,7 @@ Heartbeats leave from this loop and carry its progress, so that a worker that sp
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -70,7 +71,7 @@ class WorkerLoop:
     def _wait(self) -> None:
         if not self._core.in_flight:
             due = self._heard + HEARTBEAT_S - time.monotonic()
-            self._socket.poll(max(0.0, due) * 1000)
+            self._socket.poll(math.ceil(max(0.0, due) * 1000))
 
     def _take(self) -> None:
         while frames := receive(self._socket):

@@ -1,0 +1,55 @@
+# Every target sets up what it needs: a virtual environment in .venv, with the versions that were tested.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TEXT ?= Hello. This sentence was made token by token, and streamed while it was being made.
+OUT ?= hello.wav
+# One thread a process: spinning threads of several processes on shared cores are far slower.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: speak test check tests sizes soak bench voice clean
+
+speak: $(VENV)/serving
+	$(BIN)/maxpipe speak "$(TEXT)" -o "$(OUT)"
+
+test: check tests
+
+check: $(VENV)/testing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tests: $(VENV)/testing
+	$(BIN)/pytest
+
+sizes: $(VENV)/serving
+	$(BIN)/python tests/sizes.py
+
+soak: $(VENV)/testing
+	$(BIN)/pytest -m soak --timeout 3600
+
+bench: $(VENV)/serving
+	$(BIN)/maxpipe bench queue
+	$(BIN)/maxpipe bench speech
+
+# Makes the embedded voice again; needs Debian's flite, libflite1 and wordnet-base.
+voice: $(VENV)/testing
+	$(BIN)/python -m max_voices.recipe.data
+	$(BIN)/python -m max_voices.recipe.train
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/testing: $(VENV)/serving
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,168 @@
+"""How speech is written as token ids: which id is which code of which frame, and what else the model writes.
+
+All of it is data, so that one code serves Orpheus (`ORPHEUS`), the embedded voice, and what a YAML file describes. A
+slot is found from the id itself, never from a running counter: so code 0 is legal, and a stray id costs one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from .prompt import PromptFormat, Reference, TokenId
+from .slots import Slot, check_slots, depth_first, level_counts
+
+
+class PhoneFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For a model that writes phones before their sound: phones, `start_of_frames`, frames, and so on by clause.
+
+    `phones` are ranges of ids [first, last]; `start_of_frames` ends the phones of a clause; `next_clause`, if there
+    is one, ends its frames and begins the next one's phones.
+    """
+
+    phones: Annotated[tuple[tuple[TokenId, TokenId], ...], Meta(min_length=1, max_length=64)]
+    start_of_frames: TokenId
+    next_clause: TokenId | None = None
+
+    def __post_init__(self) -> None:
+        for first, last in self.phones:
+            if last < first:
+                raise ValueError(f"phones: the range [{first}, {last}] is empty")
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        return (self.start_of_frames,) if self.next_clause is None else (self.start_of_frames, self.next_clause)
+
+    def is_phone(self, token: int) -> bool:
+        return any(first <= token <= last for first, last in self.phones)
+
+
+class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """The speech tokens of one model.
+
+    The code c of slot k has the id `audio_base + offsets[k] + c`, 0 <= c < `codebook_size`; `slots` gives each slot's
+    (level, index within the frame); `slot_offsets`, multiples of `codebook_size`, are k * codebook_size if left out.
+    `end_ids` end the speech. The constructor checks everything; ValueError says what is wrong.
+    """
+
+    audio_base: TokenId
+    codebook_size: Annotated[int, Meta(ge=1, le=2**20)]
+    end_ids: Annotated[tuple[TokenId, ...], Meta(min_length=1, max_length=16)]
+    prompt: PromptFormat
+    slots: Annotated[tuple[Slot, ...], Meta(min_length=1, max_length=64)] = depth_first((4, 2, 1))
+    slot_offsets: Annotated[tuple[TokenId, ...], Meta(max_length=64)] = ()
+    phones: PhoneFormat | None = None
+
+    def __post_init__(self) -> None:
+        check_slots(self.slots)
+        if self.slot_offsets and len(self.slot_offsets) != len(self.slots):
+            raise ValueError(f"slot_offsets={list(self.slot_offsets)}: wants one for each of {len(self.slots)} slots")
+        if len(set(self.offsets)) != len(self.offsets) or any(o % self.codebook_size for o in self.offsets):
+            raise ValueError(f"slot_offsets={list(self.offsets)}: must be different multiples of {self.codebook_size}")
+        self._check_special()
+
+    def _check_special(self) -> None:
+        phones = self.phones
+        special = [*self.end_ids, *(phones.special_ids if phones else ())]
+        if len(set(special)) != len(special) or (phones and any(phones.is_phone(token) for token in special)):
+            raise ValueError(f"end_ids and the ids around phones are {special}: must differ, and be no phones")
+        for token in special:
+            if self.slot_of(token) is not None:
+                raise ValueError(f"the id {token} is an audio id, and a special one as well")
+        for first, last in phones.phones if phones else ():
+            if first < self.audio_stop and last >= self.audio_base:
+                raise ValueError(f"phones [{first}, {last}] reach into the audio ids")
+
+    @property
+    def codes_per_frame(self) -> int:
+        return len(self.slots)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """What is added to `audio_base` + code, for each slot."""
+        return self.slot_offsets or tuple(k * self.codebook_size for k in range(len(self.slots)))
+
+    @cached_property
+    def slot_of_band(self) -> tuple[int | None, ...]:
+        """The slot of each run of `codebook_size` ids from `audio_base` on; None where none is used."""
+        bands = [offset // self.codebook_size for offset in self.offsets]
+        return tuple(bands.index(band) if band in bands else None for band in range(max(bands) + 1))
+
+    @cached_property
+    def audio_stop(self) -> int:
+        """One more than the last audio id."""
+        return self.audio_base + len(self.slot_of_band) * self.codebook_size
+
+    @property
+    def supports_reference(self) -> bool:
+        """Whether a request may bring a reference voice (`audio_prompt_tokens`)."""
+        return self.prompt.reference is not None
+
+    def slot_of(self, token: int) -> int | None:
+        """The slot of an audio id; None for any other id."""
+        if not self.audio_base <= token < self.audio_stop:
+            return None
+        return self.slot_of_band[(token - self.audio_base) // self.codebook_size]
+
+    def ids(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Frames int64[n, codes_per_frame] to ids int64[n * codes_per_frame]. ValueError for codes out of range."""
+        if frames.ndim != 2 or frames.shape[1] != self.codes_per_frame:
+            raise ValueError(f"frames have shape {list(frames.shape)}: must be [n, {self.codes_per_frame}]")
+        if frames.size and not 0 <= int(frames.min()) <= int(frames.max()) < self.codebook_size:
+            raise ValueError(f"codes from {frames.min()} to {frames.max()}: must be 0 to {self.codebook_size - 1}")
+        return (frames.astype(np.int64) + self._bases).ravel()
+
+    def frames(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Ids [n * codes_per_frame] to frames int64[n, codes_per_frame].
+
+        Strict: ValueError for anything but whole frames of audio ids in order. `FrameAssembler` takes what comes.
+        """
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ValueError(f"speech tokens are {ids.dtype}{list(ids.shape)}: must be integers in one dimension")
+        if ids.size % self.codes_per_frame:
+            raise ValueError(f"{ids.size} speech tokens: must be whole frames of {self.codes_per_frame}")
+        codes = ids.astype(np.int64).reshape(-1, self.codes_per_frame) - self._bases
+        wrong = np.flatnonzero((codes < 0) | (codes >= self.codebook_size))
+        if wrong.size:
+            at = int(wrong[0])
+            raise ValueError(f"speech token {at} is {int(ids[at])}: no code of slot {at % self.codes_per_frame}")
+        return codes
+
+    def reference(self, text_ids: Sequence[int], speech_tokens: NDArray[np.integer]) -> Reference:
+        """A reference voice from the ids of its words and of its sound, which must be whole frames; else ValueError."""
+        if not self.supports_reference:
+            raise ValueError("audio_prompt_tokens: this model can take no reference voice")
+        self.frames(speech_tokens)
+        return Reference(tuple(text_ids), tuple(speech_tokens.tolist()))
+
+    def levels(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Frames int64[n, codes_per_frame] to the codes of each level int64[n * codes], as SNAC's `decode` wants."""
+        return [np.ascontiguousarray(frames[:, columns]).reshape(-1) for columns in self._columns]
+
+    def from_levels(self, levels: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """The inverse of `levels`, from what SNAC's `encode` gives. ValueError if the lengths do not fit."""
+        counts = level_counts(self.slots)
+        sizes = [codes.size for codes in levels]
+        whole = sizes[0] // counts[0] if sizes else 0
+        if sizes != [whole * codes for codes in counts]:
+            raise ValueError(f"levels of {sizes} codes: must be in proportion {list(counts)}")
+        frames = np.empty((whole, self.codes_per_frame), np.int64)
+        for columns, codes in zip(self._columns, levels, strict=True):
+            frames[:, columns] = codes.reshape(-1, len(columns))
+        return frames
+
+    @cached_property
+    def _bases(self) -> NDArray[np.int64]:
+        return np.array(self.offsets, np.int64) + self.audio_base
+
+    @cached_property
+    def _columns(self) -> list[list[int]]:
+        """For each level, where its codes stand in a frame, in the order of time."""
+        levels = range(len(level_counts(self.slots)))
+        return [[self.slots.index((k, i)) for i in range(level_counts(self.slots)[k])] for k in levels]

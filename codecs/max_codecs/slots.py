@@ -1,0 +1,44 @@
+"""Where in a frame each code belongs: its codebook level, and its place among that level's codes of the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Slot = tuple[int, int]  # (level, index within the frame)
+
+
+def depth_first(strides: Sequence[int]) -> tuple[Slot, ...]:
+    """The slots of a frame in Orpheus's order: each coarse code followed by the finer ones that it spans.
+
+    `strides` are the levels' steps, coarse to fine, each a multiple of the next. Strides 4, 2, 1 give
+    L0[0] L1[0] L2[0] L2[1] L1[1] L2[2] L2[3].
+    """
+
+    def below(level: int, start: int) -> list[Slot]:
+        if level == len(strides):
+            return []
+        slots: list[Slot] = []
+        stop = start + (strides[level - 1] if level else strides[0])
+        for step in range(start, stop, strides[level]):
+            slots += [(level, step // strides[level]), *below(level + 1, step)]
+        return slots
+
+    return tuple(below(0, 0))
+
+
+def check_slots(slots: Sequence[Slot]) -> None:
+    """ValueError unless every level from 0 up has each of its indices once."""
+    if len(set(slots)) != len(slots):
+        raise ValueError(f"slots={list(slots)}: a slot stands twice")
+    levels = sorted({level for level, _ in slots})
+    if levels != list(range(len(levels))):
+        raise ValueError(f"slots={list(slots)}: levels must count from 0 without gaps")
+    for level in levels:
+        indices = sorted(index for other, index in slots if other == level)
+        if indices != list(range(len(indices))):
+            raise ValueError(f"slots={list(slots)}: the indices of level {level} must count from 0 without gaps")
+
+
+def level_counts(slots: Sequence[Slot]) -> tuple[int, ...]:
+    """Codes per frame at each level: (1, 2, 4) for Orpheus."""
+    return tuple(sum(level == other for other, _ in slots) for level in range(1 + max(level for level, _ in slots)))

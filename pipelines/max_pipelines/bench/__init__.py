@@ -1,0 +1,1 @@
+"""What `maxpipe bench` measures. Figures are plain numbers by plain names, times in milliseconds."""

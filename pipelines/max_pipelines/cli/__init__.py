@@ -1,0 +1,49 @@
+"""The command line. Each command is a module with `add_arguments` and `run`; none loads torch into this process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.metadata import version
+
+from max_interfaces import MaxpipeError
+
+from . import bench, config, serve, speak, voices, worker
+
+COMMANDS = {
+    "speak": speak,
+    "serve": serve,
+    "worker": worker,
+    "voices": voices,
+    "config": config,
+    "bench": bench,
+}
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Returns the exit code: 0, 1 for what went wrong on the way, 2 for what was asked wrongly."""
+    parser = argparse.ArgumentParser(prog="maxpipe", description="Typed requests in, streamed speech out.")
+    parser.add_argument("--version", action="version", version=f"maxpipe {version('maxpipe')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").strip().partition("\n")[0]
+        module.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    options = parser.parse_args(arguments)
+    try:
+        return COMMANDS[options.command].run(options)
+    except (ValueError, OSError, MaxpipeError) as problem:
+        if isinstance(problem, BrokenPipeError):  # whoever read our output has heard enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
+            return FAILED
+        print(f"maxpipe {options.command}: {_one_line(problem)}", file=sys.stderr)
+        return USAGE if isinstance(problem, ValueError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _one_line(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.filename is not None:
+        return f"{problem.filename}: {problem.strerror}"
+    return " ".join(str(problem).split())

@@ -1,0 +1,36 @@
+"""What `speak`, `voices` and `bench` share: which server they talk to."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..client import AsyncClient
+from ..config import Config, load_config
+
+SPEECH_CONFIG = "speech.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--connect` and `--config`."""
+    parser.add_argument("--connect", metavar="ADDRESS", help="a running server, as `maxpipe serve` prints it")
+    parser.add_argument("--config", metavar="FILE", help="start a server of its own from this file (default: built in)")
+
+
+def client(options: argparse.Namespace) -> AsyncClient:
+    """A client of the served address, or one with a server below it."""
+    if options.connect:
+        return AsyncClient.connect(options.connect)
+    return AsyncClient.embedded(chosen_config(options.config))
+
+
+def chosen_config(path: str | None) -> Config:
+    """The config in a file, or the built-in one that speaks with the embedded voice."""
+    return load_config(path or built_in(SPEECH_CONFIG))
+
+
+def built_in(name: str) -> Path:
+    """A config that comes with maxpipe: in the installed package, or in the project's own folder."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs" / name
+    return installed if installed.exists() else package.parents[1] / "configs" / name

@@ -1,0 +1,32 @@
+"""Serve a model: a dispatcher and its workers, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..address import IPC, check_address, private_folder
+from ..config import load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `serve`."""
+    parser.add_argument("config", help="a YAML file; see configs/")
+    parser.add_argument("--address", help="ipc:// and a path (default: the file's, or a private one)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to end; running requests may finish, within the limit `drain_s`."""
+    from ..server.serve import serve
+
+    config = load_config(options.config)
+    with ExitStack() as resources:
+        address = options.address or config.address
+        if address is None:
+            address = f"{IPC}{resources.enter_context(private_folder())}/server"
+        check_address(address)
+        served: str = address
+        print(f"maxpipe: loading {config.model.name}", flush=True)
+        ready = f"maxpipe: serving {config.model.name} at {served}"
+        return serve(config, Path(options.config), served, lambda: print(ready, flush=True))

@@ -1,0 +1,113 @@
+"""`speak`: a text of any length as one stream of sound, made of one request a part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_interfaces import (
+    AudioGenerationMetadata,
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    GenerationStatus,
+    RequestID,
+    SamplingParams,
+)
+from max_interfaces.messages import ModelInfo
+
+from ..speech.splitting import Part, split_text
+
+FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
+
+
+def plan(info: ModelInfo, text: str) -> list[Part]:
+    """The parts of a text for a model. ValueError if there is nothing to say."""
+    if info.max_words:
+        from max_voices.text import spell
+
+        parts = split_text(text, info.max_words, lambda part: len(spell(part).split()))
+    else:
+        parts = split_text(text, 0)
+    if not parts:
+        raise ValueError(f"text = {text!r}: has nothing to say; give some text")
+    return parts
+
+
+def requests(
+    info: ModelInfo, parts: list[Part], voice: str | None, sampling_params: SamplingParams
+) -> list[AudioGenerationRequest]:
+    """A request for each part. ValueError for a voice that the model does not have."""
+    if voice is not None and info.voices and voice not in info.voices:
+        raise ValueError(f"voice = {voice!r}: there is no such voice; there are: {', '.join(info.voices)}")
+    return [
+        AudioGenerationRequest(RequestID(), info.name, part.text, sampling_params=sampling_params, voice=voice)
+        for part in parts
+    ]
+
+
+@dataclass(slots=True)
+class Joiner:
+    """Turns the outputs of several requests into those of one: numbered through, faded into the pauses between."""
+
+    rate: int
+    chunks: int = 0
+    steps: int = 0
+    _tail: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    _pause: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    _fresh: bool = False  # the next sample is the first after a pause
+
+    def join(self, output: AudioGenerationOutput, part: Part, last: bool) -> AudioGenerationOutput:
+        """The output as part of the whole; `last` for the outputs of the last part."""
+        samples = output.audio_data
+        if samples.size and self._fresh:
+            samples = np.concatenate([self._pause, _faded(samples, self._fade, 1)])
+            self._fresh = False
+        samples = np.concatenate([self._tail, samples])
+        self._tail = np.zeros(0, np.float32)
+        status = output.final_status
+        if not last:
+            samples = self._hold_back(samples, output.is_done, part)
+            status = GenerationStatus.ACTIVE
+        return self._numbered(output, samples, status)
+
+    @property
+    def _fade(self) -> int:
+        return round(FADE_S * self.rate)
+
+    def _hold_back(self, samples: NDArray[np.float32], done: bool, part: Part) -> NDArray[np.float32]:
+        """Only the end of a part shows which samples are to be faded out: keep the last few until then."""
+        if done:
+            self._fresh = True
+            self._pause = np.zeros(round(part.pause_s * self.rate), np.float32)
+            return _faded(samples, self._fade, -1)
+        kept = min(self._fade, samples.size)
+        self._tail = samples[samples.size - kept :]
+        return samples[: samples.size - kept]
+
+    def _numbered(
+        self, output: AudioGenerationOutput, samples: NDArray[np.float32], status: GenerationStatus
+    ) -> AudioGenerationOutput:
+        self.steps += output.steps_executed
+        number, self.chunks = self.chunks, self.chunks + 1
+        metadata: AudioGenerationMetadata = replace(
+            output.metadata,
+            chunk_id=number,
+            duration=samples.size / self.rate,
+            final_chunk=status.is_done,
+            tokens_generated=self.steps,
+        )
+        return replace(output, audio_data=samples, final_status=status, metadata=metadata)
+
+
+def _faded(samples: NDArray[np.float32], size: int, direction: int) -> NDArray[np.float32]:
+    """The first samples faded in (direction 1), or the last ones faded out (-1)."""
+    size = min(size, samples.size)
+    if not size:
+        return samples
+    ramp = np.linspace(0, 1, size, dtype=np.float32)[::direction]
+    faded = samples.copy()
+    edge = slice(None, size) if direction == 1 else slice(samples.size - size, None)
+    faded[edge] *= ramp
+    return faded

@@ -1,0 +1,1 @@
+"""Speech: text to prompt (`prompting`), tokens to sound (`sound`), many at once (`pipeline`)."""

@@ -1,0 +1,72 @@
+"""From YAML to a speech pipeline that is warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from max_voices.text import spell
+
+from max_codecs.snac.codec import load_codec
+from max_engines.engine import Engine, EngineConfig
+from max_engines.loading import load_model
+from max_engines.tokenizer import load_tokenizer
+from max_interfaces import (
+    Attempt,
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    ConfigError,
+    PipelineTask,
+    RequestID,
+    SamplingParams,
+)
+from max_voices import EMBEDDED
+
+from ..config import Config
+from ..registry import ServedPipeline
+from .pipeline import SpeechPipeline
+from .prompting import SpeechPrompter
+
+WARM_UP_TOKENS = 64  # enough for phones, a few frames and a chunk of sound
+
+
+def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerationOutput]:
+    """Load everything, and speak a little to nobody, so that the first caller does not wait for first-time costs."""
+    speech = config.speech
+    if speech is None:
+        raise ConfigError("speech: the section is missing")
+    model = load_model(_locate(config.model.path, "lm"), dtype=config.model.dtype, device=config.model.device)
+    tokenizer = load_tokenizer(_locate(config.model.path, "lm"))
+    codec = load_codec(_locate(config.codec.path, "codec"), device=config.codec.device, slots=speech.layout.slots)
+    engine = config.engine
+    generator = Engine(model, EngineConfig(engine.max_batch, engine.token_budget, engine.block_size, engine.kv_tokens))
+    speller: Callable[[str], str] = spell if speech.spell else str
+    prompter = SpeechPrompter(speech, tokenizer, speller)
+    pipeline = SpeechPipeline(speech, prompter, generator, codec, model.vocab_size)
+    _warm_up(pipeline, config.model.name)
+    return ServedPipeline(
+        pipeline,
+        AudioGenerationRequest,
+        PipelineTask.AUDIO_GENERATION,
+        engine.max_batch,
+        codec.sample_rate,
+        tuple(voice.name for voice in speech.layout.prompt.voices),
+        speech.max_words,
+    )
+
+
+def _locate(path: str, part: str) -> str | Path:
+    """The embedded voice's own folder for `embedded`; anything else is a folder or a hub id."""
+    return EMBEDDED / part if path == "embedded" else path
+
+
+def _warm_up(pipeline: SpeechPipeline, model: str) -> None:
+    request = AudioGenerationRequest(
+        RequestID(), model, "hello", sampling_params=SamplingParams(max_new_tokens=WARM_UP_TOKENS)
+    )
+    pipeline.admit(Attempt(request))
+    try:
+        while not any(chunk.output.is_done for chunk in pipeline.execute([request.request_id])):
+            pass
+    finally:
+        pipeline.release(request.request_id)

@@ -1,0 +1,87 @@
+"""Cutting a text into parts that can be spoken one by one: at sentences, then clauses, then words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+SENTENCE_PAUSE_S = 0.25
+CLAUSE_PAUSE_S = 0.10
+WORD_PAUSE_S = 0.0
+
+_ABBREVIATIONS = frozenset(
+    ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "vol", "fig", "approx", "dept")
+)
+_SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*\s+|\n\s*\n""")
+_CLAUSE_END = re.compile(r"""[,;:–—]+["'”’)\]]*\s+|\n+""")
+_WORD_END = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of text, and how long to pause after it, in seconds."""
+
+    text: str
+    pause_s: float
+
+
+def split_text(text: str, max_words: int, count: Callable[[str], int] = lambda part: len(part.split())) -> list[Part]:
+    """Sentences, those of more than `max_words` cut at clauses and, where that does not do, between words.
+
+    Words are counted by `count`, which may know how many words "1942" makes. 0 for `max_words` sets no limit.
+    Nothing is lost: the parts hold every word of the text, in order. A single word above the limit stays whole.
+    """
+    sentences = [Part(piece, SENTENCE_PAUSE_S) for piece in _pieces(text, _SENTENCE_END, _is_abbreviation)]
+    if not max_words:
+        return sentences
+    return [part for sentence in sentences for part in _fit(sentence, max_words, count)]
+
+
+def _fit(sentence: Part, max_words: int, count: Callable[[str], int]) -> Iterator[Part]:
+    if count(sentence.text) <= max_words:
+        yield sentence
+        return
+    clauses = list(_gather(_pieces(sentence.text, _CLAUSE_END), max_words, count))
+    for number, clause in enumerate(clauses):
+        pause = sentence.pause_s if number + 1 == len(clauses) else CLAUSE_PAUSE_S
+        if count(clause) <= max_words:
+            yield Part(clause, pause)
+            continue
+        runs = list(_gather(_pieces(clause, _WORD_END), max_words, count))
+        for index, run in enumerate(runs):
+            yield Part(run, pause if index + 1 == len(runs) else WORD_PAUSE_S)
+
+
+def _gather(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:
+    """Neighbouring pieces together, as long as they fit."""
+    held = ""
+    for piece in pieces:
+        joined = f"{held} {piece}" if held else piece
+        if held and count(joined) > max_words:
+            yield held
+            joined = piece
+        held = joined
+    if held:
+        yield held
+
+
+def _pieces(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = lambda piece: False) -> Iterator[str]:
+    """The text cut behind each border; `inside` says that what looks like a border after a piece is none."""
+    start = 0
+    for match in border.finditer(text):
+        piece = text[start : match.end()].strip()
+        if not piece or inside(piece):
+            continue
+        yield piece
+        start = match.end()
+    rest = text[start:].strip()
+    if rest:
+        yield rest
+
+
+def _is_abbreviation(piece: str) -> bool:
+    """True where the full stop belongs to a word such as `Mr.`, or to an initial."""
+    word = piece.split()[-1]
+    bare = word.lstrip("\"'“‘([").rstrip(".").lower()
+    return word.endswith(".") and (bare in _ABBREVIATIONS or (len(bare) == 1 and bare.isalpha() and bare != "i"))
