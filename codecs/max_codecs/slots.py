@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
-Slot = tuple[int, int]  # (level, index within the frame)
+from msgspec import Meta
+
+SlotIndex = Annotated[int, Meta(ge=0, le=63)]
+Slot = tuple[SlotIndex, SlotIndex]  # (level, index within the frame)
 
 
 def depth_first(strides: Sequence[int]) -> tuple[Slot, ...]:

@@ -15,14 +15,20 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from max_codecs.constraint import FrameBounds, PhaseBounds
-from max_codecs.layout import SpeechLayout
+from max_codecs.format import SpeechFormat
 from max_interfaces import ConfigError
 from max_interfaces.bounds import Count, Name
 from max_interfaces.values import JsonValue
+from max_voices import load_voice
 
-Scalar: TypeAlias = bool | int | float | str | None
-OptionValue: TypeAlias = Scalar | list[Scalar]
+Scalar: TypeAlias = (
+    bool
+    | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    | Annotated[float, Meta(ge=-1e308, le=1e308)]
+    | Annotated[str, Meta(max_length=4096)]
+    | None
+)
+OptionValue: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=4096)]
 FrameCount: TypeAlias = Annotated[int, Meta(ge=1, le=4096)]
 Path_: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -37,14 +43,14 @@ class ModelConfig(Section, frozen=True):
     name: Name
     path: Path_ = "embedded"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$", max_length=16)] = "cpu"
 
 
 class PipelineConfig(Section, frozen=True):
     """`kind` is `speech`, `text`, or a name that a package registers under `maxpipe.pipelines`, with its options."""
 
     kind: Name
-    options: Mapping[str, OptionValue] = {}
+    options: Annotated[Mapping[Name, OptionValue], Meta(max_length=256)] = {}
 
 
 class CodecConfig(Section, frozen=True):
@@ -52,42 +58,34 @@ class CodecConfig(Section, frozen=True):
 
     kind: Literal["snac"] = "snac"
     path: Path_ = "embedded"
-    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-
-
-class SamplingDefaults(Section, frozen=True):
-    """What a speech request uses where it leaves SamplingParams at its defaults: what the voice was tuned for."""
-
-    temperature: Annotated[float, Meta(ge=0, le=100)] = 1.0
-    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    repetition_penalty: Annotated[float, Meta(gt=0, le=100)] = 1.0
-    max_new_tokens: Annotated[int, Meta(ge=1, le=2**20)] = 2048
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$", max_length=16)] = "cpu"
 
 
 class SpeechConfig(Section, frozen=True):
-    """How text becomes speech tokens: the layout of the ids, the voices in it, and how sound is cut into chunks.
+    """How text becomes sound. `format` says which ids mean what, `embedded` for the embedded voice's own.
 
-    `chunk_frames` grows from the first chunk to the last entry, which repeats. `spell` writes numbers and the like
-    out in letters, which the embedded voice needs. `max_words` bounds one request's text, 0 if nothing does.
-    `frames` or, for a model that writes phones, `phases` bound how long the sound may be.
+    A chunk is sent as soon as it holds the next number of `chunk_frames`, whose last entry repeats.
     """
 
-    layout: SpeechLayout
+    format: SpeechFormat | Literal["embedded"] = "embedded"
     chunk_frames: Annotated[tuple[FrameCount, ...], Meta(min_length=1, max_length=64)] = (1, 2, 4, 8)
-    spell: bool = False
-    max_words: Count = 0
-    sampling: SamplingDefaults = SamplingDefaults()
-    frames: FrameBounds = FrameBounds()
-    phases: PhaseBounds = PhaseBounds()
+
+    @property
+    def spoken(self) -> SpeechFormat:
+        """The format itself."""
+        return load_voice() if isinstance(self.format, str) else self.format
 
 
 class EngineConfig(Section, frozen=True):
-    """`max_batch` sequences at once, `token_budget` tokens a step, `block_size` tokens a KV page."""
+    """`max_batch` sequences at once, `token_budget` tokens a step, `block_size` tokens a block of the KV cache.
+
+    `kv_mib` is the KV cache's memory in MiB; without it, room for `max_batch` whole contexts, at most 1 GiB.
+    """
 
     max_batch: Annotated[int, Meta(ge=1, le=4096)] = 16
-    token_budget: Annotated[int, Meta(ge=1, le=2**20)] = 512
-    block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
-    kv_tokens: Annotated[int, Meta(ge=16, le=2**26)] = 32_768
+    token_budget: Annotated[int, Meta(ge=1, le=2**20)] = 128
+    block_size: Annotated[int, Meta(ge=1, le=1024)] = 32
+    kv_mib: Annotated[int, Meta(ge=1, le=2**22)] | None = None
 
 
 class WorkersConfig(Section, frozen=True):
@@ -132,7 +130,7 @@ class Config(Section, frozen=True):
 
     def __post_init__(self) -> None:
         if self.pipeline.kind == "speech" and self.speech is None:
-            raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its layout")
+            raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its format")
 
 
 def load_config(path: str | Path) -> Config:

@@ -6,12 +6,28 @@ import argparse
 import os
 import sys
 from importlib.metadata import version
+from typing import Protocol
 
 from max_interfaces import MaxpipeError
 
 from . import bench, config, serve, speak, voices, worker
 
-COMMANDS = {
+
+class Command(Protocol):
+    """A module of this package."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+        ...
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do it; the exit code."""
+        ...
+
+
+COMMANDS: dict[str, Command] = {
     "speak": speak,
     "serve": serve,
     "worker": worker,

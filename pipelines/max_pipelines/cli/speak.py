@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -56,8 +56,7 @@ async def _speak(options: argparse.Namespace, text: str) -> int:
     async with connecting.client(options) as client:
         rate = client.model().sample_rate
         with _sink(options.output, rate) as sink:
-            async with aclosing(client.speak(text, voice=options.voice, sampling_params=params)) as outputs:
-                await _write(outputs, sink, rate)
+            await _write(client.speak(text, voice=options.voice, sampling_params=params), sink, rate)
     if options.output != "-":
         print(options.output)
     return 0

@@ -19,6 +19,6 @@ def run(options: argparse.Namespace) -> int:
     config = connecting.chosen_config(options.config)
     if config.speech is None:
         raise ConfigError(f"{options.config}: {config.model.name} does not speak; it has no section `speech`")
-    for voice in config.speech.layout.prompt.voices:
+    for voice in config.speech.spoken.layout.prompt.voices:
         print(voice.name)
     return 0

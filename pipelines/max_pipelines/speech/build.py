@@ -20,7 +20,7 @@ from max_interfaces import (
     RequestID,
     SamplingParams,
 )
-from max_voices import EMBEDDED
+from max_voices import FOLDER
 
 from ..config import Config
 from ..registry import ServedPipeline
@@ -35,14 +35,17 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     speech = config.speech
     if speech is None:
         raise ConfigError("speech: the section is missing")
+    form = speech.spoken
     model = load_model(_locate(config.model.path, "lm"), dtype=config.model.dtype, device=config.model.device)
     tokenizer = load_tokenizer(_locate(config.model.path, "lm"))
-    codec = load_codec(_locate(config.codec.path, "codec"), device=config.codec.device, slots=speech.layout.slots)
+    codec = load_codec(_locate(config.codec.path, "codec"), device=config.codec.device, slots=form.layout.slots)
     engine = config.engine
-    generator = Engine(model, EngineConfig(engine.max_batch, engine.token_budget, engine.block_size, engine.kv_tokens))
-    speller: Callable[[str], str] = spell if speech.spell else str
-    prompter = SpeechPrompter(speech, tokenizer, speller)
-    pipeline = SpeechPipeline(speech, prompter, generator, codec, model.vocab_size)
+    memory = None if engine.kv_mib is None else engine.kv_mib * 2**20
+    limits = EngineConfig(engine.max_batch, engine.token_budget, engine.block_size, kv_memory=memory)
+    generator = Engine(model, limits)
+    speller: Callable[[str], str] = spell if form.spell else str
+    prompter = SpeechPrompter(form, tokenizer, speller)
+    pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, generator, codec, model.vocab_size)
     _warm_up(pipeline, config.model.name)
     return ServedPipeline(
         pipeline,
@@ -50,14 +53,14 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         PipelineTask.AUDIO_GENERATION,
         engine.max_batch,
         codec.sample_rate,
-        tuple(voice.name for voice in speech.layout.prompt.voices),
-        speech.max_words,
+        tuple(voice.name for voice in form.layout.prompt.voices),
+        form.max_words,
     )
 
 
 def _locate(path: str, part: str) -> str | Path:
     """The embedded voice's own folder for `embedded`; anything else is a folder or a hub id."""
-    return EMBEDDED / part if path == "embedded" else path
+    return FOLDER / part if path == "embedded" else path
 
 
 def _warm_up(pipeline: SpeechPipeline, model: str) -> None:

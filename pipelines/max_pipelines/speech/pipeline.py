@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from max_codecs.chunks import ChunkSchedule
-from max_codecs.constraint import SlotOrder, SpeechPhases
+from max_codecs.format import SpeechFormat
 from max_interfaces import (
     Attempt,
     AudioCodec,
@@ -14,11 +14,9 @@ from max_interfaces import (
     Chunk,
     RequestID,
     SequenceStart,
-    TokenConstraint,
     TokenGenerator,
 )
 
-from ..config import SpeechConfig
 from .prompting import SpeechPrompter, tuned
 from .sound import Sound
 
@@ -28,32 +26,33 @@ class SpeechPipeline:
 
     def __init__(
         self,
-        config: SpeechConfig,
+        form: SpeechFormat,
+        chunk_frames: tuple[int, ...],
         prompter: SpeechPrompter,
         generator: TokenGenerator,
         codec: AudioCodec,
         vocab_size: int,
     ) -> None:
-        self._config = config
+        self._form = form
         self._prompter = prompter
         self._generator = generator
         self._codec = codec
-        self._schedule = ChunkSchedule(config.chunk_frames)
-        self._constraint = _constraint(config, vocab_size)
+        self._schedule = ChunkSchedule(chunk_frames)
+        self._constraint = form.constraint(vocab_size)
         self._sounds: dict[RequestID, Sound] = {}
 
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
         prompt = self._prompter.prompt(request)
-        sound = Sound(attempt, self._config.layout, self._codec, self._schedule)
+        sound = Sound(attempt, self._form.layout, self._codec, self._schedule)
         self._generator.add(
             SequenceStart(
                 request.request_id,
                 prompt,
-                tuned(request.sampling_params, self._config.sampling),
+                tuned(request.sampling_params, self._form.sampling),
                 attempt.seed,
-                frozenset(self._config.layout.end_ids),
+                frozenset(self._form.layout.end_ids),
                 self._constraint,
                 attempt.tokens,
             )
@@ -70,10 +69,3 @@ class SpeechPipeline:
         """Forget a request: its pages, its codec state."""
         self._generator.release(request_id)
         self._sounds.pop(request_id, None)
-
-
-def _constraint(config: SpeechConfig, vocab_size: int) -> TokenConstraint:
-    """What holds the order of the ids: one object for all requests, since it reads its state off their tokens."""
-    if config.layout.phones is not None:
-        return SpeechPhases(config.layout, vocab_size, config.phases)
-    return SlotOrder(config.layout, vocab_size, config.frames)

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from max_codecs.layout import SpeechLayout
+from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.prompt import Reference
 from max_interfaces import AudioGenerationRequest, SamplingParams, Tokenizer
 
-from ..config import SamplingDefaults, SpeechConfig
 
 UNTOUCHED = SamplingParams()
 
@@ -19,9 +18,9 @@ UNTOUCHED = SamplingParams()
 class SpeechPrompter:
     """Builds prompts for one model. `spell` writes a text out in the characters that the model knows."""
 
-    def __init__(self, config: SpeechConfig, tokenizer: Tokenizer, spell: Callable[[str], str]) -> None:
-        self._layout: SpeechLayout = config.layout
-        self._max_words = config.max_words
+    def __init__(self, form: SpeechFormat, tokenizer: Tokenizer, spell: Callable[[str], str]) -> None:
+        self._layout = form.layout
+        self._max_words = form.max_words
         self._tokenizer = tokenizer
         self._spell = spell
 

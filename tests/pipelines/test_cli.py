@@ -1,0 +1,166 @@
+"""The command line, as people use it: real processes, exit codes, one line for what went wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+MAXPIPE = [sys.executable, "-m", "max_pipelines.cli"]
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*MAXPIPE, *map(str, arguments)], input=stdin, capture_output=True, timeout=100, check=False)
+
+
+def fails(*arguments: str | Path, says: str, stdin: bytes = b"") -> None:
+    """It ends with a non-zero code and one clear line."""
+    done = run(*arguments, stdin=stdin)
+    lines = done.stderr.decode().strip().splitlines()
+    assert done.returncode in (1, 2), lines
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("maxpipe ")
+    assert says in lines[0]
+
+
+def edited(file: Path, old: str, new: str, target: Path) -> Path:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    target.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return target
+
+
+def test_version_and_help_load_no_torch() -> None:
+    for argument in ("--version", "--help"):
+        code = (
+            "import sys, max_pipelines.cli as c\n"
+            f"try: c.main([{argument!r}])\n"
+            "except SystemExit: pass\n"
+            "print('heavy', sorted({'torch', 'transformers'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+        assert b"maxpipe" in done.stdout
+        assert b"heavy []" in done.stdout
+
+
+def test_speak_writes_a_file(tiny_voice_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hello.wav"
+    done = run("speak", "hello there", "-o", out, "--config", tiny_voice_file, "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == str(out)
+    samples, rate = soundfile.read(out)
+    assert rate == 8000
+    assert samples.size >= 12 * 96
+    assert os.listdir(tmp_path) == ["hello.wav"]
+
+
+def test_speak_streams_wav_to_standard_output(tiny_voice_file: Path) -> None:
+    done = run("speak", "-", "-o", "-", "--config", tiny_voice_file, "--seed", "3", stdin=b"hello there")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout[:4] == b"RIFF"
+    assert struct.unpack("<I", done.stdout[40:44]) == (0xFFFFFFFF,)  # the length is not known while it is made
+    samples, _ = soundfile.read(
+        io.BytesIO(done.stdout[44:]), channels=1, samplerate=8000, format="RAW", subtype="PCM_16"
+    )
+    assert samples.size >= 12 * 96
+
+
+def test_a_reader_who_leaves_ends_it(tiny_voice_file: Path) -> None:
+    command = [*MAXPIPE, "speak", "hello there. " * 20, "-o", "-", "--config", str(tiny_voice_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(100)
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(("text", "says"), [("", "nothing to say"), ("  \n", "nothing to say")])
+def test_nothing_to_say(text: str, says: str, tmp_path: Path) -> None:
+    fails("speak", text, "-o", tmp_path / "x.wav", says=says)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_word_that_is_too_long_when_written_out(tiny_voice_file: Path, tmp_path: Path) -> None:
+    fails("speak", "9" * 40, "-o", tmp_path / "x.wav", "--config", tiny_voice_file, says="12 at most")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_voice(tiny_voice_file: Path, tmp_path: Path) -> None:
+    arguments = ("speak", "hi", "--voice", "eve", "-o", tmp_path / "x.wav", "--config", tiny_voice_file)
+    fails(*arguments, says="there are: ann, bob")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_key_with_a_typo(tiny_voice_file: Path, tmp_path: Path) -> None:
+    file = edited(tiny_voice_file, "max_batch", "max_bach", tmp_path / "typo.yaml")
+    fails("speak", "hi", "-o", tmp_path / "x.wav", "--config", file, says="did you mean `max_batch`?")
+    fails("serve", file, says="engine.max_bach")
+
+
+def test_a_missing_model_folder(tiny_voice_file: Path, tiny_voice: object, tmp_path: Path) -> None:
+    path = tiny_voice.model.path  # type: ignore[attr-defined]
+    file = edited(tiny_voice_file, path, "/nowhere/at/all", tmp_path / "missing.yaml")
+    fails("speak", "hi", "-o", tmp_path / "x.wav", "--config", file, says="/nowhere/at/all")
+    fails("serve", file, says="/nowhere/at/all")
+
+
+def test_a_gpu_that_is_not_there(tiny_voice_file: Path, tmp_path: Path) -> None:
+    file = edited(tiny_voice_file, "device: cpu", "device: cuda:7", tmp_path / "gpu.yaml")
+    fails("speak", "hi", "-o", tmp_path / "x.wav", "--config", file, says="cuda:7")
+
+
+@pytest.mark.parametrize(("out", "says"), [("no/such/folder/x.wav", "folder does not exist"), (".", "is a folder")])
+def test_an_output_that_cannot_be_written(out: str, says: str, tiny_voice_file: Path, tmp_path: Path) -> None:
+    fails("speak", "hi", "-o", tmp_path / out, "--config", tiny_voice_file, says=says)
+
+
+def test_nobody_serves(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/none"
+    fails("speak", "hi", "-o", tmp_path / "x.wav", "--connect", address, says=f"no server at {address}")
+
+
+def test_tcp_is_refused(tiny_voice_file: Path) -> None:
+    fails("serve", tiny_voice_file, "--address", "tcp://127.0.0.1:5555", says="not be encrypted")
+
+
+def test_serve_speak_and_a_second_server(tiny_voice_file: Path, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/socket"
+    command = [*MAXPIPE, "serve", str(tiny_voice_file), "--address", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            assert b"loading tiny" in server.stdout.readline()
+            assert f"serving tiny at {address}".encode() in server.stdout.readline()
+            fails("serve", tiny_voice_file, "--address", address, says="in use by another server")
+            out = tmp_path / "served.wav"
+            assert run("speak", "hello there", "-o", out, "--connect", address).returncode == 0
+            assert out.exists()
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=30) == 0
+    assert not (tmp_path / "socket").exists()
+
+
+def test_voices(tiny_voice_file: Path) -> None:
+    assert run("voices", "--config", tiny_voice_file).stdout.split() == [b"ann", b"bob"]
+
+
+def test_config(tiny_voice_file: Path) -> None:
+    assert json.loads(run("config", "--schema").stdout)["$defs"]["Config"]["additionalProperties"] is False
+    assert b"serves tiny" in run("config", tiny_voice_file).stdout
+
+
+def test_bench_writes_plain_names(tiny_voice_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "queue.json"
+    assert run("bench", "queue", "--requests", "5", "--concurrent", "20", "--json", out).returncode == 0
+    assert {"idle.p50_ms", "idle.bare_p50_ms", "serial.p50_ms", "chunks_per_s"} <= set(json.loads(out.read_text()))

@@ -1,0 +1,67 @@
+"""YAML files: what is valid, and what an error says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from max_codecs.orpheus import ORPHEUS
+from max_interfaces import ConfigError
+from max_pipelines.config import Config, config_schema, load_config, parse_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+MINIMAL = "model: {name: m}\npipeline: {kind: trivial}\n"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path) -> None:
+    config = load_config(path)
+    assert msgspec.yaml.decode(msgspec.yaml.encode(config), type=Config) == config
+
+
+def test_orpheus_yaml_says_what_the_code_knows() -> None:
+    speech = load_config(CONFIGS / "orpheus.yaml").speech
+    assert speech is not None
+    assert speech.spoken.layout == ORPHEUS
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("modle: {name: m}\npipeline: {kind: trivial}", "modle: unknown key; did you mean `model`?"),
+        (MINIMAL + "workers: {cuont: 2}", "workers.cuont: unknown key; did you mean `count`?"),
+        (MINIMAL + "workers: {xyzzy: 2}", "workers.xyzzy: unknown key; valid keys: count, transport"),
+        (MINIMAL + "workers: {count: 0}", "workers.count: Expected `int` >= 1"),
+        (MINIMAL + "workers: {transport: tread}", "workers.transport: Invalid enum value 'tread'"),
+        (MINIMAL + "limits: {lease_s: .nan}", "limits.lease_s"),
+        ("pipeline: {kind: trivial}", "missing required field `model`"),
+        ("model: {name: m, device: gpu}\npipeline: {kind: trivial}", "model.device"),
+        ("model: {name: m}\npipeline: {kind: speech}", "the section `speech` is missing"),
+        ("model: [", "is no valid YAML"),
+        ("", "Expected `object`"),
+        (
+            "model: {name: m}\npipeline: {kind: speech}\nspeech: {format: {layuot: 1}}",
+            "speech.format.layuot: unknown key; did you mean `layout`?",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_file_and_path(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "my.yaml")
+    assert str(caught.value).startswith("my.yaml: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read \(No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_the_schema_is_json_and_knows_every_section() -> None:
+    schema = json.dumps(config_schema())
+    for field in msgspec.structs.fields(Config):
+        assert f'"{field.name}"' in schema

@@ -1,0 +1,56 @@
+"""Cutting texts into parts."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from max_pipelines.speech.splitting import CLAUSE_PAUSE_S, SENTENCE_PAUSE_S, split_text
+
+words = st.lists(st.text("abcdefg", min_size=1, max_size=5), min_size=1, max_size=60)
+ends = st.sampled_from(["", ",", ".", ";", "?", "!", "..."])
+
+
+@given(words, st.lists(ends, min_size=60, max_size=60), st.integers(0, 12))
+def test_nothing_is_lost_and_every_part_fits(parts: list[str], marks: list[str], max_words: int) -> None:
+    text = " ".join(word + mark for word, mark in zip(parts, marks, strict=False))
+    cut = split_text(text, max_words)
+    assert " ".join(part.text for part in cut).split() == text.split()
+    if max_words:
+        assert all(len(part.text.split()) <= max_words for part in cut)
+
+
+def test_sentences_are_parts() -> None:
+    cut = split_text("It rains. Does it? Yes!", 10)
+    assert [part.text for part in cut] == ["It rains.", "Does it?", "Yes!"]
+    assert {part.pause_s for part in cut} == {SENTENCE_PAUSE_S}
+
+
+def test_abbreviations_and_initials_end_no_sentence() -> None:
+    text = "Dr. Smith met J. Brown, e.g. at noon."
+    assert [part.text for part in split_text(text, 0)] == [text]
+
+
+def test_i_ends_a_sentence() -> None:
+    assert len(split_text("So do I. Then we went.", 0)) == 2
+
+
+def test_a_long_sentence_is_cut_at_clauses_first() -> None:
+    cut = split_text("one two three, four five six, seven eight nine.", 6)
+    assert [part.text for part in cut] == ["one two three, four five six,", "seven eight nine."]
+    assert [part.pause_s for part in cut] == [CLAUSE_PAUSE_S, SENTENCE_PAUSE_S]
+
+
+def test_words_may_be_counted_as_they_are_spoken() -> None:
+    cut = split_text(
+        "1942 was cold, very cold.", 4, lambda part: len(part.replace("1942", "nineteen forty two").split())
+    )
+    assert [part.text for part in cut] == ["1942 was", "cold,", "very cold."]
+
+
+def test_a_single_word_above_the_limit_stays_whole() -> None:
+    assert [part.text for part in split_text("incomprehensibilities", 1, lambda part: 5)] == ["incomprehensibilities"]
+
+
+def test_nothing_gives_no_parts() -> None:
+    assert split_text(" \n ", 5) == []

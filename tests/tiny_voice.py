@@ -1,0 +1,83 @@
+"""A whole speech model with tiny random weights, in a folder, as YAML names it: what the road is tested with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from max_codecs.constraint import FrameBounds
+from max_codecs.format import SamplingDefaults, SpeechFormat
+from max_codecs.layout import SpeechLayout
+from max_codecs.prompt import PromptFormat, Voice
+from max_pipelines.config import CodecConfig, Config, ModelConfig, PipelineConfig, SpeechConfig, WorkersConfig
+from tests.random_snac import SMALL, random_state
+
+AUDIO_BASE, CODES = 64, 64
+CHARACTERS = " abcdefghijklmnopqrstuvwxyz.,?!'-"
+SPECIAL = ("<pad>", "<soh>", "<eot>", "<soa>", "<eos>", "<ann>", "<bob>")
+LAYOUT = SpeechLayout(
+    audio_base=AUDIO_BASE,
+    codebook_size=CODES,
+    end_ids=(4,),
+    prompt=PromptFormat(
+        before_text=(1,), after_text=(2,), speech=(3,), voices=(Voice("ann", (5,)), Voice("bob", (6,)))
+    ),
+)
+FRAMES = FrameBounds(min_frames=12, max_frames=40)
+
+
+def make_tiny_voice(folder: Path) -> Config:
+    """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time."""
+    _write_language_model(folder / "lm")
+    _write_codec(folder / "codec")
+    form = SpeechFormat(LAYOUT, spell=True, max_words=12, frames=FRAMES, sampling=SamplingDefaults(0.8, 0.95))
+    return Config(
+        model=ModelConfig(name="tiny", path=str(folder / "lm"), dtype="float32"),
+        pipeline=PipelineConfig(kind="speech"),
+        codec=CodecConfig(path=str(folder / "codec")),
+        speech=SpeechConfig(format=form),
+        workers=WorkersConfig(count=1),
+    )
+
+
+def _write_language_model(folder: Path) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=AUDIO_BASE + 7 * CODES,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=1,
+        eos_token_id=4,
+        pad_token_id=0,
+        initializer_range=0.3,  # loud enough that different prompts sound different
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    vocabulary = {name: index for index, name in enumerate([*SPECIAL, *CHARACTERS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = Split("", "isolated")
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<pad>"
+    )
+    fast.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    fast.save_pretrained(folder)
+
+
+def _write_codec(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    config = msgspec.structs.replace(SMALL, causal=True)
+    (folder / "config.json").write_text(json.dumps(msgspec.to_builtins(config)), encoding="utf-8")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in random_state(config).items()}, folder / "model.safetensors"
+    )
