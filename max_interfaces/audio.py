@@ -9,14 +9,16 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from .arrays import ArrayOf, freeze
 from .bounds import (
     TOKEN_ID_MAX,
-    ArrayOf,
+    Bounded,
     Count,
     LongText,
     Name,
     Position,
     Seconds,
+    Seed,
     ShortText,
     TokenIds,
     check_fields,
@@ -34,26 +36,20 @@ SpeechTokens = Annotated[
 Samples = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype="float32")]
 
 
-def _no_samples() -> NDArray[np.float32]:
-    samples = np.zeros(0, np.float32)
-    samples.flags.writeable = False
-    return samples
+NO_SAMPLES: NDArray[np.float32] = freeze(np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
-class StreamPosition:
+class StreamPosition(Bounded):
     """Where in a sound its `buffer_speech_tokens` belong, so that a follow-up joins it without a seam.
 
     `seed` keys the codec's noise, `frame` is the number of the first frame in the buffer, `sample` the first
     sample that has not been given out yet.
     """
 
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    seed: Seed = 0
     frame: Position = 0
     sample: Position = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,19 +107,16 @@ class AudioGenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class WordTimestamp:
+class WordTimestamp(Bounded):
     """When a word is heard, in seconds from the start of the sound."""
 
     word: Name
     start: Seconds
     end: Seconds
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True)
-class AudioGenerationMetadata:
+class AudioGenerationMetadata(Bounded):
     """What is known about one chunk. `chunk_id` counts from 0 without gaps; durations and times are in seconds."""
 
     sample_rate: Annotated[int, Meta(ge=1, le=768_000)] | None = None
@@ -138,9 +131,6 @@ class AudioGenerationMetadata:
     echo: LongText | None = None
     words: Annotated[tuple[WordTimestamp, ...], Meta(max_length=65_536)] = ()
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     def to_dict(self) -> dict[str, object]:
         """The fields that are set. Zero, False and 0.0 are set."""
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -148,7 +138,7 @@ class AudioGenerationMetadata:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AudioGenerationOutput:
+class AudioGenerationOutput(Bounded):
     """One chunk of speech. `audio_data` float32[num_samples] in [-1, 1], mono.
 
     `steps_executed` counts the tokens generated for this chunk. The output whose `is_done` is true is the last;
@@ -157,14 +147,11 @@ class AudioGenerationOutput:
 
     final_status: GenerationStatus
     steps_executed: Count
-    audio_data: Samples = field(default_factory=_no_samples)
+    audio_data: Samples = field(default_factory=lambda: NO_SAMPLES)
     buffer_speech_tokens: SpeechTokens | None = None
     metadata: AudioGenerationMetadata = field(default_factory=AudioGenerationMetadata)
     buffer_position: StreamPosition | None = None
     failure: Failure | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def is_done(self) -> bool:

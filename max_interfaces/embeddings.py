@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from .bounds import ArrayOf, LongText, Name, TokenIds, check_fields
+from .arrays import ArrayOf, freeze
+from .bounds import Bounded, LongText, Name, TokenIds, check_fields
 from .equality import same_fields
 from .identity import RequestID
 from .status import Failure, GenerationStatus
@@ -16,8 +17,7 @@ from .status import Failure, GenerationStatus
 Embeddings = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**20, dtype="float32")]
 
 
-def _none() -> NDArray[np.float32]:
-    return np.zeros(0, np.float32)
+NO_EMBEDDING: NDArray[np.float32] = freeze(np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,12 @@ class EmbeddingsGenerationRequest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EmbeddingsGenerationOutput:
+class EmbeddingsGenerationOutput(Bounded):
     """The embedding, float32[dimension]. Always the last output of its request."""
 
-    embeddings: Embeddings = field(default_factory=_none)
+    embeddings: Embeddings = field(default_factory=lambda: NO_EMBEDDING)
     final_status: GenerationStatus = GenerationStatus.END_OF_SEQUENCE
     failure: Failure | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def is_done(self) -> bool:

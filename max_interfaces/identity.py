@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import check_fields
+from .bounds import Bounded
 
 MAX_ID_LENGTH = 128  # long enough for any caller's own scheme, short enough for a log line
 
@@ -18,13 +18,10 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class RequestID:
+class RequestID(Bounded):
     """A value: two ids with the same text are the same request. On the wire it is a plain string."""
 
     value: Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)] = field(default_factory=_new_id)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __str__(self) -> str:
         return self.value

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import Name, ShortText, check_fields
+from .bounds import Bounded, Name, ShortText, check_fields
 
 
 class LoRAOperation(StrEnum):
@@ -46,11 +46,8 @@ class LoRARequest:
 
 
 @dataclass(frozen=True, slots=True)
-class LoRAResponse:
+class LoRAResponse(Bounded):
     """The outcome of a LoRARequest."""
 
     status: LoRAStatus
     message: ShortText = ""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -16,21 +16,20 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from .bounds import Count, Name, Position, TokenId
+from .bounds import Count, Name, Position, Seed, TokenIds
 from .errors import WireError
+from .identity import MAX_ID_LENGTH
 from .status import FailureKind, GenerationStatus
 from .wire import Frame
 
 PROTOCOL_VERSION = 1
 PROTOCOL_MARK = bytes([PROTOCOL_VERSION])
 
-IdText = Annotated[str, Meta(min_length=1, max_length=128)]
+IdText = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Peer = Annotated[bytes, Meta(min_length=1, max_length=64)]
-Tokens = Annotated[tuple[TokenId, ...], Meta(max_length=2**20)]
 Names = Annotated[tuple[Name, ...], Meta(max_length=4096)]
 Message = Annotated[str, Meta(max_length=4096)]
 Wait = Annotated[float, Meta(ge=0, le=86_400)]
-Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="$type", tag=True, omit_defaults=True):
@@ -97,7 +96,7 @@ class ChunkHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_l
     first_sample: Position
     samples: Count
     status: GenerationStatus
-    tokens: Tokens = ()
+    tokens: TokenIds = ()
 
 
 class Delivery(_Header, frozen=True):
@@ -129,7 +128,7 @@ class Start(_Header, frozen=True):
     peer: Peer
     attempt: Count
     seed: Seed
-    tokens: Tokens = ()
+    tokens: TokenIds = ()
     next_sample: Position = 0
     next_seq: Count = 0
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import check_fields
+from .bounds import Bounded
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOptions:
+class RequestOptions(Bounded):
     """How urgently, for how long, and for whom.
 
     `deadline_s` is the time from submission after which the request ends with `deadline_exceeded`.
@@ -21,6 +21,3 @@ class RequestOptions:
     deadline_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     tenant: Annotated[str, Meta(max_length=128)] = ""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

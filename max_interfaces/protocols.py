@@ -1,17 +1,21 @@
 """The protocols that make maxpipe pluggable. One page: a reader may stop here.
 
-Each docstring states the contract: who owns what, when a call is safe, what it raises.
+Each docstring states the contract: who owns what, when a call is safe, what it raises. The frozen values in between
+declare their bounds and do not check them, for a step makes thousands of them; whatever crosses a border is checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
+from .arrays import ArrayOf
+from .bounds import Count, Position, Seed, TokenId, TokenIds
 from .identity import RequestID
 from .sampling import SamplingParams
 from .status import GenerationStatus
@@ -23,6 +27,8 @@ PipelineOutputT = TypeVar("PipelineOutputT")
 PutT = TypeVar("PutT", contravariant=True)
 GetT = TypeVar("GetT", covariant=True)
 
+Frames = Annotated[NDArray[np.int64], ArrayOf(kinds="i", ndim=2, max_size=2**20, dtype="int64")]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attempt(Generic[RequestT]):
@@ -33,10 +39,10 @@ class Attempt(Generic[RequestT]):
     """
 
     request: RequestT
-    seed: int = 0
-    number: int = 1
-    tokens: tuple[int, ...] = ()
-    next_sample: int = 0
+    seed: Seed = 0
+    number: Count = 1
+    tokens: TokenIds = ()
+    next_sample: Position = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +54,9 @@ class Chunk(Generic[OutputT]):
 
     request_id: RequestID
     output: OutputT
-    tokens: tuple[int, ...] = ()
-    first_sample: int = 0
-    samples: int = 0
+    tokens: TokenIds = ()
+    first_sample: Position = 0
+    samples: Count = 0
 
 
 class Output(Protocol):
@@ -112,9 +118,7 @@ class Tokenizer(Protocol):
         """Ids that end a text."""
         ...
 
-    def encode(
-        self, text: str, *, add_special_tokens: bool = True, parse_special_tokens: bool = False
-    ) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True, parse_special_tokens: bool = False) -> list[int]:
         """Token ids of `text`. Special tokens written out in it are plain characters unless they are to be parsed."""
         ...
 
@@ -133,10 +137,10 @@ class StreamStart:
     have been heard and are not given again.
     """
 
-    seed: int = 0
-    history: NDArray[np.int64] | None = None
-    history_frame: int = 0
-    next_sample: int = 0
+    seed: Seed = 0
+    history: Frames | None = None
+    history_frame: Position = 0
+    next_sample: Position = 0
 
 
 class CodecStream(Protocol):
@@ -198,12 +202,12 @@ class SequenceStart:
     """
 
     request_id: RequestID
-    prompt: tuple[int, ...]
+    prompt: TokenIds
     sampling_params: SamplingParams
-    seed: int
-    eos_token_ids: frozenset[int] = frozenset()
+    seed: Seed
+    eos_token_ids: Annotated[frozenset[TokenId], Meta(max_length=1024)] = frozenset()
     constraint: TokenConstraint | None = None
-    accepted: tuple[int, ...] = ()
+    accepted: TokenIds = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ class TokenDelta:
     An end-of-sequence id is counted as generated and is the last of `tokens`.
     """
 
-    tokens: tuple[int, ...] = ()
+    tokens: TokenIds = ()
     status: GenerationStatus = GenerationStatus.ACTIVE
 
 

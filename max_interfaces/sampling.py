@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import TokenId, TokenIds, check_fields
-from .values import Json
+from .bounds import Seed, TokenId, TokenIds, check_fields
+from .values import FrozenMapping, Json
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]  # the range that OpenAI and MAX document
 TokenLimit = Annotated[int, Meta(ge=0, le=2**20)]
+NO_BIAS: FrozenMapping[int, float] = FrozenMapping({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,13 @@ class SamplingParams:
     stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=64)] = ()
     stop_token_ids: Annotated[tuple[TokenId, ...], Meta(max_length=1024)] = ()
     detokenize: bool = True
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    seed: Seed | None = None
     typical_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     repetition_context_size: TokenLimit | None = None
     include_stop_text: bool = False
     bad_words: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=1024)] = ()
     allowed_token_ids: TokenIds | None = None
-    logit_bias: Annotated[Mapping[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)] = field(
-        default_factory=dict
-    )
+    logit_bias: Annotated[Mapping[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)] = NO_BIAS
     n: Annotated[int, Meta(ge=1, le=256)] = 1
     best_of: Annotated[int, Meta(ge=1, le=256)] | None = None
     beam_width: Annotated[int, Meta(ge=1, le=64)] | None = None

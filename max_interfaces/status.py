@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import check_fields
+from .bounds import Bounded
 
 
 class GenerationStatus(StrEnum):
@@ -53,12 +53,9 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Bounded):
     """The reason that rides on a terminal output. `retry_after` is in seconds, None when a retry is no use."""
 
     kind: FailureKind
     message: Annotated[str, Meta(max_length=4096)]
     retry_after: Annotated[float, Meta(ge=0, le=3600)] | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)

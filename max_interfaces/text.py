@@ -11,7 +11,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .bounds import ArrayOf, Count, LongText, Name, Position, ShortText, TokenId, TokenIds, check_fields
+from .arrays import ArrayOf
+from .bounds import Bounded, Count, LongText, Name, Position, ShortText, TokenId, TokenIds, check_fields
 from .equality import same_fields
 from .identity import RequestID
 from .sampling import SamplingParams
@@ -35,13 +36,10 @@ class MessageRole(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TextContentPart:
+class TextContentPart(Bounded):
     """A piece of a message that is text."""
 
     text: LongText
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 class MediaKind(StrEnum):
@@ -53,20 +51,17 @@ class MediaKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MediaContentPart:
+class MediaContentPart(Bounded):
     """The place in a message of the request's next media item of this kind."""
 
     kind: MediaKind
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 ContentParts = Annotated[tuple[TextContentPart | MediaContentPart, ...], Meta(max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)
-class TextGenerationRequestFunction:
+class TextGenerationRequestFunction(Bounded):
     """A function that the model may call; `parameters` is its JSON schema."""
 
     name: Name
@@ -74,34 +69,25 @@ class TextGenerationRequestFunction:
     parameters: Json = field(default_factory=lambda: Json("{}"))
     strict: bool = False
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True)
-class TextGenerationRequestTool:
+class TextGenerationRequestTool(Bounded):
     """A tool offered to the model."""
 
     function: TextGenerationRequestFunction
     type: Annotated[str, Meta(max_length=64)] = "function"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True)
-class TextGenerationResponseFormat:
+class TextGenerationResponseFormat(Bounded):
     """The form the answer must have: `text`, `json_object`, or `json_schema` with the schema."""
 
     type: Annotated[str, Meta(max_length=64)]
     json_schema: Json | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True)
-class TextGenerationRequestMessage:
+class TextGenerationRequestMessage(Bounded):
     """One message of a conversation. `content` is text, or parts in order."""
 
     role: MessageRole
@@ -109,9 +95,6 @@ class TextGenerationRequestMessage:
     tool_calls: Json | None = None
     tool_call_id: Name | None = None
     reasoning_content: LongText | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def media(self, kind: MediaKind) -> int:
         """How many media items of `kind` this message places."""
@@ -176,17 +159,19 @@ class TextGenerationRequest:
                 f"{name}.continue_final_message = True: excludes add_generation_prompt = True; "
                 "one begins a new message, the other goes on with the last"
             )
-        if self.messages:
-            self._check_media()
+        self._check_media()
 
     def _check_media(self) -> None:
+        """MAX's rule: each item has a place. A text has none for it; token ids may, in the model's own way."""
+        if isinstance(self.prompt, tuple):
+            return
         held = {MediaKind.IMAGE: self.images, MediaKind.VIDEO: self.videos, MediaKind.AUDIO: self.audios}
+        where = "a prompt places none" if self.prompt is not None else "the messages place {}"
         for kind, items in held.items():
             placed = sum(message.media(kind) for message in self.messages)
             if placed != len(items):
-                raise ValueError(
-                    f"{type(self).__name__}.{kind.value}s has {len(items)} items: the messages place {placed}"
-                )
+                name = f"{type(self).__name__}.{kind.value}s"
+                raise ValueError(f"{name} = {len(items)} items: {where.format(placed)}")
 
     def __eq__(self, other: object) -> bool:
         return same_fields(self, other)
@@ -196,7 +181,7 @@ class TextGenerationRequest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LogProbabilities:
+class LogProbabilities(Bounded):
     """Natural logarithms of probabilities, one entry a token.
 
     `token_log_probabilities` of the chosen tokens; `top_log_probabilities` maps the likeliest ids to theirs;
@@ -210,9 +195,6 @@ class LogProbabilities:
     ] = ()
     all_log_probabilities: LogProbabilityRows | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     def __eq__(self, other: object) -> bool:
         return same_fields(self, other)
 
@@ -221,7 +203,7 @@ class LogProbabilities:
 
 
 @dataclass(frozen=True, slots=True)
-class TextGenerationOutput:
+class TextGenerationOutput(Bounded):
     """New tokens of one request and, if asked for, their text. `index` tells the children of `n` > 1 apart."""
 
     request_id: RequestID
@@ -232,9 +214,6 @@ class TextGenerationOutput:
     index: Annotated[int, Meta(ge=0, le=255)] = 0
     num_prompt_tokens: Count = 0
     failure: Failure | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def is_done(self) -> bool:

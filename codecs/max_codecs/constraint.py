@@ -87,7 +87,7 @@ class PhaseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SpeechPhases:
     """Phones, then their frames, clause by clause: the order in which a model with a `PhoneFormat` writes.
 
-    Among phones: a phone, or after one phone at least `start_of_frames`. Among frames: the slots in order; at a border
+    Among phones: a phone, or after a phone `word_border` or `start_of_frames`. Among frames: the slots in order; at a border
     slot 0, `next_clause` or an end id. All within the bounds. After an end id: end ids.
     """
 
@@ -106,7 +106,7 @@ class SpeechPhases:
     def allowed(self, tokens: Sequence[int]) -> Mask:
         """See `TokenConstraint.allowed`."""
         if not tokens or tokens[-1] == self._phones.next_clause:
-            return self._masks.phone(True, False)
+            return self._masks.phone(True, False, False)
         last = tokens[-1]
         slot = self._layout.slot_of(last)
         if slot is not None:
@@ -120,11 +120,11 @@ class SpeechPhases:
         return self._after_phone(tokens)
 
     def _after_phone(self, tokens: Sequence[int]) -> Mask:
-        if tokens[-1] not in self._phone_ids:  # an id of no speech at all: begin again
-            return self._masks.phone(True, False)
+        if tokens[-1] not in self._phone_ids:  # a word's first phone; also behind an id of no speech at all
+            return self._masks.phone(True, False, False)
         limit = self._bounds.max_phones
         more = limit is None or self._count_phones(tokens, len(tokens)) < limit
-        return self._masks.phone(more, True)
+        return self._masks.phone(more, more, True)
 
     def _at_border(self, tokens: Sequence[int]) -> Mask:
         frames, start = self._count_frames(tokens)
@@ -147,11 +147,12 @@ class SpeechPhases:
         return frames, first + width - 1
 
     def _count_phones(self, tokens: Sequence[int], stop: int) -> int:
-        """The phones that end before `stop`."""
-        start, phone_ids = stop, self._phone_ids
-        while start > 0 and tokens[start - 1] in phone_ids:
+        """The phones that end before `stop`; borders between words do not count."""
+        start, borders, phone_ids, border = stop, 0, self._phone_ids, self._phones.word_border
+        while start > 0 and (tokens[start - 1] in phone_ids or tokens[start - 1] == border):
             start -= 1
-        return stop - start
+            borders += tokens[start] == border
+        return stop - start - borders
 
     def _clauses_before(self, tokens: Sequence[int]) -> int:
         """Clauses complete before the last one; 0 when no bound asks."""

@@ -23,12 +23,14 @@ class PhoneFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For a model that writes phones before their sound: phones, `start_of_frames`, frames, and so on by clause.
 
     `phones` are ranges of ids [first, last]; `start_of_frames` ends the phones of a clause; `next_clause`, if there
-    is one, ends its frames and begins the next one's phones.
+    is one, ends its frames and begins the next one's phones. `word_border`, if there is one, stands between the
+    phones of two words, and is no phone itself.
     """
 
     phones: Annotated[tuple[tuple[TokenId, TokenId], ...], Meta(min_length=1, max_length=64)]
     start_of_frames: TokenId
     next_clause: TokenId | None = None
+    word_border: TokenId | None = None
 
     def __post_init__(self) -> None:
         for first, last in self.phones:
@@ -37,7 +39,8 @@ class PhoneFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def special_ids(self) -> tuple[int, ...]:
-        return (self.start_of_frames,) if self.next_clause is None else (self.start_of_frames, self.next_clause)
+        given = (self.start_of_frames, self.next_clause, self.word_border)
+        return tuple(token for token in given if token is not None)
 
     def is_phone(self, token: int) -> bool:
         return any(first <= token <= last for first, last in self.phones)

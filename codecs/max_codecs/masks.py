@@ -45,14 +45,16 @@ class SpeechMasks:
             mask[list(self._layout.end_ids)] = True
         return _read_only(mask)
 
-    def _phone(self, more: bool, frames: bool) -> Mask:
-        """Among phones: whether another phone, or the frames, may follow."""
+    def _phone(self, more: bool, border: bool, frames: bool) -> Mask:
+        """Among phones: whether another phone, a border between words, or the frames may follow."""
         mask = np.zeros(self._vocab_size, np.bool_)
         phones = self._layout.phones
         if phones is not None:
             for first, last in phones.phones if more else ():
                 mask[first : last + 1] = True
             mask[phones.start_of_frames] |= frames
+            if phones.word_border is not None:
+                mask[phones.word_border] |= border
         return _read_only(mask)
 
 

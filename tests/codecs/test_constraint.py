@@ -18,13 +18,13 @@ from max_codecs.prompt import PromptFormat
 from max_interfaces.protocols import TokenConstraint
 
 VOCAB = 64
-END, FRAMES, NEXT = 4, 5, 9
+END, FRAMES, NEXT, WORD = 4, 5, 9, 10
 LAYOUT = SpeechLayout(
     audio_base=20,
     codebook_size=5,
     end_ids=(END,),
     prompt=PromptFormat(before_text=(1,), after_text=(2,), speech=(3,)),
-    phones=PhoneFormat(phones=((6, 8), (12, 12)), start_of_frames=FRAMES, next_clause=NEXT),
+    phones=PhoneFormat(phones=((6, 8), (12, 12)), start_of_frames=FRAMES, next_clause=NEXT, word_border=WORD),
 )
 PHONES = {6, 7, 8, 12}
 
@@ -54,13 +54,16 @@ class Automaton:
         self.phones = self.frames = self.slot = 0
         self.clause = 1
         self.phase = "phones"
+        self.in_word = False
 
     def allowed(self) -> set[int]:
         if self.phase == "end":
             return {END}
         if self.phase == "phones":
             more = self.bounds.max_phones is None or self.phones < self.bounds.max_phones
-            return (PHONES if more else set()) | ({FRAMES} if self.phones else set())
+            if not self.in_word:
+                return PHONES
+            return (PHONES | {WORD} if more else set()) | {FRAMES}
         if self.slot or not self.frames:
             return slot(self.slot)
         least, most = self.bounds.frames(self.phones)
@@ -74,12 +77,16 @@ class Automaton:
     def take(self, token: int) -> None:
         if token == END:
             self.phase = "end"
+        elif token == WORD:
+            self.in_word = False
         elif token == NEXT:
+            self.in_word = False
             self.phase, self.phones, self.clause = "phones", 0, self.clause + 1
         elif token == FRAMES:
             self.phase, self.frames, self.slot = "frames", 0, 0
         elif token in PHONES:
             self.phones += 1
+            self.in_word = True
         else:
             self.slot = (self.slot + 1) % 7
             self.frames += self.slot == 0
@@ -115,7 +122,8 @@ def test_phases_follow_the_automaton(bounds: PhaseBounds, random: np.random.Gene
 def test_phases_step_by_step() -> None:
     constraint = SpeechPhases(LAYOUT, VOCAB)
     assert ids(constraint, []) == PHONES
-    assert ids(constraint, [6]) == PHONES | {FRAMES}
+    assert ids(constraint, [6]) == PHONES | {FRAMES, WORD}
+    assert ids(constraint, [6, WORD]) == PHONES
     assert ids(constraint, [6, FRAMES]) == slot(0)
     assert ids(constraint, [6, FRAMES, 20]) == slot(1)
     spoken = [6, FRAMES, *frame()]

@@ -1,0 +1,233 @@
+"""Bytes that are no message of ours give WireError and nothing else, whatever they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args
+
+import hypothesis.strategies as st
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from max_interfaces import (
+    AudioGenerationMetadata,
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    GenerationStatus,
+    RequestID,
+    TextGenerationOutput,
+    WireError,
+)
+from max_interfaces.messages import PROTOCOL_MARK, Header, Ping, decode_header, encode_header
+from max_interfaces.wire import ARRAY_FRAME_BYTES, Frame, Payload, decode_payload, encode_payload
+from tests.interfaces.identical import identical
+from tests.interfaces.strategies import instances
+
+OUTPUT = {
+    "$type": "AudioGenerationOutput",
+    "final_status": "active",
+    "steps_executed": 7,
+    "audio_data": ["<f4", [2], bytes(8)],
+    "buffer_speech_tokens": ["<i8", [1], bytes(8)],
+    "metadata": {"$type": "AudioGenerationMetadata", "chunk_id": 3, "duration": 0.5},
+}
+
+
+def decoded(*frames: Frame) -> list[Payload] | None:
+    """The items, or None where they were refused. Any other exception is the failure that is looked for."""
+    try:
+        return decode_payload(frames)
+    except WireError:
+        return None
+
+
+def packed(**changes: object) -> bytes:
+    return msgspec.msgpack.encode([OUTPUT | changes])
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Some bytes cut out, put in, or changed."""
+    start = draw(st.integers(0, len(whole)))
+    stop = draw(st.integers(start, min(len(whole), start + 3)))
+    return whole[:start] + draw(st.binary(max_size=3)) + whole[stop:] if draw(st.booleans()) else whole[:start]
+
+
+@given(data=st.data(), item=st.one_of([instances(kind) for kind in get_args(Payload)]))
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_payload_is_refused_or_in_bounds(data: st.DataObject, item: Payload) -> None:
+    """What is still decoded is what the constructor, which checks everything, would have made of it."""
+    first, *others = encode_payload([item])
+    for survivor in decoded(data.draw(damaged(bytes(first))), *others) or []:
+        assert identical(dataclasses.replace(survivor), survivor)
+
+
+@given(data=st.data(), header=st.one_of([instances(kind) for kind in get_args(Header)]))
+@settings(max_examples=100, deadline=None)
+def test_a_damaged_header_is_refused_or_in_bounds(data: st.DataObject, header: Header) -> None:
+    try:
+        survivor = decode_header(data.draw(damaged(encode_header(header))))
+    except WireError:
+        return
+    assert identical(decode_header(encode_header(survivor)), survivor)
+
+
+@given(frames=st.lists(st.binary(max_size=40), max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_garbage_is_refused(frames: list[bytes]) -> None:
+    assert not decoded(*frames)
+    with pytest.raises(WireError):
+        decode_header(PROTOCOL_MARK + b"".join(frames))
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a", b"\xdc\x00\x01", b"\xc7\x01\x00"])
+def test_nesting_bombs_are_refused(opening: bytes) -> None:
+    bomb = opening * 200_000
+    assert decoded(bomb) is None
+    assert decoded(b"\x91" + bomb) is None
+    with pytest.raises(WireError):
+        decode_header(PROTOCOL_MARK + bomb)
+
+
+def test_a_nesting_bomb_within_json_is_refused() -> None:
+    text = "[" * 100_000 + "]" * 100_000
+    sampling = {"$type": "SamplingParams", "grammar": text}
+    request = {"$type": "AudioGenerationRequest", "request_id": "a", "model": "m", "input": "hi"}
+    assert decoded(msgspec.msgpack.encode([request])) is not None
+    assert decoded(msgspec.msgpack.encode([request | {"sampling_params": sampling}])) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unknown": 1},
+        {"$type": "SamplingParams"},
+        {"$type": "os.system"},
+        {"$type": None},
+        {"final_status": "asleep"},
+        {"steps_executed": -1},
+        {"steps_executed": 2**31},
+        {"steps_executed": True},
+        {"steps_executed": "7"},
+        {"metadata": None},
+        {"metadata": {"$type": "Failure", "chunk_id": 3}},
+        {"metadata": {"$type": "AudioGenerationMetadata", "duration": float("nan")}},
+        {"metadata": {"$type": "AudioGenerationMetadata", "duration": float("inf")}},
+        {"metadata": {"$type": "AudioGenerationMetadata", "chunk": 3}},
+        {"metadata": {"$type": "AudioGenerationMetadata", "request_id": ""}},
+        {"metadata": {"$type": "AudioGenerationMetadata", "request_id": "a" * 129}},
+    ],
+)
+def test_a_field_out_of_bounds_is_refused(changes: dict[str, object]) -> None:
+    assert decoded(packed()) is not None
+    assert decoded(packed(**changes)) is None
+
+
+def test_a_missing_field_is_refused() -> None:
+    assert decoded(msgspec.msgpack.encode([{k: v for k, v in OUTPUT.items() if k != "final_status"}])) is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        ["<f4", [3], bytes(8)],
+        ["<f4", [1], bytes(8)],
+        ["<f4", [2, 1], bytes(8)],
+        ["<f4", [], bytes(4)],
+        ["<f4", [0, 2], b""],
+        ["<f4", [-2], bytes(8)],
+        ["<f4", [2**31], bytes(8)],
+        ["<f4", [0, 2**31 - 1, 2**31 - 1, 2**31 - 1], b""],
+        ["<f4", [1, 1, 1, 1, 1], bytes(4)],
+        ["<f4", [2], "12345678"],
+        ["<f4", [2], None],
+        ["<f4", [2]],
+        ["<f4", [2], bytes(8), 1],
+        ["<i4", [2], bytes(8)],
+        ["|O8", [1], bytes(8)],
+        ["<M8[s]", [1], bytes(8)],
+        ["<c8", [1], bytes(8)],
+        ["<f4", [1], b"\x00\x00\xc0\x7f"],
+        ["<f4", [1], b"\x00\x00\x80\x7f"],
+        ["<f8", [1], np.float64(1e300).tobytes()],
+        ["<f4", [20_000], bytes(80_000)],
+    ],
+)
+def test_an_array_that_is_not_what_it_says_is_refused(array: list[object]) -> None:
+    assert decoded(packed(audio_data=array)) is None
+
+
+@pytest.mark.parametrize("tokens", [np.array([-1]), np.array([2**31]), np.array([2**63], "u8"), np.array([[1]])])
+def test_speech_tokens_out_of_range_are_refused(tokens: Any) -> None:
+    assert decoded(packed(buffer_speech_tokens=[tokens.dtype.str, tokens.shape, tokens.tobytes()])) is None
+
+
+@pytest.mark.parametrize("index", [-1, 0, 2, 2**16, 2**40])
+def test_an_array_in_a_frame_that_is_not_there_is_refused(index: int) -> None:
+    assert decoded(packed(audio_data=["<f4", [2], 1]), bytes(8)) is not None
+    assert decoded(packed(audio_data=["<f4", [2], index]), bytes(8)) is None
+
+
+def test_a_large_array_without_its_frame_or_with_another_is_refused() -> None:
+    output = AudioGenerationOutput(GenerationStatus.ACTIVE, 7, np.zeros(ARRAY_FRAME_BYTES, np.float32))
+    head, samples = encode_payload([output])
+    assert decoded(head, samples) == [output]
+    assert decoded(head) is None
+    assert decoded(head, bytes(samples)[:-4]) is None
+    assert decoded() is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"\x00", b"\x02", PROTOCOL_MARK, PROTOCOL_MARK + msgspec.msgpack.encode({"$type": "Ping"})],
+)
+def test_a_header_of_another_version_or_none_is_refused(frame: bytes) -> None:
+    for kind in (bytes, bytearray, memoryview):
+        with pytest.raises(WireError):
+            decode_header(kind(frame))  # type: ignore[arg-type]
+
+
+def test_a_header_says_which_version_it_has() -> None:
+    with pytest.raises(WireError, match="speaks protocol version 1, the other sent version 7"):
+        decode_header(b"\x07" + encode_header(Ping(b"peer"))[1:])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"$type": "Ping", "peer": b"a", "unknown": 1},
+        {"$type": "Pong", "peer": b"a"},
+        {"$type": "Ping", "peer": b""},
+        {"$type": "Ping", "peer": b"a" * 65},
+        {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": float("nan")},
+        {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": -1.0},
+        {"peer": b"a"},
+        [],
+        None,
+    ],
+)
+def test_a_header_out_of_bounds_is_refused(header: object) -> None:
+    with pytest.raises(WireError, match="header refused"):
+        decode_header(PROTOCOL_MARK + msgspec.msgpack.encode(header))
+
+
+def test_a_request_is_checked_as_a_whole() -> None:
+    """Rules between fields hold on the wire too."""
+    silent = {"$type": "AudioGenerationRequest", "request_id": "a", "model": "m"}
+    with pytest.raises(WireError, match="give input"):
+        decode_payload([msgspec.msgpack.encode([silent])])
+
+
+def test_only_what_is_public_is_encoded() -> None:
+    others: list[Any] = [AudioGenerationMetadata(), "text", None, object()]
+    for item in others:
+        with pytest.raises(TypeError, match=f"{type(item).__name__} is no request or output"):
+            encode_payload([item])
+
+
+def test_the_right_types_pass() -> None:
+    request = AudioGenerationRequest(RequestID("a"), "m", "hi")
+    output = TextGenerationOutput(RequestID("a"), (1,), GenerationStatus.ACTIVE)
+    assert decoded(*encode_payload([request, output])) == [request, output]

@@ -1,0 +1,71 @@
+"""Every snippet of the README runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run as a user would, from a folder that looks like the project's, with our commands on the path."""
+    for name in ("configs", "Makefile", "pyproject.toml", "constraints.txt", ".venv"):
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    environment = {**os.environ, "PATH": f"{BIN}:{folder}:{os.environ['PATH']}"}
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.parametrize("code", snippets("python"))
+def test_python(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="make would make a second environment")
+def test_make_speak(tmp_path: Path) -> None:
+    (line,) = (snippet for snippet in snippets("bash") if snippet.startswith("make speak"))
+    done = shell(line, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hello.wav").stat().st_size > 16_000
+
+
+def test_serve_and_speak(tmp_path: Path) -> None:
+    """The player is a stand-in that reads to the end; the address is a fresh one, which the speakers wait for."""
+    (script,) = (snippet for snippet in snippets("bash") if "maxpipe serve" in snippet)
+    player = tmp_path / "aplay"
+    player.write_text("#!/bin/sh\ncat > played.wav\n")
+    player.chmod(0o755)
+    lines = script.replace("ipc:///tmp/voice", f"ipc://{tmp_path}/voice").strip().splitlines()
+    lines[0] = f"exec 3< <({lines[0].removesuffix('&').strip()}); server=$!; trap 'kill $server' EXIT"
+    lines.insert(1, "read -r _ <&3; read -r _ <&3")  # "loading …", "serving …"
+    done = shell("\n".join(lines), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hello.wav").stat().st_size > 16_000
+    assert (tmp_path / "played.wav").stat().st_size > 16_000
+
+
+@pytest.mark.parametrize("module", re.findall(r"python -m (max_voices\.recipe\.\w+)", README))
+def test_the_recipe_is_there(module: str) -> None:
+    pytest.importorskip("pocketsphinx")
+    subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, timeout=60, check=True)
+
+
+def test_the_tree_names_what_is_there() -> None:
+    (tree,) = (block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "max_interfaces/" in block)
+    for name in re.findall(r"^(\S+)", tree, re.MULTILINE):
+        assert (ROOT / name).exists(), name
