@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import Any, Self, TypeAlias, overload
 
 import zmq
 
@@ -28,9 +29,11 @@ from max_interfaces import (
     StartFailed,
     TextGenerationOutput,
     TextGenerationRequest,
+    WireError,
 )
 from max_interfaces.messages import (
     Cancel,
+    ChunkHead,
     Delivery,
     Describe,
     Described,
@@ -64,6 +67,8 @@ NO_OPTIONS = RequestOptions()
 NO_PARAMS = SamplingParams()
 CHECK_S = 0.5  # how often a server that loads is looked at
 
+Arrivals: TypeAlias = Inbox[AnyOutput | Ended]
+
 
 class AsyncClient:
     """Connected to a served address, or with a server of its own below it. Belongs to one event loop.
@@ -79,7 +84,8 @@ class AsyncClient:
         self._connection: Connection | None = None
         self._lease: Lease | None = None
         self._server: Embedded | None = None
-        self._inboxes: dict[str, Inbox[AnyOutput | Ended]] = {}
+        self._inboxes: dict[str, Arrivals] = {}
+        self._left: Counter[str] = Counter()  # requests left early whose last message has yet to come
         self._described: asyncio.Future[Described] | None = None
         self.models: tuple[ModelInfo, ...] = ()
 
@@ -95,6 +101,7 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         """Start or connect, and wait until the models are ready. StartFailed or NotServing if they will not be."""
+        self._loop = asyncio.get_running_loop()
         self._context = zmq.Context()
         try:
             if self._config is not None:
@@ -103,7 +110,7 @@ class AsyncClient:
             else:
                 address = self._address or ""
                 _check_served(address)
-            self._connection = Connection(self._context, address, self._on_message, self._on_lost)
+            self._connection = Connection(self._context, address, self._on_message, self._fail_all)
             self._lease = Lease(self._context, address, self._connection.peer)
             await self._wait_ready()
         except BaseException:
@@ -122,17 +129,21 @@ class AsyncClient:
             with contextlib.suppress(RequestFailed):
                 self._connection.send(Goodbye())
             self._connection.close()
-        loop = asyncio.get_running_loop()
-        if self._lease is not None:
-            await loop.run_in_executor(None, self._lease.close)
-            self._lease = None
-        if self._server is not None:
-            await loop.run_in_executor(None, self._server.close)
-            self._server = None
-        if self._context is not None:
-            await loop.run_in_executor(None, self._context.term)
-            self._context = None
         self._fail_all("the client was closed")
+        # In one piece and in a thread: it goes on to its end even if whoever waits for it is cancelled.
+        await asyncio.get_running_loop().run_in_executor(None, self._close_rest)
+
+    def _close_rest(self) -> None:
+        """What may block: the lease's thread, the server, and what was sent but has not left."""
+        lease, self._lease = self._lease, None
+        server, self._server = self._server, None
+        context, self._context = self._context, None
+        if lease is not None:
+            lease.close()
+        if server is not None:
+            server.close()
+        if context is not None:
+            context.term()
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -154,31 +165,31 @@ class AsyncClient:
         Raises RequestFailed if it fails or misses its deadline. A cancelled request ends with an output whose
         status is `cancelled`. Leaving the loop early cancels.
         """
-        return self._stream(request, options)
+        return self._read(request, options)
 
-    async def _stream(self, request: Request, options: RequestOptions) -> AsyncIterator[AnyOutput]:
-        async for output in self._read(request, self.submit(request, options)):
-            yield output
-
-    async def _read(self, request: Request, inbox: Inbox[AnyOutput | Ended]) -> AsyncIterator[AnyOutput]:
+    async def _read(
+        self, request: Request, options: RequestOptions, inbox: Arrivals | None = None
+    ) -> AsyncGenerator[AnyOutput, None]:
+        """The outputs of a request, submitted now unless it has an inbox already."""
+        inbox = inbox or self.submit(request, options)
         done = False
         try:
             while not done:
-                item = await inbox.get()
+                if not inbox.items:
+                    await inbox.arrival()
+                item = inbox.items.popleft()
                 if isinstance(item, Ended):
                     done = True
                     raise_if_broken(item.status, _failure(item))
                     item = terminal_output(request, item.status)
-                elif item.is_done:
+                elif item.final_status is not GenerationStatus.ACTIVE:
                     done = True
                     raise_if_broken(item.final_status, item.failure)
                 yield item
         finally:
-            self._inboxes.pop(request.request_id.value, None)
-            if not done:
-                self.cancel(request.request_id)
+            self._leave(request.request_id)
 
-    def submit(self, request: Request, options: RequestOptions = NO_OPTIONS) -> Inbox[AnyOutput | Ended]:
+    def submit(self, request: Request, options: RequestOptions = NO_OPTIONS) -> Arrivals:
         """Send a request now, and return where its raw outputs arrive. RequestFailed if its id is live here."""
         key = request.request_id.value
         if key in self._inboxes:
@@ -186,10 +197,17 @@ class AsyncClient:
             raise RequestFailed(Failure(FailureKind.DUPLICATE_ID, text))
         if self._connection is None:
             raise NotServing("the client is not open; use it as `async with client:`")
-        inbox = self._inboxes[key] = Inbox()
         submit = Submit(key, model_of(request), options.deadline_s, options.priority, options.tenant, seed_of(request))
         self._connection.send(submit, encode_payload([request]))
+        inbox = self._inboxes[key] = Inbox(self._loop)
         return inbox
+
+    def _leave(self, request_id: RequestID) -> None:
+        """Nobody reads this request any more. Cancel it unless its end is here; until that comes, drop what comes."""
+        inbox = self._inboxes.pop(request_id.value, None)
+        if inbox is not None and not inbox.ended:
+            self._left[request_id.value] += 1
+            self.cancel(request_id)
 
     @overload
     async def generate(
@@ -228,22 +246,22 @@ class AsyncClient:
         waiting = requests(info, parts, voice, sampling_params)
         joiner = Joiner(info.sample_rate)
         inbox = self.submit(waiting[0], options)
-        ahead: Inbox[AnyOutput | Ended] | None = None
+        ahead: Arrivals | None = None
         try:
             for number, (request, part) in enumerate(zip(waiting, parts, strict=True)):
                 last = number + 1 == len(parts)
-                async for output in self._read(request, inbox):
-                    if ahead is None and not last:
-                        ahead = self.submit(waiting[number + 1], options)
-                    yield joiner.join(output, part, last)  # type: ignore[arg-type]
-                    if output.final_status is GenerationStatus.CANCELLED:
-                        return
+                async with contextlib.aclosing(self._read(request, options, inbox)) as outputs:
+                    async for output in outputs:
+                        if ahead is None and not last:
+                            ahead = self.submit(waiting[number + 1], options)
+                        yield joiner.join(output, part, last)  # type: ignore[arg-type]
+                        if output.final_status is GenerationStatus.CANCELLED:
+                            return
                 if ahead is not None:
                     inbox, ahead = ahead, None
         finally:
             for request in waiting:
-                if self._inboxes.pop(request.request_id.value, None) is not None:
-                    self.cancel(request.request_id)
+                self._leave(request.request_id)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""
@@ -266,29 +284,59 @@ class AsyncClient:
 
     def _on_message(self, message: Header, payload: Sequence[Frame]) -> None:
         match message:
-            case Delivery(_, heads, skip):
-                outputs = decode_payload(payload)
-                for index, (head, output) in enumerate(zip(heads, outputs, strict=True)):
-                    inbox = self._inboxes.get(head.request_id)
-                    if inbox is not None and index not in skip:
-                        inbox.put(output)  # type: ignore[arg-type]
+            case Delivery():
+                self._delivered(message, payload)
             case Ended():
-                inbox = self._inboxes.get(message.request_id)
-                if inbox is not None:
-                    inbox.put(message)
+                self._put(message.request_id, message, last=True)
             case Described():
                 if self._described is not None and not self._described.done():
                     self._described.set_result(message)
 
-    def _on_lost(self) -> None:
-        self._fail_all("the server is gone")
+    def _delivered(self, delivery: Delivery, payload: Sequence[Frame]) -> None:
+        heads = delivery.heads
+        try:
+            outputs: Sequence[Any] = decode_payload(payload)
+            if len(outputs) != len(heads):
+                raise WireError(f"{len(outputs)} outputs for {len(heads)} chunks")
+        except WireError as problem:
+            self._undecodable(heads, str(problem))
+            return
+        skip = frozenset(delivery.skip)
+        for index, head in enumerate(heads):
+            if index not in skip:
+                self._put(head.request_id, outputs[index], last=head.status is not GenerationStatus.ACTIVE)
+
+    def _put(self, key: str, item: AnyOutput | Ended, last: bool) -> None:
+        if self._left and key in self._left:  # the rest of an earlier request with this id
+            if last:
+                self._left -= Counter([key])
+            return
+        inbox = self._inboxes.get(key)
+        if inbox is not None:
+            inbox.put(item, last)
+
+    def _undecodable(self, heads: Sequence[ChunkHead], problem: str) -> None:
+        """No output can be had from this message: whoever waits for one of them must not wait for ever."""
+        for head in {head.request_id: head for head in heads}.values():
+            if head.status is GenerationStatus.ACTIVE:
+                self.cancel(RequestID(head.request_id))
+                self._left[head.request_id] += 1
+            ended = Ended(head.request_id, GenerationStatus.FAILED, FailureKind.WORKER_ERROR, problem[:4096])
+            inbox = self._inboxes.get(head.request_id)
+            if inbox is not None:
+                inbox.put(ended, last=True)
 
     def _fail_all(self, why: str) -> None:
+        """Nothing more will come for anybody."""
+        self._left.clear()
         for key, inbox in self._inboxes.items():
-            inbox.put(Ended(key, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, why))
+            if not inbox.ended:
+                inbox.put(Ended(key, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, why), last=True)
+        if self._described is not None and not self._described.done():
+            self._described.set_result(Described(problem=why))
 
     async def _wait_ready(self) -> None:
-        self._described = asyncio.get_running_loop().create_future()
+        self._described = self._loop.create_future()
         if self._connection is not None:
             self._connection.send(Describe())
         while True:

@@ -7,58 +7,64 @@ import os
 from collections.abc import Callable, Sequence
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
-from max_interfaces import RequestFailed
+from max_interfaces import RequestFailed, WireError
 from max_interfaces.messages import Header, decode_header, encode_header
 from max_interfaces.status import Failure, FailureKind
 from max_interfaces.wire import Frame
 
-from ..sockets import open_socket, receive
+from ..sockets import open_socket, readable, receive, send_frames
 
 MESSAGES_A_TURN = 64  # then the loop's other work gets its turn
+WATCHED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 OnMessage = Callable[[Header, Sequence[Frame]], None]
+OnLost = Callable[[str], None]
 
 
 class Connection:
-    """Owned by one event loop. `on_message` is called for each message, `on_lost` when the server has gone."""
+    """Owned by one event loop. `on_message` is called for each message, `on_lost` when the server has gone, with why.
+
+    ZeroMQ connects again by itself, should a server come back; until then, sending is an error.
+    """
 
     def __init__(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        address: str,
-        on_message: OnMessage,
-        on_lost: Callable[[], None],
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, on_message: OnMessage, on_lost: OnLost
     ) -> None:
         self.peer = b"c" + os.urandom(15)
         self._on_message = on_message
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
+        self._gone = ""  # why nothing can be sent
         self._closed = False
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.setsockopt(zmq.ROUTING_ID, self.peer)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(WATCHED)
         self._socket.connect(address)
         self._loop.add_reader(self._socket.FD, self._drain)
         self._loop.add_reader(self._monitor.FD, self._watch)
+        self._loop.call_soon(self._watch)  # its descriptor tells of news only once somebody has looked for some
 
     def send(self, message: Header, payload: Sequence[Frame] = ()) -> None:
-        """Send now. RequestFailed(connection_lost) if we are closed, or the server has not read for very long."""
-        if self._closed:
-            raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, "the client was closed"))
+        """Send now. RequestFailed(connection_lost) if nobody is there, or the server has not read for very long."""
+        if self._gone:
+            raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, self._gone))
         try:
-            self._socket.send_multipart([encode_header(message), *payload], flags=zmq.NOBLOCK, copy=False)
+            send_frames(self._socket, (encode_header(message), *payload))
         except zmq.Again:
             text = "the server does not read: its queue is full"
             raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, text)) from None
         # ZeroMQ's descriptor tells of news only once, and the send may just have taken that notice.
-        self._loop.call_soon(self._drain)
+        if readable(self._socket):
+            self._loop.call_soon(self._drain)
 
     def close(self) -> None:
         """Close the socket; what was sent still leaves."""
         if self._closed:
             return
         self._closed = True
+        self._gone = "the client was closed"
         self._loop.remove_reader(self._socket.FD)
         self._loop.remove_reader(self._monitor.FD)
         self._socket.disable_monitor()
@@ -66,19 +72,30 @@ class Connection:
         self._socket.close()
 
     def _drain(self) -> None:
-        if self._closed:
-            return
+        """Take what has come, until nothing is left: only then does ZeroMQ's descriptor tell of news again."""
         for _ in range(MESSAGES_A_TURN):
-            frames = receive(self._socket)
-            if frames is None:
+            if self._closed or not readable(self._socket):
                 return
-            self._on_message(decode_header(frames[0]), frames[1:])
+            self._take()
         self._loop.call_soon(self._drain)
 
+    def _take(self) -> None:
+        frames = receive(self._socket)
+        if not frames:
+            return
+        try:
+            message = decode_header(frames[0])
+        except WireError as problem:  # nobody can say whom it was for
+            self._on_lost(f"the server cannot be understood: {problem}")
+            return
+        self._on_message(message, frames[1:])
+
     def _watch(self) -> None:
-        lost = False
-        while not self._closed and self._monitor.poll(0):
-            self._monitor.recv_multipart()
-            lost = True
-        if lost:
-            self._on_lost()
+        while not self._closed and readable(self._monitor):
+            if recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._gone = ""
+                continue
+            while not self._closed and readable(self._socket):
+                self._take()  # what it said before it went still counts
+            self._gone = "the server is gone"
+            self._on_lost(self._gone)

@@ -8,7 +8,6 @@ import sys
 import threading
 import uuid
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ from max_interfaces import StartFailed
 from ..address import INPROC, IPC, private_folder
 from ..config import Config
 
+STDERR = 2
 CLOSE_S = 10.0  # what an embedded server gets to end its workers, before it is killed
 
 
@@ -40,14 +40,16 @@ class EmbeddedProcess:
     """`python -m max_pipelines.server`: our end of its standard input is its death pipe."""
 
     def __init__(self, config: Config) -> None:
-        self._resources = ExitStack()
-        folder = self._resources.enter_context(private_folder())
-        path = Path(folder) / "config.yaml"
-        path.write_bytes(msgspec.yaml.encode(config))
-        self.address = f"{IPC}{folder}/server"
-        # -P: a file in the working folder must not shadow a package.
-        command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", self.address]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        with ExitStack() as resources:
+            folder = resources.enter_context(private_folder())
+            path = folder / "config.yaml"
+            path.write_bytes(msgspec.yaml.encode(config))
+            self.address = f"{IPC}{folder}/server"
+            # -P: a file in the working folder must not shadow a package.
+            command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", self.address]
+            # What a server or a pipeline prints must not get into our standard output, which may be a stream of sound.
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR)
+            self._resources = resources.pop_all()
 
     def check(self) -> None:
         """StartFailed if the process has ended."""
@@ -87,7 +89,7 @@ class EmbeddedThreads:
             linger_when_unfit=True,
         )
         self._thread = threading.Thread(target=server.run, name="maxpipe-server", daemon=True)
-        self._thread.start()
+        self._thread.start()  # an inproc:// address may be connected to before it is bound
 
     def check(self) -> None:
         """StartFailed if the server's thread has ended."""

@@ -10,27 +10,29 @@ ItemT = TypeVar("ItemT")
 
 
 class Inbox(Generic[ItemT]):
-    """A queue with one reader in one event loop. Bounded by what one request can produce."""
+    """A queue with one reader in one event loop. Bounded by what one request can produce.
 
-    __slots__ = ("_items", "_loop", "_waiter")
+    `items` may be taken from the left; where there are none, `await arrival()`. `ended` once the last one is in.
+    """
 
-    def __init__(self) -> None:
-        self._items: deque[ItemT] = deque()
-        self._loop = asyncio.get_running_loop()
+    __slots__ = ("_loop", "_waiter", "ended", "items")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.items: deque[ItemT] = deque()
+        self.ended = False
+        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, item: ItemT) -> None:
+    def put(self, item: ItemT, last: bool) -> None:
         """Add an item and wake the reader."""
-        self._items.append(item)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.items.append(item)
+        self.ended = last
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            self._waiter = None
 
-    async def get(self) -> ItemT:
-        """The oldest item; waits for one."""
-        while not self._items:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._items.popleft()
+    def arrival(self) -> asyncio.Future[None]:
+        """Done at the next `put`."""
+        self._waiter = self._loop.create_future()
+        return self._waiter

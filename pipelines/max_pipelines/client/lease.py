@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import zmq
@@ -26,10 +27,11 @@ class Lease:
     def _run(self, context: zmq.Context[zmq.Socket[bytes]], address: str, peer: bytes) -> None:
         socket = open_socket(context, zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # nobody there: nothing to keep alive, and nothing to queue
         socket.connect(address)
         try:
             while not self._ending.wait(PING_S):
-                if socket.poll(0, zmq.POLLOUT):  # nobody there: nothing to keep alive
+                with contextlib.suppress(zmq.Again):
                     send(socket, Ping(peer))
         finally:
             socket.close()

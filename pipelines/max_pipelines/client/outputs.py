@@ -47,8 +47,8 @@ def terminal_output(request: Request, status: GenerationStatus) -> AnyOutput:
 
 
 def raise_if_broken(status: GenerationStatus, failure: Failure | None) -> None:
-    """RequestFailed for an end that is none the caller asked for."""
-    if status in BROKEN:
+    """RequestFailed for an end that is none the caller asked for: a cancel with a reason is the server's own."""
+    if status in BROKEN or (status is GenerationStatus.CANCELLED and failure is not None):
         raise RequestFailed(failure or Failure(FailureKind.WORKER_ERROR, f"ended as {status.value} without a reason"))
 
 

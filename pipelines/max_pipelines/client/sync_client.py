@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -14,6 +16,7 @@ from max_interfaces import (
     AudioGenerationRequest,
     EmbeddingsGenerationOutput,
     EmbeddingsGenerationRequest,
+    NotServing,
     RequestID,
     RequestOptions,
     SamplingParams,
@@ -34,8 +37,9 @@ class Client:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="maxpipe-client", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Lock()
 
     @classmethod
     def connect(cls, address: str) -> Self:
@@ -48,6 +52,8 @@ class Client:
         return cls(AsyncClient.embedded(config))
 
     def __enter__(self) -> Self:
+        loop = self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="maxpipe-client", daemon=True)
         self._thread.start()
         try:
             self._run(self._client.__aenter__())
@@ -62,10 +68,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End all requests, the connection and the embedded server."""
-        if self._thread.is_alive():
-            self._run(self._client.close())
-            self._stop()
+        """End all requests, the connection and the embedded server. Safe to call twice."""
+        with self._closing:
+            if self._loop is not None:
+                self._run(self._client.close())
+                self._stop()
 
     @overload
     def stream(
@@ -114,7 +121,8 @@ class Client:
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now. See `AsyncClient.cancel`."""
-        self._loop.call_soon_threadsafe(self._client.cancel, request_id)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._client.cancel, request_id)
 
     @property
     def models(self) -> tuple[ModelInfo, ...]:
@@ -122,7 +130,13 @@ class Client:
         return self._client.models
 
     def _run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._begin(work).result()
+
+    def _begin(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
+        if self._loop is None:
+            work.close()
+            raise NotServing("the client is not open; use it as `with client:`")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _iterate(self, outputs: AsyncIterator[ResultT]) -> Iterator[ResultT]:
         async def advance() -> ResultT | None:
@@ -135,10 +149,28 @@ class Client:
             while (output := self._run(advance())) is not None:
                 yield output
         finally:
-            if self._thread.is_alive():
-                self._run(leave())
+            # Not waited for: an iterator dropped half-way may be collected in the loop's own thread.
+            with contextlib.suppress(NotServing):
+                self._begin(leave())
 
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Let the loop's last tasks end, then end the loop and its thread."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_wind_up(), loop).result()
+        self._loop = None
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _wind_up() -> None:
+    """What `asyncio.run` does at its end."""
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

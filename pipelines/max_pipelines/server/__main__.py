@@ -21,7 +21,7 @@ def main() -> int:
     try:
         return serve_embedded(load_config(options.config), Path(options.config), options.address)
     except ConfigError as problem:
-        print(f"maxpipe: {problem}", file=sys.stderr)  # noqa: T201
+        print(f"maxpipe: {problem}", file=sys.stderr)
         return 2
 
 

@@ -1,17 +1,21 @@
 """The dispatcher: owns every request until its one terminal message. Logic only: no socket, no clock.
 
 Every event is handled by one method that returns what is to be sent. Requests are admitted, wait in line, run on a
-worker with free credits, and end exactly once: `_end` is the only way out of the table.
+worker with free credits, and end exactly once.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 from max_interfaces.messages import (
     Alive,
     Cancel,
+    ChunkHead,
     Delivery,
     Describe,
     Described,
@@ -19,6 +23,7 @@ from max_interfaces.messages import (
     Goodbye,
     Ping,
     Ready,
+    Retire,
     Start,
     Stop,
     Submit,
@@ -31,62 +36,75 @@ from ..config import Limits
 from .events import (
     Action,
     DrainBegins,
+    DrainEnds,
     Event,
     Kill,
     PeerGone,
     Received,
     Send,
+    Unreadable,
     WorkerExited,
     WorkersGivenUp,
 )
 from .table import Catalogue, ClientRecord, Deadlines, LiveRequest, WaitingLine, WorkerRecord
 
 RETRY_AFTER_S = 1.0  # by then a waiting line of short requests has moved
+REMEMBERED_DEAD = 256  # workers whose last messages may still be on their way
+LAST_ATTEMPT = 2**31 - 1  # what the wire can carry
 
 
 class Dispatcher:
-    """`handle(event, now)` returns the actions to take, in order. `now` is in seconds on any steady clock."""
+    """`handle(event, now)` returns the actions to take, in order. `now` is in seconds on any steady clock.
+
+    `wake` is the time at which `handle(Tick(), now)` is due at the latest, infinity if never.
+    """
 
     def __init__(self, limits: Limits, expected_models: Iterable[str]) -> None:
         self.limits = limits
         self.catalogue = Catalogue(frozenset(expected_models))
         self.requests: dict[str, LiveRequest] = {}
         self.clients: dict[bytes, ClientRecord] = {}
-        self.workers: dict[str, WorkerRecord] = {}
+        self.workers: dict[bytes, WorkerRecord] = {}
         self.waiting = WaitingLine()
         self.draining = False
         self.problem = ""  # why no worker can be had, once that is so
+        self.wake = math.inf
         self._deadlines = Deadlines()
         self._asking: set[bytes] = set()  # clients that wait to be told what is served
-        self._worker_names: dict[bytes, str] = {}
+        self._dead: deque[str] = deque(maxlen=REMEMBERED_DEAD)
+        # One count for all requests: an id may be used again while chunks of its first use are still on their way.
+        self._attempts = itertools.count()
+        self._random = random.Random()
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take one event; then look at what is overdue."""
+        """Take one event; then see to what is overdue."""
+        actions = self._received(event, now) if isinstance(event, Received) else self._happened(event)
+        if now >= self.wake:
+            actions += self._overdue(now)
+        return actions
+
+    def _happened(self, event: Event) -> list[Action]:
         match event:
-            case Received():
-                actions = self._received(event, now)
             case PeerGone(peer, reason):
-                actions = self._peer_gone(peer, reason)
+                return self._peer_gone(peer, reason)
+            case Unreadable(peer, problem):
+                return self._unreadable(peer, problem)
             case WorkerExited(name, reason):
-                actions = self._worker_gone(name, reason)
+                self._dead.append(name)
+                return [action for worker in self._named(name) for action in self._worker_gone(worker, reason)]
             case WorkersGivenUp(reason):
-                actions = self._given_up(reason)
+                self.problem = reason
+                rest = list(self.requests.values())
+                return self._describe() + self._end(rest, GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason)
             case DrainBegins():
                 self.draining = True
-                actions = [action for key in list(self.requests) for action in self._refuse_waiting(key)]
-            case _:
-                actions = []
-        return actions + self._overdue(now)
-
-    def next_wake(self) -> float | None:
-        """When `handle(Tick(), now)` is due at the latest, or None."""
-        times = [worker.silent_after for worker in self.workers.values()]
-        times += [client.seen + self.limits.lease_s for client in self.clients.values()]
-        if self._deadlines.next is not None:
-            times.append(self._deadlines.next)
-        return min(times, default=None)
-
-    # -- messages ------------------------------------------------------------------------------------------------
+                waiting = [request for request in self.requests.values() if request.worker is None]
+                kind = FailureKind.SHUTTING_DOWN
+                return self._end(waiting, GenerationStatus.FAILED, kind, "the server is shutting down")
+            case DrainEnds():
+                rest = list(self.requests.values())
+                return self._end(rest, GenerationStatus.CANCELLED, FailureKind.SHUTTING_DOWN, "the server shut down")
+        return []
 
     def _received(self, event: Received, now: float) -> list[Action]:
         peer = event.peer
@@ -94,46 +112,55 @@ class Dispatcher:
             case Delivery() as delivery:
                 return self._delivered(event, delivery, now)
             case Submit() as submit:
-                return self._submitted(peer, submit, event, now)
+                return self._submitted(submit, event, now)
             case Cancel(request_id):
-                return self._cancelled(peer, request_id)
+                request = self.requests.get(request_id)
+                if request is not None and request.peer == peer:
+                    return self._end([request], GenerationStatus.CANCELLED)
             case Ping(owner):
                 if owner in self.clients:
                     self.clients[owner].seen = now
-                return []
             case Describe():
                 self._asking.add(peer)
                 return self._describe()
             case Goodbye():
-                return self._peer_gone(peer, "the client left")
+                return self._client_gone(peer)
             case Alive() as alive:
                 return self._alive(peer, alive, now)
             case Ready() as ready:
                 return self._ready(peer, ready, now)
             case Ended() as ended:
-                return self._worker_ended(peer, ended)
-            case Unfit(name, reason):
-                return self._worker_gone(name, reason)
+                return self._worker_ended(peer, ended, now)
+            case Unfit(_, reason):
+                worker = self.workers.get(peer)
+                return self._worker_gone(worker, f"cannot serve: {reason}") if worker else []
+        return []
 
-    def _submitted(self, peer: bytes, submit: Submit, event: Received, now: float) -> list[Action]:
+    # -- clients -------------------------------------------------------------------------------------------------
+
+    def _submitted(self, submit: Submit, event: Received, now: float) -> list[Action]:
         refusal = self._refusal(submit)
         if refusal is not None:
             kind, message = refusal
             retry = RETRY_AFTER_S if kind is FailureKind.OVERLOADED else None
-            ended = Ended(submit.request_id, GenerationStatus.FAILED, kind, message[:4096], retry)
-            return [Send(peer, ended)]
+            return [Send(event.peer, Ended(submit.request_id, GenerationStatus.FAILED, kind, message[:4096], retry))]
         request = LiveRequest(
             submit.request_id,
-            peer,
+            event.peer,
             submit.model,
             now + submit.deadline_s,
             submit.priority,
-            secrets.randbits(62) if submit.seed is None else submit.seed,
+            self._random.getrandbits(62) if submit.seed is None else submit.seed,
             event.payload,
         )
         self.requests[request.request_id] = request
-        self.clients.setdefault(peer, ClientRecord(now)).requests.add(request.request_id)
-        self._deadlines.add(request.deadline, request.request_id)
+        client = self.clients.get(event.peer)
+        if client is None:
+            client = self.clients[event.peer] = ClientRecord(now)
+        client.seen = now
+        client.requests.add(request.request_id)
+        self._deadlines.add(request, self.requests)
+        self._look_again(min(request.deadline, now + self.limits.lease_s))
         self.waiting.add(request)
         return self._assign(request.model)
 
@@ -142,7 +169,7 @@ class Dispatcher:
             return FailureKind.DUPLICATE_ID, f"request {submit.request_id!r} is still running; give a new id"
         if self.draining:
             return FailureKind.SHUTTING_DOWN, "the server is shutting down"
-        if submit.model not in self.catalogue.names:
+        if submit.model not in self.catalogue:
             served = ", ".join(self.catalogue.names) or "none"
             return FailureKind.UNKNOWN_MODEL, f"no model {submit.model!r} is served here; served: {served}"
         if self.problem:
@@ -153,87 +180,170 @@ class Dispatcher:
             return FailureKind.OVERLOADED, f"{len(self.waiting)} requests wait already"
         return None
 
+    def _describe(self) -> list[Action]:
+        """Tell those who asked what is served, once that is settled."""
+        if not self.problem and not self.catalogue.complete:
+            return []
+        known = self.catalogue.known
+        described = Described(tuple(known[name] for name in sorted(known)), self.problem[:4096])
+        actions: list[Action] = [Send(peer, described) for peer in sorted(self._asking)]
+        self._asking.clear()
+        return actions
+
+    def _client_gone(self, peer: bytes) -> list[Action]:
+        self._asking.discard(peer)
+        return self._end(self._requests_of(peer), GenerationStatus.CANCELLED, told=False)
+
+    def _requests_of(self, peer: bytes) -> list[LiveRequest]:
+        client = self.clients.get(peer)
+        return [self.requests[key] for key in sorted(client.requests)] if client else []
+
+    def _peer_gone(self, peer: bytes, reason: str) -> list[Action]:
+        worker = self.workers.get(peer)
+        return self._worker_lost(worker, reason) if worker else self._client_gone(peer)
+
+    def _unreadable(self, peer: bytes, problem: str) -> list[Action]:
+        """What a worker wanted to say of its requests is lost; a client may at least be told."""
+        worker = self.workers.get(peer)
+        if worker:
+            return self._worker_lost(worker, f"sent what cannot be read: {problem}")
+        return [Send(peer, Described(problem=problem[:4096]))]
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
     def _delivered(self, event: Received, delivery: Delivery, now: float) -> list[Action]:
-        worker = self.workers.get(self._worker_names.get(event.peer, ""))
+        """The hot path: note what every chunk brings, and pass the message on as it came."""
+        worker = self.workers.get(event.peer)
         if worker is None:
             return []
-        worker.silent_after = now + self.limits.silence_s
+        self._heard(worker, now)
         stale: list[int] = []
-        models: set[str] = set()
+        ended: list[LiveRequest] = []
         for index, head in enumerate(delivery.heads):
             request = self.requests.get(head.request_id)
-            if request is None or request.worker != worker.name or request.attempt != head.attempt:
+            if (
+                request is None
+                or request.worker is not worker
+                or request.attempt != head.attempt
+                or request.next_seq != head.seq
+            ):
                 stale.append(index)
                 continue
-            request.tokens.extend(head.tokens)
+            request.next_seq += 1
             request.next_sample = head.first_sample + head.samples
-            request.next_seq = head.seq + 1
+            request.tokens.extend(head.tokens)
             if head.status is not GenerationStatus.ACTIVE:
-                models.add(request.model)
                 self._forget(request)
+                ended.append(request)
         actions: list[Action] = []
         if not stale:
             actions.append(Send(delivery.peer, delivery, event.payload, event.header))
         elif len(stale) < len(delivery.heads):
             fresh = Delivery(delivery.peer, delivery.heads, tuple(stale))
             actions.append(Send(delivery.peer, fresh, event.payload, encode_header(fresh)))
-        for model in models:
-            actions += self._assign(model)
-        return actions
+        if stale:
+            actions += self._end_torn(worker, [delivery.heads[index] for index in stale])
+        return actions + self._assign_all(ended)
 
-    def _cancelled(self, peer: bytes, request_id: str) -> list[Action]:
-        request = self.requests.get(request_id)
-        if request is None or request.peer != peer:
-            return []
-        return self._end(request, GenerationStatus.CANCELLED)
+    def _end_torn(self, worker: WorkerRecord, heads: Iterable[ChunkHead]) -> list[Action]:
+        """Of the chunks not passed on, most are late or repeated; one from the future shows that another was lost."""
+        torn = {
+            request.request_id: request
+            for head in heads
+            if (request := self.requests.get(head.request_id)) is not None
+            and request.worker is worker
+            and request.attempt == head.attempt
+            and head.seq > request.next_seq
+        }
+        message = f"a chunk was lost on the way from {worker.name}"
+        return self._end(list(torn.values()), GenerationStatus.FAILED, FailureKind.WORKER_ERROR, message)
 
-    def _worker_ended(self, peer: bytes, ended: Ended) -> list[Action]:
+    def _worker_ended(self, peer: bytes, ended: Ended, now: float) -> list[Action]:
+        worker = self.workers.get(peer)
         request = self.requests.get(ended.request_id)
-        name = self._worker_names.get(peer)
-        if request is None or request.worker != name or request.attempt != ended.attempt:
+        if worker is None:
+            return []
+        self._heard(worker, now)
+        if request is None or request.worker is not worker or request.attempt != ended.attempt:
             return []
         self._forget(request)
         return [Send(request.peer, ended), *self._assign(request.model)]
 
-    # -- workers -------------------------------------------------------------------------------------------------
-
     def _alive(self, peer: bytes, alive: Alive, now: float) -> list[Action]:
-        until = now + alive.busy_s + self.limits.silence_s
-        worker = self.workers.get(alive.worker)
+        worker = self.workers.get(peer)
         if worker is None:
-            worker = self.workers[alive.worker] = WorkerRecord(alive.worker, peer, until)
-            self._worker_names[peer] = alive.worker
-        worker.silent_after = until
+            if alive.worker in self._dead:
+                return []
+            if not alive.busy_s:  # it does not begin: we took it for lost, or another server had it
+                return [Send(peer, Retire())]
+            worker = self.workers[peer] = WorkerRecord(alive.worker, peer, now)
+        self._heard(worker, now + alive.busy_s)
         return []
 
     def _ready(self, peer: bytes, ready: Ready, now: float) -> list[Action]:
-        self._alive(peer, Alive(ready.worker), now)
-        worker = self.workers[ready.worker]
+        worker = self.workers.get(peer)
+        if worker is None:
+            return [] if ready.worker in self._dead else [Send(peer, Retire())]
+        lost = self._lose(worker, "was started again") if worker.credits else []
+        self._heard(worker, now)
         worker.models = frozenset(model.name for model in ready.models)
         worker.credits = ready.credits
         self.catalogue.known.update({model.name: model for model in ready.models})
-        actions = self._describe()
-        for model in worker.models:
+        actions = lost + self._describe()
+        for model in sorted(worker.models):
             actions += self._assign(model)
         return actions
+
+    def _heard(self, worker: WorkerRecord, now: float) -> None:
+        worker.silent_after = now + self.limits.silence_s
+        if worker.silent_after < self.wake:
+            self.wake = worker.silent_after
+
+    def _named(self, name: str) -> list[WorkerRecord]:
+        return [worker for worker in self.workers.values() if worker.name == name]
+
+    def _worker_lost(self, worker: WorkerRecord, reason: str) -> list[Action]:
+        """It is of no more use, but may still run."""
+        return [Kill(worker.name, reason), *self._worker_gone(worker, reason)]
+
+    def _worker_gone(self, worker: WorkerRecord, reason: str) -> list[Action]:
+        del self.workers[worker.peer]
+        return self._lose(worker, reason)
+
+    def _lose(self, worker: WorkerRecord, reason: str) -> list[Action]:
+        lost = [self.requests[key] for key in sorted(worker.running)]
+        for request in lost:
+            request.worker = None  # nobody is there to be told
+        worker.running.clear()
+        return self._end(lost, GenerationStatus.FAILED, FailureKind.WORKER_DIED, f"{worker.name} {reason}")
 
     def _assign(self, model: str) -> list[Action]:
         """Give waiting requests to workers with free credits."""
         actions: list[Action] = []
-        while worker := self._free_worker(model):
+        while len(self.waiting) and (worker := self._free_worker(model)):
             request_id = self.waiting.pop(model)
             if request_id is None:
                 break
             actions.append(self._start(self.requests[request_id], worker))
         return actions
 
+    def _assign_all(self, ended: Sequence[LiveRequest]) -> list[Action]:
+        """Give away the places of requests that have ended."""
+        if not ended or not len(self.waiting):
+            return []
+        return [action for model in sorted({request.model for request in ended}) for action in self._assign(model)]
+
     def _free_worker(self, model: str) -> WorkerRecord | None:
-        able = [worker for worker in self.workers.values() if model in worker.models and worker.free > 0]
-        return min(able, key=lambda worker: len(worker.running) / worker.credits, default=None)
+        """The least loaded one that has a credit left."""
+        best, least = None, 1.0
+        for worker in self.workers.values():
+            if model in worker.models and worker.load < least:
+                best, least = worker, worker.load
+        return best
 
     def _start(self, request: LiveRequest, worker: WorkerRecord) -> Send:
-        request.worker = worker.name
-        request.attempt += 1
+        request.worker = worker
+        request.attempt = 1 + next(self._attempts) % LAST_ATTEMPT
         worker.running.add(request.request_id)
         start = Start(
             request.request_id,
@@ -246,93 +356,59 @@ class Dispatcher:
         )
         return Send(worker.peer, start, request.payload)
 
-    def _worker_gone(self, name: str, reason: str) -> list[Action]:
-        worker = self.workers.pop(name, None)
-        if worker is None:
-            return []
-        self._worker_names.pop(worker.peer, None)
-        lost = [self.requests[key] for key in sorted(worker.running)]
-        return [
-            action
-            for request in lost
-            for action in self._end(request, GenerationStatus.FAILED, FailureKind.WORKER_DIED, f"{name} {reason}")
-        ]
-
-    def _given_up(self, reason: str) -> list[Action]:
-        self.problem = reason
-        actions = self._describe()
-        for request in list(self.requests.values()):
-            actions += self._end(request, GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason)
-        return actions
-
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def _peer_gone(self, peer: bytes, reason: str) -> list[Action]:
-        if peer in self._worker_names:
-            return self._worker_gone(self._worker_names[peer], reason)
-        self._asking.discard(peer)
-        client = self.clients.pop(peer, None)
-        if client is None:
-            return []
-        requests = [self.requests[key] for key in sorted(client.requests)]
-        return [action for request in requests for action in self._end(request, GenerationStatus.CANCELLED)]
-
-    def _refuse_waiting(self, request_id: str) -> list[Action]:
-        request = self.requests[request_id]
-        if request.worker is not None:
-            return []
-        return self._end(request, GenerationStatus.FAILED, FailureKind.SHUTTING_DOWN, "the server is shutting down")
-
-    def cancel_all(self) -> list[Action]:
-        """End whatever still runs: the drain's time is up."""
-        return [
-            action
-            for request in list(self.requests.values())
-            for action in self._end(request, GenerationStatus.CANCELLED, FailureKind.SHUTTING_DOWN, "shut down")
-        ]
-
     def _end(
-        self, request: LiveRequest, status: GenerationStatus, kind: FailureKind | None = None, message: str = ""
+        self,
+        requests: Sequence[LiveRequest],
+        status: GenerationStatus,
+        kind: FailureKind | None = None,
+        message: str = "",
+        *,
+        told: bool = True,
     ) -> list[Action]:
-        """The terminal message of a request that no worker can end; its worker, if any, is told to forget it."""
-        worker = self.workers.get(request.worker or "")
-        self._forget(request)
-        actions: list[Action] = [Send(request.peer, Ended(request.request_id, status, kind, message[:4096]))]
-        if worker is not None:
-            actions.insert(0, Send(worker.peer, Stop(request.request_id, request.attempt)))
-            actions += self._assign(request.model)
-        return actions
+        """The terminal message of requests that no worker can end; their workers forget them and take others."""
+        actions: list[Action] = []
+        freed: list[LiveRequest] = []
+        for request in requests:
+            if told:
+                actions.append(Send(request.peer, Ended(request.request_id, status, kind, message[:4096])))
+            if request.worker is not None:
+                actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
+                freed.append(request)
+            self._forget(request)
+        return actions + self._assign_all(freed)
 
     def _forget(self, request: LiveRequest) -> None:
+        """The only way out of the table."""
         del self.requests[request.request_id]
-        self.waiting.remove(request.request_id)
-        worker = self.workers.get(request.worker or "")
-        if worker is not None:
-            worker.running.discard(request.request_id)
-        client = self.clients.get(request.peer)
-        if client is not None:
-            client.requests.discard(request.request_id)
-            if not client.requests:
-                del self.clients[request.peer]  # nothing left that a lease could protect
+        if request.worker is None:
+            self.waiting.remove(request.request_id)
+        else:
+            request.worker.running.discard(request.request_id)
+        client = self.clients[request.peer]
+        client.requests.discard(request.request_id)
+        if not client.requests:
+            del self.clients[request.peer]  # nothing left that a lease could protect
 
     def _overdue(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for request in self._deadlines.due(now, self.requests):
-            message = "the deadline passed"
-            actions += self._end(request, GenerationStatus.DEADLINE_EXCEEDED, FailureKind.DEADLINE_EXCEEDED, message)
+        late = self._deadlines.due(now, self.requests)
+        kind = FailureKind.DEADLINE_EXCEEDED
+        actions = self._end(late, GenerationStatus.DEADLINE_EXCEEDED, kind, "the deadline passed")
+        silence = f"the client was silent for {self.limits.lease_s:g} s"
         for peer in [peer for peer, client in self.clients.items() if client.seen + self.limits.lease_s <= now]:
-            actions += self._peer_gone(peer, "the client fell silent")
+            silent = self._requests_of(peer)
+            actions += self._end(silent, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, silence)
         for worker in [worker for worker in self.workers.values() if worker.silent_after <= now]:
-            reason = f"made no progress for {self.limits.silence_s:g} s"
-            actions += [Kill(worker.name, reason), *self._worker_gone(worker.name, reason)]
+            actions += self._worker_lost(worker, f"made no progress for {self.limits.silence_s:g} s")
+        self.wake = self._next_wake()
         return actions
 
-    def _describe(self) -> list[Action]:
-        """Tell those who asked what is served, once that is settled."""
-        if not self.problem and not self.catalogue.complete:
-            return []
-        known = self.catalogue.known
-        described = Described(tuple(known[name] for name in sorted(known)), self.problem)
-        actions: list[Action] = [Send(peer, described) for peer in sorted(self._asking)]
-        self._asking.clear()
-        return actions
+    def _next_wake(self) -> float:
+        leases = min((client.seen for client in self.clients.values()), default=math.inf) + self.limits.lease_s
+        silences = min((worker.silent_after for worker in self.workers.values()), default=math.inf)
+        return min(self._deadlines.next, leases, silences)
+
+    def _look_again(self, moment: float) -> None:
+        """Something new is due at `moment`. What is put off later leaves `wake` too early, which does no harm."""
+        self.wake = min(self.wake, moment)

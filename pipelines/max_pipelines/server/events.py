@@ -1,76 +1,84 @@
-"""What happens to a dispatcher, and what it wants done."""
+"""What happens to a dispatcher, and what it wants done. msgspec Structs, because every message makes some."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from max_interfaces.messages import ClientMessage, ToClient, ToWorker, WorkerMessage
+import msgspec
+
+from max_interfaces.messages import Header, ToClient, ToWorker
 from max_interfaces.wire import Frame
 
 Frames: TypeAlias = Sequence[Frame]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class _Event(msgspec.Struct, frozen=True, eq=False):
+    """What every event and action shares."""
+
+
+class Received(_Event, frozen=True):
     """A message from `peer`, a client's or a worker's routing id, with its header frame as it came."""
 
     peer: bytes
-    message: ClientMessage | WorkerMessage
+    message: Header
     header: Frame = b""
     payload: Frames = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PeerGone:
+class Unreadable(_Event, frozen=True):
+    """Bytes from `peer` that are no message, and why."""
+
+    peer: bytes
+    problem: str
+
+
+class PeerGone(_Event, frozen=True):
     """A send found nobody at `peer`, or nobody who reads."""
 
     peer: bytes
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(_Event, frozen=True):
     """The worker named `name` is no more."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkersGivenUp:
+class WorkersGivenUp(_Event, frozen=True):
     """No worker can be had any more."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DrainBegins:
+class DrainBegins(_Event, frozen=True):
     """No new requests; those that run may end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class DrainEnds(_Event, frozen=True):
+    """Whatever still runs ends now."""
+
+
+class Tick(_Event, frozen=True):
     """Time has passed."""
 
 
-Event: TypeAlias = Received | PeerGone | WorkerExited | WorkersGivenUp | DrainBegins | Tick
+Event: TypeAlias = Received | Unreadable | PeerGone | WorkerExited | WorkersGivenUp | DrainBegins | DrainEnds | Tick
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(_Event, frozen=True):
     """Send a message; `header`, if given, is the message already encoded."""
 
     peer: bytes
     message: ToClient | ToWorker
-    payload: Frames = field(default=())
+    payload: Frames = ()
     header: Frame | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End a worker that no longer answers."""
+class Kill(_Event, frozen=True):
+    """End a worker that is of no more use."""
 
     name: str
     reason: str

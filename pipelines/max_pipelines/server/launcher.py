@@ -12,9 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+STDERR = 2
+REAP_S = 5.0  # from the end of a worker's pipe to the end of the worker
+
 
 class WorkerHandle(Protocol):
     """One started worker. `fileno` becomes readable when it has ended."""
+
+    name: str
 
     def fileno(self) -> int:
         """A descriptor to poll."""
@@ -55,16 +60,21 @@ class ProcessLauncher:
         command = [sys.executable, "-P", "-m", "max_pipelines.worker", str(self._config_path)]
         command += ["--connect", self._address, "--name", name, "--supervised"]
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(held_by_child,))
+            # Whatever a pipeline prints must not get into our own standard output, which may be a stream of sound.
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR, pass_fds=(held_by_child,))
+        except OSError:
+            os.close(life)
+            raise
         finally:
             os.close(held_by_child)
-        return ProcessHandle(process, life)
+        return ProcessHandle(name, process, life)
 
 
 class ProcessHandle:
     """A worker process; `life` is a pipe that closes when it ends."""
 
-    def __init__(self, process: subprocess.Popen[bytes], life: int) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], life: int) -> None:
+        self.name = name
         self.process = process
         self._life = life
 
@@ -74,7 +84,11 @@ class ProcessHandle:
 
     def reason(self) -> str:
         """For example `was killed by SIGKILL`."""
-        code = self.process.wait(timeout=5)
+        try:
+            code = self.process.wait(timeout=REAP_S)
+        except subprocess.TimeoutExpired:  # it has closed the pipe, but does not end
+            self.process.kill()
+            code = self.process.wait()
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"exited with code {code}"
@@ -85,11 +99,11 @@ class ProcessHandle:
             self.process.kill()
 
     def close(self) -> None:
-        """Close the pipes and reap the process."""
+        """Close the pipes and reap the process, which has ended or been killed."""
         os.close(self._life)
         if self.process.stdin is not None:
             self.process.stdin.close()
-        self.process.wait(timeout=5)
+        self.process.wait()
 
 
 class ThreadLauncher:
@@ -100,7 +114,7 @@ class ThreadLauncher:
 
     def spawn(self, name: str) -> WorkerHandle:
         """Start the thread."""
-        handle = ThreadHandle()
+        handle = ThreadHandle(name)
 
         def run() -> None:
             try:
@@ -118,7 +132,8 @@ class ThreadLauncher:
 class ThreadHandle:
     """A worker thread. It cannot be killed, only asked to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._life, self._held = os.pipe()
         self.problem = "ended"
         self.thread: threading.Thread | None = None

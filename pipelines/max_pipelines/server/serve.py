@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import sys
@@ -21,7 +23,7 @@ def serve(config: Config, config_path: Path, address: str, on_ready: Callable[[]
     signals = _catch(signal.SIGTERM, signal.SIGINT)
     problem = _run(config, config_path, address, Stopping(signals=signals), on_ready, embedded=False)
     if problem:
-        print(f"maxpipe serve: {problem}", file=sys.stderr)  # noqa: T201
+        print(f"maxpipe serve: {problem}", file=sys.stderr)
     return 1 if problem else 0
 
 
@@ -29,7 +31,12 @@ def serve_embedded(config: Config, config_path: Path, address: str) -> int:
     """Serve until standard input closes, which it does when the client that started us is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the client decides
     stopping = Stopping(parent=0, signals=_catch(signal.SIGTERM))
-    _run(config, config_path, address, stopping, lambda: None, embedded=True)
+    try:
+        _run(config, config_path, address, stopping, lambda: None, embedded=True)
+    finally:
+        with contextlib.suppress(OSError):  # the client's folder, if it was killed and cannot do it
+            config_path.unlink()
+            config_path.parent.rmdir()
     return 0
 
 
@@ -54,6 +61,7 @@ def _run(
             on_ready=on_ready,
             linger_when_unfit=embedded,  # the client has yet to ask what went wrong
         )
+        gc.freeze()  # what is loaded by now stays: no collection need look at it again
         return server.run()
 
 

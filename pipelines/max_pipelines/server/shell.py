@@ -6,38 +6,37 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import zmq
 
 from max_interfaces import WireError
-from max_interfaces.messages import (
-    Alive,
-    Cancel,
-    Delivery,
-    Describe,
-    Ended,
-    Goodbye,
-    Ping,
-    Ready,
-    Retire,
-    Submit,
-    Unfit,
-    decode_header,
-    encode_header,
-)
-from max_interfaces.wire import Frame
+from max_interfaces.messages import Ready, Retire, Unfit, decode_header, encode_header
 
+from ..address import IPC
 from ..config import Config
-from ..sockets import open_socket, receive
+from ..sockets import open_socket, receive, send_frames
 from .dispatcher import Dispatcher
-from .events import Action, DrainBegins, Event, Kill, PeerGone, Received, Send, Tick, WorkerExited, WorkersGivenUp
+from .events import (
+    Action,
+    DrainBegins,
+    DrainEnds,
+    Event,
+    Kill,
+    PeerGone,
+    Received,
+    Send,
+    Tick,
+    Unreadable,
+    WorkerExited,
+    WorkersGivenUp,
+)
 from .launcher import Launcher, WorkerHandle
-from .supervisor import GiveUp, Order, Spawn, Supervisor
+from .supervisor import Abandon, GiveUp, Order, Spawn, Supervisor
 
-MESSAGES_A_WAKE = 256  # then the clock is looked at again
-FROM_OUTSIDE = (Alive, Cancel, Delivery, Describe, Ended, Goodbye, Ping, Ready, Submit, Unfit)
+LAST_WORDS = 1024  # messages read after a worker's end before the end itself counts
 
 
 @dataclass(slots=True)
@@ -49,9 +48,18 @@ class Stopping:
 
     parent: int = -1
     signals: int = -1
-    begun: float | None = field(default=None, init=False)
-    now: bool = field(default=False, init=False)
-    hurry: bool = field(default=False, init=False)
+    drain_until: float = field(default=math.inf, init=False)
+    draining: bool = field(default=False, init=False)
+    over: bool = field(default=False, init=False)
+    hurry: bool = field(default=False, init=False)  # workers are killed, not asked
+
+    def signalled(self, now: float, drain_s: float) -> None:
+        """Each byte is a signal."""
+        signals = len(os.read(self.signals, 64)) + self.draining
+        if signals > 1:
+            self.over = self.hurry = True
+        self.draining = True
+        self.drain_until = min(self.drain_until, now + drain_s)
 
 
 class Server:
@@ -78,160 +86,182 @@ class Server:
         self._linger_when_unfit = linger_when_unfit
         self._dispatcher = Dispatcher(config.limits, [config.model.name])
         self._supervisor = Supervisor(config.workers.count)
-        self._workers: dict[str, WorkerHandle] = {}
+        self._workers: dict[int, WorkerHandle] = {}  # by the descriptor that tells of their end
+        self._unreached: deque[PeerGone] = deque()
         self._poller = zmq.Poller()
 
     def run(self) -> str:
         """Serve until stopped. Returns why it could not go on, "" after an ordinary end."""
         self._socket = open_socket(self._context, zmq.ROUTER)
-        old_mask = os.umask(0o077)  # the socket's file is the owner's alone
         try:
-            self._socket.bind(self._address)
-        finally:
-            os.umask(old_mask)
-        try:
+            self._bind()
             self._poller.register(self._socket, zmq.POLLIN)
             for descriptor in (self._stopping.parent, self._stopping.signals):
                 if descriptor >= 0:
                     self._poller.register(descriptor, zmq.POLLIN)
-            while not self._finished(time.monotonic()):
-                self._obey(self._supervisor.tick(time.monotonic()))
-                self._wait()
-                self._feed(Tick())
+            while not self._finished():
+                self._turn()
+            self._feed(DrainEnds())
             return self._dispatcher.problem
         finally:
             self._retire_workers()
             self._socket.close()
 
-    # -- one round -----------------------------------------------------------------------------------------------
+    def _bind(self) -> None:
+        if not self._address.startswith(IPC):
+            self._socket.bind(self._address)
+            return
+        old_mask = os.umask(0o077)  # the socket's file is the owner's alone
+        try:
+            self._socket.bind(self._address)
+        finally:
+            os.umask(old_mask)
 
-    def _finished(self, now: float) -> bool:
-        if self._stopping.now:
+    def _finished(self) -> bool:
+        if self._stopping.over:
             return True
         if self._dispatcher.problem and not self._linger_when_unfit:
             return True
-        if self._stopping.begun is None:
-            return False
-        if not self._dispatcher.requests:
-            return True
-        if now >= self._stopping.begun + self._limits.drain_s:
-            self._act(self._dispatcher.cancel_all())
-        return False
+        return self._stopping.draining and not self._dispatcher.requests
 
-    def _wait(self) -> None:
+    # -- one turn ------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Wait for news or until something is due, then see to it."""
         now = time.monotonic()
-        times = [self._dispatcher.next_wake(), self._supervisor.next_wake()]
-        if self._stopping.begun is not None:
-            times.append(self._stopping.begun + self._limits.drain_s)
-        wake = min((moment for moment in times if moment is not None), default=None)
-        timeout = None if wake is None else math.ceil(max(0.0, wake - now) * 1000)
+        due = min(self._dispatcher.wake, self._supervisor.wake, self._stopping.drain_until)
+        if now >= due:
+            self._see_to_the_due(now)
+            return
+        timeout = None if due == math.inf else math.ceil((due - now) * 1000)
         for source, _ in self._poller.poll(timeout):
             if source is self._socket:
                 self._receive()
-            elif source == self._stopping.parent:
-                self._stopping.now = True
-            elif source == self._stopping.signals:
-                self._signalled()
             else:
-                self._reap(source)
+                self._noticed(source)
 
-    def _receive(self) -> None:
-        for _ in range(MESSAGES_A_WAKE):
-            frames = receive(self._socket)
-            if frames is None:
-                return
-            if len(frames) < 2:
-                continue
-            self._take(bytes(frames[0]), frames[1], frames[2:])
+    def _see_to_the_due(self, now: float) -> None:
+        self._obey(self._supervisor.tick(now))
+        self._feed(Tick())
+        if now >= self._stopping.drain_until:
+            self._stopping.over = True
 
-    def _take(self, peer: bytes, header: Frame, payload: Sequence[Frame]) -> None:
+    def _receive(self) -> bool:
+        """Take one message, if one is there."""
+        frames = receive(self._socket)
+        if frames is None:
+            return False
+        peer, header = bytes(frames[0]), frames[1] if len(frames) > 1 else b""
         try:
             message = decode_header(header)
         except WireError as problem:
-            print(f"maxpipe: message from {peer.hex()} dropped: {problem}", file=sys.stderr)  # noqa: T201
-            return
-        if not isinstance(message, FROM_OUTSIDE):
-            return
-        self._feed(Received(peer, message, header, payload))
+            print(f"maxpipe: message from {peer!r} refused: {problem}", file=sys.stderr)
+            self._feed(Unreadable(peer, str(problem)))
+            return True
+        self._feed(Received(peer, message, header, frames[2:]))
         if isinstance(message, Ready):
             self._supervisor.ready(message.worker)
-            if self._on_ready is not None and self._dispatcher.catalogue.complete:
-                self._on_ready()
-                self._on_ready = None
+            self._tell_ready()
         elif isinstance(message, Unfit):
-            self._obey(self._supervisor.unfit(message.message))
+            self._obey(self._supervisor.unfit(message.worker, message.message))
+        return True
 
-    def _feed(self, event: Event) -> None:
-        self._act(self._dispatcher.handle(event, time.monotonic()))
+    def _noticed(self, descriptor: int) -> None:
+        if descriptor == self._stopping.parent:
+            self._stopping.over = self._stopping.hurry = True
+        elif descriptor == self._stopping.signals:
+            self._stopping.signalled(time.monotonic(), self._limits.drain_s)
+            self._feed(DrainBegins())
+        else:
+            self._reap(descriptor)
+
+    def _tell_ready(self) -> None:
+        if self._on_ready is not None and self._dispatcher.catalogue.complete:
+            self._on_ready()
+            self._on_ready = None
 
     # -- actions -------------------------------------------------------------------------------------------------
 
+    def _feed(self, event: Event) -> None:
+        """Let the dispatcher handle an event, and then whoever turned out to be gone: one after the other, in order."""
+        now = time.monotonic()
+        self._act(self._dispatcher.handle(event, now))
+        while self._unreached:
+            self._act(self._dispatcher.handle(self._unreached.popleft(), now))
+
     def _act(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            match action:
-                case Send():
-                    self._send(action)
-                case Kill(name, _):
-                    if name in self._workers:
-                        self._workers[name].kill()
+            if isinstance(action, Send):
+                self._send(action)
+            else:
+                self._kill(action)
 
     def _send(self, action: Send) -> None:
-        header = action.header if action.header is not None else encode_header(action.message)
+        header = encode_header(action.message) if action.header is None else action.header
         try:
-            self._socket.send_multipart([action.peer, header, *action.payload], flags=zmq.NOBLOCK, copy=False)
+            send_frames(self._socket, (action.peer, header, *action.payload))
         except zmq.Again:
-            self._feed(PeerGone(action.peer, "reads too slowly: its queue is full"))
+            self._unreached.append(PeerGone(action.peer, "reads too slowly: its queue is full"))
         except zmq.ZMQError as problem:
             if problem.errno != zmq.EHOSTUNREACH:
                 raise
-            self._feed(PeerGone(action.peer, "is gone"))
+            self._unreached.append(PeerGone(action.peer, "is gone"))
+
+    def _kill(self, order: Kill) -> None:
+        for handle in self._workers.values():
+            if handle.name == order.name:
+                print(f"maxpipe: {order.name} {order.reason}; it is killed", file=sys.stderr)
+                handle.kill()
 
     def _obey(self, orders: Sequence[Order]) -> None:
         for order in orders:
             match order:
                 case Spawn(name):
-                    handle = self._workers[name] = self._launcher.spawn(name)
+                    handle = self._launcher.spawn(name)
+                    self._workers[handle.fileno()] = handle
                     self._poller.register(handle.fileno(), zmq.POLLIN)
+                case Abandon(name, reason):
+                    print(f"maxpipe: {name} is not started again: {reason}", file=sys.stderr)
                 case GiveUp(reason):
                     self._feed(WorkersGivenUp(reason))
 
     def _reap(self, descriptor: int) -> None:
-        name = next(name for name, handle in self._workers.items() if handle.fileno() == descriptor)
-        handle = self._workers.pop(name)
+        handle = self._workers.pop(descriptor)
         self._poller.unregister(descriptor)
         reason = handle.reason()
         handle.close()
-        self._receive()  # what it said before it ended comes first
-        self._feed(WorkerExited(name, reason))
-        self._obey(self._supervisor.exited(name, reason, time.monotonic()))
+        for _ in range(LAST_WORDS):
+            if not self._receive():
+                break
+        if not self._dispatcher.problem:  # which the client or our caller shows
+            print(f"maxpipe: {handle.name} {reason}", file=sys.stderr)
+        self._feed(WorkerExited(handle.name, reason))
+        self._obey(self._supervisor.exited(handle.name, reason, time.monotonic()))
 
     # -- the end -------------------------------------------------------------------------------------------------
-
-    def _signalled(self) -> None:
-        os.read(self._stopping.signals, 64)
-        if self._stopping.begun is not None:
-            self._stopping.now = self._stopping.hurry = True
-        self._stopping.begun = time.monotonic()
-        self._feed(DrainBegins())
 
     def _retire_workers(self) -> None:
         """Ask the workers to end, and end those that do not."""
         reachable = [worker for worker in self._dispatcher.workers.values() if worker.credits]
         for worker in reachable:
             self._send(Send(worker.peer, Retire()))
-        patient = {worker.name for worker in reachable} if not self._stopping.hurry else set()
-        for name, handle in self._workers.items():
-            if name not in patient:  # still loading: it would not hear us
-                handle.kill()
-        limit = time.monotonic() + self._limits.retire_s
+        asked = {worker.name for worker in reachable}
+        left = dict(self._workers)
         poller = zmq.Poller()
-        left = {handle.fileno(): handle for handle in self._workers.values()}
-        for descriptor in left:
+        for descriptor, handle in left.items():
             poller.register(descriptor, zmq.POLLIN)
-        while left and (remaining := limit - time.monotonic()) > 0:
-            for descriptor, _ in poller.poll(math.ceil(remaining * 1000)):
-                poller.unregister(descriptor)
-                left.pop(descriptor)
+            if handle.name not in asked:  # still loading: it would not hear us
+                handle.kill()
+        if self._stopping.signals >= 0:
+            poller.register(self._stopping.signals, zmq.POLLIN)
+        limit = time.monotonic() + self._limits.retire_s
+        while left and not self._stopping.hurry and (remaining := limit - time.monotonic()) > 0:
+            for source, _ in poller.poll(math.ceil(remaining * 1000)):
+                if source == self._stopping.signals:
+                    self._stopping.signalled(limit, 0)
+                else:
+                    poller.unregister(source)
+                    del left[source]
         for handle in left.values():
             handle.kill()
         for handle in self._workers.values():

@@ -1,11 +1,13 @@
 """The supervisor: keeps the configured number of workers alive. Logic only: no process, no clock.
 
 A worker that dies is started again after a pause that doubles from 0.25 s to 8 s. Five deaths within a minute, or a
-worker that says itself that it cannot start, end the attempt: what failed so often will fail again.
+worker that says itself that it cannot start before any has served, end the attempt for its place: what failed so
+often will fail again. Once no place is left, the server gives up.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -24,21 +26,31 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandon:
+    """One worker fewer from now on, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """No worker can be had, and why."""
 
     reason: str
 
 
-Order: TypeAlias = Spawn | GiveUp
+Order: TypeAlias = Spawn | Abandon | GiveUp
 
 
 @dataclass(slots=True)
-class _Slot:
+class _Place:
     index: int
     generation: int = 0
     pause: float = FIRST_PAUSE_S
-    start_at: float | None = 0.0  # None while a worker is there
+    start_at: float = 0.0  # infinity while a worker is there
+    last_words: str = ""
+    abandoned: bool = False
     crashes: deque[float] = field(default_factory=deque)
 
     @property
@@ -47,52 +59,71 @@ class _Slot:
 
 
 class Supervisor:
-    """`tick`, `ready`, `exited` and `unfit` take what happened and return what to do."""
+    """`tick`, `ready`, `unfit` and `exited` take what happened and return what to do.
+
+    `wake` is the time at which `tick` is due, infinity if never.
+    """
 
     def __init__(self, count: int) -> None:
-        self._slots = [_Slot(index) for index in range(count)]
-        self._given_up = False
+        self._places = [_Place(index) for index in range(count)]
+        self._served = False
+        self.wake = 0.0
 
     def tick(self, now: float) -> list[Order]:
         """Start the workers whose pause is over."""
-        if self._given_up:
-            return []
         orders: list[Order] = []
-        for slot in self._slots:
-            if slot.start_at is not None and slot.start_at <= now:
-                slot.start_at = None
-                slot.generation += 1
-                orders.append(Spawn(slot.name))
+        for place in self._places:
+            if place.start_at <= now:
+                place.start_at = math.inf
+                place.generation += 1
+                place.last_words = ""
+                orders.append(Spawn(place.name))
+        self._set_wake()
         return orders
 
     def ready(self, name: str) -> None:
         """The worker serves: the next pause is a short one again."""
-        for slot in self._slots:
-            if slot.name == name:
-                slot.pause = FIRST_PAUSE_S
+        place = self._place(name)
+        if place is not None:
+            place.pause = FIRST_PAUSE_S
+            self._served = True
+
+    def unfit(self, name: str, reason: str) -> list[Order]:
+        """A worker says that it cannot serve, and is about to end. Where one has served, the next one may again."""
+        place = self._place(name)
+        if place is None:
+            return []
+        place.last_words = reason
+        return [] if self._served else self._abandon(place, reason)
 
     def exited(self, name: str, reason: str, now: float) -> list[Order]:
         """A worker ended without being asked to."""
-        slot = next((slot for slot in self._slots if slot.name == name and slot.start_at is None), None)
-        if slot is None or self._given_up:
+        place = self._place(name)
+        if place is None:
             return []
-        slot.crashes.append(now)
-        while slot.crashes[0] < now - CRASH_WINDOW_S:
-            slot.crashes.popleft()
-        if len(slot.crashes) >= MAX_CRASHES:
-            return self.unfit(f"{name} {reason}, the {MAX_CRASHES}th time within {CRASH_WINDOW_S:g} s")
-        slot.start_at = now + slot.pause
-        slot.pause = min(2 * slot.pause, LONGEST_PAUSE_S)
+        place.crashes.append(now)
+        while place.crashes[0] < now - CRASH_WINDOW_S:
+            place.crashes.popleft()
+        if len(place.crashes) >= MAX_CRASHES:
+            why = place.last_words or f"{name} {reason}"
+            return self._abandon(place, f"{why}, the {MAX_CRASHES}th time within {CRASH_WINDOW_S:g} s")
+        place.start_at = now + place.pause
+        place.pause = min(2 * place.pause, LONGEST_PAUSE_S)
+        self._set_wake()
         return []
 
-    def unfit(self, reason: str) -> list[Order]:
-        """A worker cannot start, and another would not either."""
-        if self._given_up:
-            return []
-        self._given_up = True
-        return [GiveUp(reason)]
+    def _abandon(self, place: _Place, reason: str) -> list[Order]:
+        place.abandoned = True
+        if all(place.abandoned for place in self._places):
+            return [GiveUp(reason)]
+        return [Abandon(place.name, reason)]
 
-    def next_wake(self) -> float | None:
-        """When `tick` is due, or None."""
-        times = [slot.start_at for slot in self._slots if slot.start_at is not None and not self._given_up]
-        return min(times, default=None)
+    def _place(self, name: str) -> _Place | None:
+        """The place of a worker that is there."""
+        for place in self._places:
+            if place.name == name and place.start_at == math.inf and not place.abandoned:
+                return place
+        return None
+
+    def _set_wake(self) -> None:
+        self.wake = min(place.start_at for place in self._places)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 
 from max_interfaces.messages import ModelInfo
 
 from .events import Frames
 
+SLACK = 64  # entries of ended requests that a heap may always hold
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class LiveRequest:
     """A request between its admission and its one terminal message.
 
@@ -25,14 +28,14 @@ class LiveRequest:
     priority: int
     seed: int
     payload: Frames
-    worker: str | None = None
+    worker: WorkerRecord | None = None
     attempt: int = 0
     tokens: list[int] = field(default_factory=list)
     next_sample: int = 0
     next_seq: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ClientRecord:
     """A client that has requests: when it was last heard, and which are its own."""
 
@@ -40,7 +43,7 @@ class ClientRecord:
     requests: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class WorkerRecord:
     """A worker: what it serves, how much it can take, and when it must be heard from again."""
 
@@ -48,13 +51,13 @@ class WorkerRecord:
     peer: bytes
     silent_after: float
     models: frozenset[str] = frozenset()
-    credits: int = 0
+    credits: int = 0  # 0 until it is ready
     running: set[str] = field(default_factory=set)
 
     @property
-    def free(self) -> int:
-        """How many more requests it takes."""
-        return self.credits - len(self.running)
+    def load(self) -> float:
+        """From 0 to 1, where no credit is left."""
+        return len(self.running) / self.credits if self.credits else 1.0
 
 
 class WaitingLine:
@@ -63,28 +66,31 @@ class WaitingLine:
     def __init__(self) -> None:
         self._heaps: dict[str, list[tuple[int, int, str]]] = {}
         self._order = itertools.count()
-        self._waiting: set[str] = set()
+        self._places: dict[str, int] = {}  # an entry whose number is not here has left the line
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._places)
 
     def add(self, request: LiveRequest) -> None:
         """Put a request at its place in the line."""
-        self._waiting.add(request.request_id)
+        place = self._places[request.request_id] = next(self._order)
         heap = self._heaps.setdefault(request.model, [])
-        heapq.heappush(heap, (-request.priority, next(self._order), request.request_id))
+        heapq.heappush(heap, (-request.priority, place, request.request_id))
+        if len(heap) > 2 * len(self._places) + SLACK:
+            heap[:] = [entry for entry in heap if self._places.get(entry[2]) == entry[1]]
+            heapq.heapify(heap)
 
     def remove(self, request_id: str) -> None:
         """Take a request out; its entry is passed over when its turn comes."""
-        self._waiting.discard(request_id)
+        self._places.pop(request_id, None)
 
     def pop(self, model: str) -> str | None:
         """The next request for `model`, or None."""
-        heap = self._heaps.get(model, [])
+        heap = self._heaps.get(model)
         while heap:
-            request_id = heapq.heappop(heap)[2]
-            if request_id in self._waiting:
-                self._waiting.discard(request_id)
+            _, place, request_id = heapq.heappop(heap)
+            if self._places.get(request_id) == place:
+                del self._places[request_id]
                 return request_id
         return None
 
@@ -95,26 +101,26 @@ class Deadlines:
     def __init__(self) -> None:
         self._heap: list[tuple[float, str]] = []
 
-    def add(self, deadline: float, request_id: str) -> None:
-        """Watch a request."""
-        heapq.heappush(self._heap, (deadline, request_id))
+    def add(self, request: LiveRequest, live: dict[str, LiveRequest]) -> None:
+        """Watch a request, one of those that live."""
+        heapq.heappush(self._heap, (request.deadline, request.request_id))
+        if len(self._heap) > 2 * len(live) + SLACK:
+            self._heap = [(request.deadline, key) for key, request in live.items()]
+            heapq.heapify(self._heap)
 
     def due(self, now: float, live: dict[str, LiveRequest]) -> list[LiveRequest]:
         """The live requests whose time is up."""
-        late: list[LiveRequest] = []
+        late: dict[str, LiveRequest] = {}  # an id that was used before may have an entry of then as well
         while self._heap and self._heap[0][0] <= now:
             request = live.get(heapq.heappop(self._heap)[1])
             if request is not None and request.deadline <= now:
-                late.append(request)
-        if len(self._heap) > 2 * len(live) + 64:  # mostly ended requests: keep memory in proportion to the live ones
-            self._heap = [(request.deadline, key) for key, request in live.items()]
-            heapq.heapify(self._heap)
-        return late
+                late[request.request_id] = request
+        return list(late.values())
 
     @property
-    def next(self) -> float | None:
-        """The nearest time, or None."""
-        return self._heap[0][0] if self._heap else None
+    def next(self) -> float:
+        """The nearest time, or infinity."""
+        return self._heap[0][0] if self._heap else math.inf
 
 
 @dataclass(slots=True)
@@ -123,6 +129,9 @@ class Catalogue:
 
     expected: frozenset[str]
     known: dict[str, ModelInfo] = field(default_factory=dict)
+
+    def __contains__(self, model: str) -> bool:
+        return model in self.known or model in self.expected
 
     @property
     def names(self) -> list[str]:

@@ -22,6 +22,7 @@ class _Running:
     peer: bytes
     attempt: int
     seq: int
+    done: bool = False
 
 
 class WorkerCore:
@@ -51,9 +52,10 @@ class WorkerCore:
             case Start():
                 return self._start(message, payload)
             case Stop(request_id, attempt):
-                running = self._running.get(RequestID(request_id))
+                key = RequestID(request_id)
+                running = self._running.get(key)
                 if running is not None and running.attempt == attempt:
-                    self._release(RequestID(request_id))
+                    self._release(key)
             case Retire():
                 self.retired = True
         return []
@@ -65,21 +67,23 @@ class WorkerCore:
         ended: list[Outgoing] = []
         chunks = self._execute(list(self._running), ended)
         self.steps += 1
-        return self._deliveries(chunks) + ended
+        return self._deliveries(chunks, ended) + ended
 
     def _start(self, start: Start, payload: Sequence[Frame]) -> list[Outgoing]:
         key = RequestID(start.request_id)
+        if key in self._running:  # the server has begun it anew, so it has ended the old one
+            self._release(key)
         try:
             request = self._decode(key, payload)
             attempt = Attempt(request, start.seed, start.attempt, start.tokens, start.next_sample)
             self._pipeline.admit(attempt)
         except ValueError as problem:
-            self._pipeline.release(key)
-            return [_failed(start, FailureKind.INVALID_REQUEST, str(problem))]
+            self._release(key)
+            return [_failed(key, start.attempt, FailureKind.INVALID_REQUEST, str(problem))]
         except Exception as problem:  # whatever a pipeline does wrong must not take the others down
             _report(problem)
-            self._pipeline.release(key)
-            return [_failed(start, FailureKind.WORKER_ERROR, _say(problem))]
+            self._release(key)
+            return [_failed(key, start.attempt, FailureKind.WORKER_ERROR, _say(problem))]
         self._running[key] = _Running(start.peer, start.attempt, start.next_seq)
         return []
 
@@ -108,45 +112,54 @@ class WorkerCore:
             return []
 
     def _give_up(self, key: RequestID, problem: Exception) -> Outgoing:
-        running = self._running[key]
+        attempt = self._running[key].attempt
         self._release(key)
-        kind = FailureKind.WORKER_ERROR
-        return Ended(key.value, GenerationStatus.FAILED, kind, _say(problem)[:4096], None, running.attempt), ()
+        return _failed(key, attempt, FailureKind.WORKER_ERROR, _say(problem))
 
-    def _deliveries(self, chunks: Sequence[Chunk[Output]]) -> list[Outgoing]:
-        by_peer: dict[bytes, tuple[list[ChunkHead], list[Output]]] = {}
+    def _deliveries(self, chunks: Sequence[Chunk[Output]], ended: list[Outgoing]) -> list[Outgoing]:
+        """One message for each client."""
+        by_peer: dict[bytes, list[Chunk[Output]]] = {}
         for chunk in chunks:
             running = self._running.get(chunk.request_id)
-            if running is None:
-                continue
-            heads, outputs = by_peer.setdefault(running.peer, ([], []))
-            heads.append(
-                ChunkHead(
-                    chunk.request_id.value,
-                    running.attempt,
-                    running.seq,
-                    chunk.first_sample,
-                    chunk.samples,
-                    chunk.output.final_status,
-                    chunk.tokens,
-                )
-            )
-            outputs.append(chunk.output)
-            running.seq += 1
-            if chunk.output.is_done:
-                self._release(chunk.request_id)
-        return [
-            (Delivery(peer, tuple(heads)), encode_payload(outputs))  # type: ignore[arg-type]
-            for peer, (heads, outputs) in by_peer.items()
-        ]
+            if running is not None and not running.done:  # what comes after a request's end is nobody's
+                running.done = chunk.output.final_status is not GenerationStatus.ACTIVE
+                by_peer.setdefault(running.peer, []).append(chunk)
+        return [message for peer, group in by_peer.items() for message in self._pack(peer, group, ended)]
+
+    def _pack(self, peer: bytes, group: Sequence[Chunk[Output]], ended: list[Outgoing]) -> list[Outgoing]:
+        """Chunks for one client. One that cannot be sent fails its request, not its neighbours."""
+        try:
+            payload = encode_payload([chunk.output for chunk in group])  # type: ignore[misc]
+        except Exception as problem:  # an output of a type that the wire does not know, for example
+            if len(group) > 1:
+                return [message for chunk in group for message in self._pack(peer, [chunk], ended)]
+            if group[0].request_id in self._running:
+                _report(problem)
+                ended.append(self._give_up(group[0].request_id, problem))
+            return []
+        heads = tuple([self._head(chunk) for chunk in group if chunk.request_id in self._running])
+        return [(Delivery(peer, heads), payload)] if heads else []
+
+    def _head(self, chunk: Chunk[Output]) -> ChunkHead:
+        running = self._running[chunk.request_id]
+        status = chunk.output.final_status
+        seq, running.seq = running.seq, running.seq + 1
+        if status is not GenerationStatus.ACTIVE:
+            self._release(chunk.request_id)
+        return ChunkHead(
+            chunk.request_id.value, running.attempt, seq, chunk.first_sample, chunk.samples, status, chunk.tokens
+        )
 
     def _release(self, key: RequestID) -> None:
         self._running.pop(key, None)
-        self._pipeline.release(key)
+        try:
+            self._pipeline.release(key)
+        except Exception as problem:  # what it could not free is lost; the other requests need not be
+            _report(problem)
 
 
-def _failed(start: Start, kind: FailureKind, message: str) -> Outgoing:
-    return Ended(start.request_id, GenerationStatus.FAILED, kind, message[:4096], None, start.attempt), ()
+def _failed(key: RequestID, attempt: int, kind: FailureKind, message: str) -> Outgoing:
+    return Ended(key.value, GenerationStatus.FAILED, kind, message[:4096], None, attempt), ()
 
 
 def _say(problem: Exception) -> str:

@@ -19,7 +19,7 @@ def die_with_parent() -> None:
     started us, lives as long as the server.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, name="lifeline", daemon=True).start()
 
 

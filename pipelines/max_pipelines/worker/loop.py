@@ -6,11 +6,14 @@ Heartbeats leave from this loop and carry its progress, so that a worker that sp
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 
 import zmq
 
+from max_interfaces import WireError
 from max_interfaces.messages import Alive, Ready, Unfit, decode_header
 
 from ..config import Config
@@ -19,6 +22,7 @@ from ..sockets import open_socket, receive, send
 from .core import Outgoing, WorkerCore
 
 HEARTBEAT_S = 1.0
+UNFIT = 3  # the exit code of a worker that cannot serve
 
 
 def run_worker(
@@ -27,8 +31,9 @@ def run_worker(
     name: str,
     context: zmq.Context[zmq.Socket[bytes]],
     stopped: Callable[[], bool] = lambda: False,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> int:
-    """Load the pipeline, serve until retired. Returns the exit code: 0, or 3 if the pipeline cannot be built.
+    """Load the pipeline, serve until retired. Returns the exit code: 0, or 3 if it cannot serve.
 
     `stopped` is how a thread is told to end, which nobody can kill.
     """
@@ -39,17 +44,32 @@ def run_worker(
         send(socket, Alive(name, busy_s=config.workers.start_timeout_s))
         try:
             served = build_pipeline(config)
-        except (ValueError, OSError, ImportError) as problem:  # a config that cannot work; anything else is a crash
-            send(socket, Unfit(name, " ".join(str(problem).split())[:4096]))
-            return 3
+        except Exception as problem:  # a third party's pipeline may fail in any way
+            send(socket, Unfit(name, _explain(problem)))
+            return UNFIT
         core = WorkerCore(served, config.model.name)
+        on_ready()
         send(socket, Ready(name, (core.info,), served.max_requests))
         loop = WorkerLoop(socket, core, name)
         while not core.retired and not stopped():
             loop.turn()
-        return 0
+    except WireError as problem:
+        # Nobody can say which request the message was about. So all of them end, with this reason, and loudly: a
+        # server that this worker cannot read is of another version, and neither waiting nor guessing mends that.
+        send(socket, Unfit(name, f"cannot read its server: {problem}"[:4096]))
+        return UNFIT
     finally:
         socket.close()
+    return 0
+
+
+def _explain(problem: Exception) -> str:
+    """One line. Errors of these kinds say themselves what is wrong; any other shows its origin in the log."""
+    text = " ".join(str(problem).split())
+    if not isinstance(problem, ValueError | OSError | ImportError):
+        traceback.print_exception(problem, file=sys.stderr)
+        text = f"{type(problem).__name__}: {text}"
+    return text[:4096]
 
 
 class WorkerLoop:
@@ -59,30 +79,31 @@ class WorkerLoop:
         self._socket = socket
         self._core = core
         self._name = name
-        self._heard = time.monotonic()
+        self._beat_at = time.monotonic() + HEARTBEAT_S
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
 
     def turn(self) -> None:
-        """Wait, receive, step, deliver: the life of a worker is this, again and again."""
-        self._wait()
-        self._take()
+        """Receive, step, deliver: the life of a worker is this, again and again."""
+        self._receive()
         self._deliver(self._core.step())
         self._beat()
 
-    def _wait(self) -> None:
-        if not self._core.in_flight:
-            due = self._heard + HEARTBEAT_S - time.monotonic()
-            self._socket.poll(math.ceil(max(0.0, due) * 1000))
+    def _receive(self) -> None:
+        """Take what is there; wait for it only if there is nothing else to do."""
+        patience = 0 if self._core.in_flight else math.ceil(max(0.0, self._beat_at - time.monotonic()) * 1000)
+        while self._poller.poll(patience):
+            frames = receive(self._socket)
+            if frames:
+                self._deliver(self._core.take(decode_header(frames[0]), frames[1:]))
+            patience = 0
 
-    def _take(self) -> None:
-        while frames := receive(self._socket):
-            self._deliver(self._core.take(decode_header(frames[0]), frames[1:]))
-
-    def _deliver(self, outgoing: list[Outgoing]) -> None:
+    def _deliver(self, outgoing: Sequence[Outgoing]) -> None:
         for message, payload in outgoing:
-            send(self._socket, message, payload, copy=False)
+            send(self._socket, message, payload)
 
     def _beat(self) -> None:
         now = time.monotonic()
-        if now >= self._heard + HEARTBEAT_S:
-            self._heard = now
+        if now >= self._beat_at:
+            self._beat_at = now + HEARTBEAT_S
             send(self._socket, Alive(self._name, self._core.steps, self._core.in_flight))

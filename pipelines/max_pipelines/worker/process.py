@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 
@@ -31,4 +32,6 @@ def run_process(options: argparse.Namespace) -> int:
     address = check_address(options.connect)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when torch is first imported
         os.environ[variable] = str(config.workers.threads)
-    return run_worker(config, address, options.name or f"worker-{os.getpid()}", zmq.Context.instance())
+    name = options.name or f"worker-{os.getpid()}"
+    # What is loaded by then stays: no collection need look at it again.
+    return run_worker(config, address, name, zmq.Context.instance(), on_ready=gc.freeze)

@@ -1,0 +1,231 @@
+"""The clients themselves: opening, closing, threads, and what the other end may do to them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from max_interfaces import AudioGenerationOutput, FailureKind, GenerationStatus, NotServing, RequestFailed, StartFailed
+from max_interfaces.messages import (
+    Cancel,
+    ChunkHead,
+    Delivery,
+    Describe,
+    Described,
+    Ended,
+    Header,
+    ModelInfo,
+    Submit,
+    decode_header,
+    encode_header,
+)
+from max_interfaces.wire import encode_payload
+from max_pipelines.client import AsyncClient, Client
+from max_pipelines.client.inbox import Inbox
+from max_pipelines.config import Config
+from tests.pipelines.processes import PATIENCE_S, config, speech
+
+ACTIVE, DONE = GenerationStatus.ACTIVE, GenerationStatus.END_OF_SEQUENCE
+
+
+@pytest.fixture
+def small() -> Config:
+    return config(transport="thread", chunks=5, samples=100)
+
+
+# -- opening and closing -----------------------------------------------------------------------------------------
+
+
+async def test_closing_twice_is_safe(small: Config) -> None:
+    async with AsyncClient.embedded(small) as client:
+        pass
+    await client.close()
+    with pytest.raises(RequestFailed, match="closed"):
+        await client.generate(speech())
+
+
+async def test_closing_ends_the_streams(small: Config) -> None:
+    client = await AsyncClient.embedded(small).__aenter__()
+    stream = client.stream(speech())
+    await anext(stream)
+    await client.close()
+    with pytest.raises(RequestFailed) as caught:
+        _ = [output async for output in stream]
+    assert caught.value.failure.kind is FailureKind.CONNECTION_LOST
+
+
+async def test_an_unopened_client_says_so(small: Config) -> None:
+    with pytest.raises(NotServing, match="async with client"):
+        await AsyncClient.embedded(small).generate(speech())
+
+
+def test_the_plain_client_is_the_same_without_await(small: Config) -> None:
+    client = Client.embedded(small)
+    with pytest.raises(NotServing, match="with client"):
+        client.generate(speech())
+    with client:
+        assert [output.metadata.chunk_id for output in client.stream(speech())] == [0, 1, 2, 3, 4]
+        assert client.models[0].name == "voice"
+        with pytest.raises(RequestFailed):
+            client.generate(speech(model="nobody's"))
+    client.close()
+    with pytest.raises(NotServing):
+        client.generate(speech())
+
+
+def test_threads_share_a_plain_client(small: Config) -> None:
+    sizes: list[int] = []
+    with Client.embedded(small) as client:
+        work = [
+            threading.Thread(target=lambda: sizes.append(client.generate(speech()).audio_data.size)) for _ in "1234"
+        ]
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join()
+    assert sizes == [500] * 4
+
+
+def test_a_stream_dropped_half_way_does_no_harm(small: Config) -> None:
+    with Client.embedded(small) as client:
+        request = speech()
+        stream: Iterator[AudioGenerationOutput] = client.stream(request)
+        next(stream)
+        del stream
+        gc.collect()
+        assert client.generate(request).audio_data.size == 500  # its id is free
+        kept = client.stream(speech())
+        next(kept)
+    with pytest.raises((RequestFailed, NotServing)):
+        list(kept)
+
+
+def test_a_failed_start_leaves_nothing_open() -> None:
+    client = Client.embedded(config("no such kind", transport="thread"))
+    with pytest.raises(StartFailed, match="there are"):
+        client.__enter__()
+    client.close()
+
+
+async def test_an_inbox_wakes_its_reader() -> None:
+    inbox: Inbox[int] = Inbox(asyncio.get_running_loop())
+    waiting = inbox.arrival()
+    inbox.put(1, last=False)
+    inbox.put(2, last=True)
+    await waiting
+    assert (list(inbox.items), inbox.ended) == ([1, 2], True)
+    cancelled = inbox.arrival()
+    cancelled.cancel()
+    inbox.put(3, last=True)  # a reader that has been cancelled is no error
+
+
+# -- a server that the test plays --------------------------------------------------------------------------------
+
+
+class PlayedServer:
+    """A ROUTER in the test's own hands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"ipc://{folder}/played"
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.bind(self.address)
+        self.peer = b""
+
+    def hear(self, *kinds: type) -> Header:
+        """The next message of one of these kinds."""
+        while self._socket.poll(int(PATIENCE_S * 1000)):
+            peer, header, *_ = self._socket.recv_multipart()
+            message = decode_header(header)
+            if isinstance(message, kinds):
+                self.peer = peer
+                return message
+        raise TimeoutError(kinds)
+
+    def say(self, header: Header | bytes, *outputs: AudioGenerationOutput, payload: bytes | None = None) -> None:
+        """A message, with its outputs or any bytes at all."""
+        first = header if isinstance(header, bytes) else encode_header(header)
+        rest = [payload] if payload is not None else encode_payload(outputs) if outputs else []
+        self._socket.send_multipart([self.peer, first, *rest])
+
+    def close(self) -> None:
+        """Gone."""
+        self._context.destroy(linger=0)
+
+
+@pytest.fixture
+async def played(tmp_path: Path) -> AsyncIterator[tuple[PlayedServer, AsyncClient]]:
+    server = PlayedServer(tmp_path)
+    opening = asyncio.ensure_future(AsyncClient.connect(server.address).__aenter__())
+    await asyncio.to_thread(server.hear, Describe)
+    server.say(Described((ModelInfo("voice", "audio_generation"),)))
+    client = await opening
+    yield server, client
+    await client.close()
+    server.close()
+
+
+async def test_what_comes_for_an_earlier_use_of_an_id_is_dropped(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    request = speech(key="again")
+    chunk = AudioGenerationOutput(ACTIVE, 1)
+    stream = client.stream(request)
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.to_thread(server.hear, Submit)
+    server.say(Delivery(server.peer, (ChunkHead("again", 1, 0, 0, 0, ACTIVE),)), chunk)
+    await first
+    await stream.aclose()  # type: ignore[attr-defined]
+    await asyncio.to_thread(server.hear, Cancel)
+    second = asyncio.ensure_future(client.generate(request))
+    await asyncio.to_thread(server.hear, Submit)
+    server.say(Delivery(server.peer, (ChunkHead("again", 1, 1, 0, 0, ACTIVE),)), AudioGenerationOutput(ACTIVE, 50))
+    server.say(Ended("again", GenerationStatus.CANCELLED))  # of the first use
+    server.say(Delivery(server.peer, (ChunkHead("again", 2, 0, 0, 0, DONE),)), AudioGenerationOutput(DONE, 7))
+    assert (await second).steps_executed == 7
+
+
+async def test_items_to_be_skipped_are(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    whole = asyncio.ensure_future(client.generate(speech(key="a")))
+    await asyncio.to_thread(server.hear, Submit)
+    heads = (ChunkHead("a", 9, 5, 0, 0, ACTIVE), ChunkHead("a", 1, 0, 0, 0, DONE))
+    delivery = Delivery(server.peer, heads, skip=(0,))
+    server.say(delivery, AudioGenerationOutput(ACTIVE, 50), AudioGenerationOutput(DONE, 7))
+    assert (await whole).steps_executed == 7
+
+
+async def test_an_output_that_cannot_be_read_fails_its_request_alone(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    bad, good = (asyncio.ensure_future(client.generate(speech(key=key))) for key in ("bad", "good"))
+    for _ in "12":
+        await asyncio.to_thread(server.hear, Submit)
+    server.say(Delivery(server.peer, (ChunkHead("bad", 1, 0, 0, 0, ACTIVE),)), payload=b"\xc1")
+    server.say(Delivery(server.peer, (ChunkHead("good", 2, 0, 0, 0, DONE),)), AudioGenerationOutput(DONE, 7))
+    with pytest.raises(RequestFailed, match="payload refused"):
+        await bad
+    assert (await good).is_done
+    assert (await asyncio.to_thread(server.hear, Cancel)) == Cancel("bad")
+
+
+async def test_a_server_of_another_version_fails_everything(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    whole = asyncio.ensure_future(client.generate(speech()))
+    await asyncio.to_thread(server.hear, Submit)
+    server.say(b"\x63nonsense")
+    with pytest.raises(RequestFailed, match="protocol version"):
+        await whole
+
+
+async def test_a_cancel_with_a_reason_is_the_servers_own(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    whole = asyncio.ensure_future(client.generate(speech(key="a")))
+    await asyncio.to_thread(server.hear, Submit)
+    server.say(Ended("a", GenerationStatus.CANCELLED, FailureKind.SHUTTING_DOWN, "the server shut down"))
+    with pytest.raises(RequestFailed, match="shut down"):
+        await whole

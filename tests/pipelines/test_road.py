@@ -1,0 +1,168 @@
+"""The whole road on real sockets: what a client sees of its requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from max_interfaces import (
+    EmbeddingsGenerationRequest,
+    FailureKind,
+    GenerationStatus,
+    NotServing,
+    RequestFailed,
+    RequestID,
+    RequestOptions,
+    StartFailed,
+)
+from max_pipelines.client import AsyncClient, Client
+from max_pipelines.config import Limits
+from tests.pipelines.processes import MAXPIPE, config, plugins, serving, speech
+
+__all__ = ["plugins"]
+
+
+@pytest.fixture(params=["process", "thread"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient.embedded(config(transport=request.param, chunks=5, samples=100)) as client:
+        yield client
+
+
+async def test_outputs_come_in_order_and_the_last_says_so(client: AsyncClient) -> None:
+    outputs = [output async for output in client.stream(speech())]
+    assert [output.metadata.chunk_id for output in outputs] == [0, 1, 2, 3, 4]
+    assert [output.is_done for output in outputs] == [False] * 4 + [True]
+    whole = await client.generate(speech())
+    assert np.array_equal(whole.audio_data, np.concatenate([output.audio_data for output in outputs]))
+
+
+async def test_many_at_once_each_get_their_own(client: AsyncClient) -> None:
+    whole = await asyncio.gather(*(client.generate(speech()) for _ in range(40)))
+    assert {output.audio_data.size for output in whole} == {500}
+
+
+async def test_what_is_served_is_known(client: AsyncClient) -> None:
+    assert client.model().name == "voice"
+    with pytest.raises(RequestFailed, match="served: voice"):
+        await client.generate(speech(model="nobody's"))
+
+
+async def test_a_wrong_request_fails_with_the_reason(client: AsyncClient) -> None:
+    with pytest.raises(RequestFailed, match="takes a AudioGenerationRequest") as caught:
+        await client.generate(EmbeddingsGenerationRequest(RequestID(), "voice", "text"))
+    assert caught.value.failure.kind is FailureKind.INVALID_REQUEST
+
+
+async def test_a_live_id_is_refused_and_the_first_goes_on(client: AsyncClient) -> None:
+    request = speech()
+    first = client.stream(request)
+    assert not (await anext(first)).is_done
+    with pytest.raises(RequestFailed) as caught:
+        await client.generate(request)
+    assert caught.value.failure.kind is FailureKind.DUPLICATE_ID
+    assert [output.metadata.chunk_id async for output in first] == [1, 2, 3, 4]
+    assert (await client.generate(request)).is_done  # now the id is free again
+
+
+async def test_a_cancelled_stream_ends_with_that_status(plugins: None) -> None:
+    async with AsyncClient.embedded(config("paced")) as client:
+        request = speech()
+        stream = client.stream(request)
+        await anext(stream)
+        client.cancel(request.request_id)
+        last = [output async for output in stream][-1]
+        assert last.final_status is GenerationStatus.CANCELLED
+
+
+async def test_leaving_the_loop_cancels_and_the_id_is_free_at_once(plugins: None) -> None:
+    async with AsyncClient.embedded(config("paced", places=1)) as client:
+        request = speech()
+        for _ in range(3):  # each could not begin if the one before it still had the only place
+            async with aclosing(client.stream(request)) as stream:  # type: ignore[type-var]
+                assert [(await anext(stream)).metadata.chunk_id for _ in range(3)] == [0, 1, 2]
+        async for _ in client.stream(request):
+            break  # without aclosing: when the loop collects the iterator
+        assert (await anext(client.stream(speech()))).metadata.chunk_id == 0
+
+
+async def test_a_deadline_ends_a_request(plugins: None) -> None:
+    async with AsyncClient.embedded(config("paced")) as client:
+        with pytest.raises(RequestFailed) as caught:
+            await client.generate(speech(), RequestOptions(deadline_s=0.3))
+        assert caught.value.failure.kind is FailureKind.DEADLINE_EXCEEDED
+
+
+async def test_overload_is_refused_at_once(plugins: None) -> None:
+    limits = Limits(max_waiting=0)
+    async with AsyncClient.embedded(config("paced", limits=limits, places=1)) as client:
+        first = client.stream(speech())
+        await anext(first)
+        with pytest.raises(RequestFailed) as caught:
+            await client.generate(speech())
+        assert caught.value.failure.kind is FailureKind.OVERLOADED
+        assert caught.value.failure.retry_after
+
+
+async def test_a_reader_as_fast_as_it_plays_gets_everything(client: AsyncClient) -> None:
+    """One chunk an event: the reader decides the pace, and what waits for it is bounded by its request."""
+    heard = 0
+    player = asyncio.Event()
+    async for output in client.stream(speech()):
+        asyncio.get_running_loop().call_later(0.01, player.set)
+        await player.wait()
+        player.clear()
+        heard += output.audio_data.size
+    assert heard == 500
+
+
+async def test_several_workers_share_the_work_and_clients_a_server(tmp_path: Path) -> None:
+    with serving(config(chunks=5, samples=100, count=2), tmp_path) as served:
+        assert len(served.workers) == 2
+        async with AsyncClient.connect(served.address) as one, AsyncClient.connect(served.address) as two:
+            whole = await asyncio.gather(*(client.generate(speech()) for client in (one, two) * 10))
+            assert {output.audio_data.size for output in whole} == {500}
+        with Client.connect(served.address) as client:
+            assert sum(output.audio_data.size for output in client.stream(speech())) == 500
+
+
+# -- what cannot start -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["process", "thread"])
+async def test_an_unknown_pipeline_is_named_with_the_nearest(transport: str) -> None:
+    wrong = config("trivia", transport=transport)  # type: ignore[arg-type]
+    with pytest.raises(StartFailed, match="did you mean `trivial`"):
+        await AsyncClient.embedded(wrong).__aenter__()
+
+
+async def test_a_pipeline_that_cannot_be_built_says_why(plugins: None) -> None:
+    with pytest.raises(StartFailed, match="RuntimeError: the weights are upside down"):
+        await AsyncClient.embedded(config("broken")).__aenter__()
+
+
+async def test_nobody_serves_there(tmp_path: Path) -> None:
+    with pytest.raises(NotServing, match="maxpipe serve"):
+        await AsyncClient.connect(f"ipc://{tmp_path}/nobody").__aenter__()
+
+
+async def test_serve_says_why_it_cannot_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {name: voice}\npipeline: {kind: trivia}\n")
+    arguments = ["serve", str(path), "--address"]
+    for address, code, says in (
+        (f"ipc://{tmp_path}/road", 1, "did you mean `trivial`?"),
+        ("tcp://127.0.0.1:5555", 2, "would not be encrypted"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *MAXPIPE, *arguments, address, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == code
+        assert says in errors.decode()
+        assert errors.count(b"\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]

@@ -1,0 +1,34 @@
+"""The example of a pipeline in a package of its own, in a real worker."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from max_interfaces import FailureKind, RequestFailed, RequestID, TextGenerationRequest
+from max_pipelines.client import Client
+from tests.pipelines.processes import install
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "shout"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `pip install ./examples/shout` does, for the processes that are started from here on."""
+    points = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in points.items()]
+    install(tmp_path, "maxpipe_shout", (EXAMPLE / "maxpipe_shout.py").read_text(), "".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_package_of_its_own_serves() -> None:
+    with Client.embedded(EXAMPLE / "shout.yaml") as client:
+        request = TextGenerationRequest(RequestID(), "shout", "so be it")
+        assert [output.text for output in client.stream(request)] == ["SO! ", "BE! ", "IT! "]
+        assert client.generate(request).text == "SO! BE! IT! "
+        with pytest.raises(RequestFailed, match="shout needs words") as caught:
+            client.generate(TextGenerationRequest(RequestID(), "shout", (1, 2)))
+        assert caught.value.failure.kind is FailureKind.INVALID_REQUEST
