@@ -1,0 +1,73 @@
+"""Whether the engine can run an architecture: asked of the model itself, not of a list of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from .attention import PAGED_ATTENTION
+from .fused_layer import fuse_layers
+from .kv_cache import KVShape
+from .loading import LoadedModel
+
+TRIAL_TOKENS = 11
+# How far two ways to compute one attention may be apart, relative to the largest logit.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+_ACCEPTED: WeakSet[nn.Module] = WeakSet()
+CAN_RUN = "it runs causal LMs with full or sliding-window attention that transformers' attention interface serves"
+
+
+def kv_shape(model: LoadedModel) -> KVShape:
+    """The shape of the model's keys and values. ValueError, with its name, for an architecture without one."""
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    strange = sorted(kinds - {"full_attention", "sliding_attention"})
+    if model.module.config.is_encoder_decoder:
+        raise unsupported(model, "is an encoder-decoder")
+    if strange:
+        raise unsupported(model, f"has layers of {', '.join(strange)}")
+    if not model.module.is_backend_compatible():  # type: ignore[no-untyped-call]
+        raise unsupported(model, "does not take its attention from transformers' attention interface")
+    heads = config.num_attention_heads
+    return KVShape(
+        layers=config.num_hidden_layers,
+        heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        dtype=model.dtype,
+    )
+
+
+def take_over_attention(model: LoadedModel, run: Callable[[list[int]], Tensor], room: int) -> None:
+    """Switch the model to paged attention, and see that it computes the same as before.
+
+    `run` gives the engine's logits `[vocabulary]` after up to `room` tokens. ValueError if they are not those of the
+    plain model: what passes something to its attention that ours does not know must not run wrongly.
+    """
+    tokens = [token % model.vocab_size for token in range(3, 3 + min(room, TRIAL_TOKENS))]
+    if model.module in _ACCEPTED:
+        return  # an engine before this one has tried
+    if model.module.config._attn_implementation == PAGED_ATTENTION:
+        raise ValueError(f"cannot run {model.name!r}: an engine has tried and refused it")
+    with torch.inference_mode():
+        ids = torch.tensor([tokens], device=model.device)
+        expected = model.module(input_ids=ids, use_cache=False).logits[0, -1].float()
+    if not bool(expected.isfinite().all()):
+        raise ValueError(f"cannot run {model.name!r}: its weights give NaN or infinite scores")
+    model.module.set_attn_implementation(PAGED_ATTENTION)
+    fuse_layers(model.module)
+    try:
+        found = run(tokens).float()
+    except (RuntimeError, TypeError, AttributeError, KeyError) as problem:
+        raise unsupported(model, f"failed in a trial run ({problem})") from problem
+    error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+    if not error <= TOLERANCE.get(model.dtype, 0.2):
+        raise unsupported(model, f"gave other scores than transformers in a trial run (off by {error:.2g})")
+    _ACCEPTED.add(model.module)
+
+
+def unsupported(model: LoadedModel, reason: str) -> ValueError:
+    """The refusal of an architecture, by its name."""
+    return ValueError(f"the engine cannot run {type(model.module).__name__} ({model.name}): it {reason}; {CAN_RUN}")

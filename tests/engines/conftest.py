@@ -1,0 +1,42 @@
+"""Checkpoints that are made once, and engines over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from max_engines.loading import LoadedModel
+from tests.engines.tiny_models import load, save_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny checkpoint, by the name of its architecture."""
+    made: dict[str, Path] = {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in made:
+            made[architecture] = save_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
+        return made[architecture]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama(checkpoint: Callable[[str], Path]) -> LoadedModel:
+    """A tiny Llama whose attention belongs to the engines of the tests."""
+    return load(checkpoint("llama"))
+
+
+@pytest.fixture(scope="session")
+def plain_llama(checkpoint: Callable[[str], Path]) -> LoadedModel:
+    """The same Llama as transformers runs it."""
+    return load(checkpoint("llama"))
