@@ -124,6 +124,16 @@ def test_special_tokens_in_a_text_are_plain_characters(words: Tokenizer) -> None
     assert "</s>" in words.decode([4, 1], skip_special_tokens=False)
 
 
+@pytest.mark.parametrize("text", ["a<bc>b", "<bc>", "<bc><bc>", "a<<bc>>", "abc"])
+def test_added_tokens_that_nobody_flagged_as_special_are_plain_characters_too(words: Tokenizer, text: str) -> None:
+    words._inner.add_tokens(["<bc>"])  # type: ignore[attr-defined]
+    words = type(words)(words._inner)  # type: ignore[attr-defined, call-arg]
+    added = words.encode("<bc>", add_special_tokens=False, parse_special_tokens=True)
+    assert len(added) == 1
+    assert words.encode(text, add_special_tokens=False) == [words.encode(c, add_special_tokens=False)[0] for c in text]
+    assert words.encode(text) == [0, *words.encode(text, add_special_tokens=False)]
+
+
 def test_a_missing_tokenizer_is_said_in_one_line(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     for place in (tmp_path / "missing", checkpoint("llama")):
         with pytest.raises(ValueError, match=r"no model folder at|cannot load the tokenizer") as caught:
