@@ -161,7 +161,7 @@ def test_the_line_forgets_those_who_left_it() -> None:
         desk.hear(b"c1", Cancel(f"r{number}"))
     assert desk.is_idle
     assert sum(map(len, desk.dispatcher.waiting._heaps.values())) < 200
-    assert len(desk.dispatcher._deadlines._heap) < 200
+    assert len(desk.dispatcher._ledger._deadlines._heap) < 200
 
 
 def test_a_ready_worker_is_announced_to_those_who_asked_what_is_served() -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from max_interfaces.messages import (
     Alive,
@@ -46,10 +45,11 @@ from .events import (
     WorkerExited,
     WorkersGivenUp,
 )
-from .table import Catalogue, ClientRecord, Deadlines, LiveRequest, WaitingLine, WorkerRecord
+from .ledger import Ledger
+from .roster import Roster
+from .table import Catalogue, ClientRecord, LiveRequest, WaitingLine, WorkerRecord
 
 RETRY_AFTER_S = 1.0  # by then a waiting line of short requests has moved
-REMEMBERED_DEAD = 256  # workers whose last messages may still be on their way
 LAST_ATTEMPT = 2**31 - 1  # what the wire can carry
 
 
@@ -62,19 +62,35 @@ class Dispatcher:
     def __init__(self, limits: Limits, expected_models: Iterable[str]) -> None:
         self.limits = limits
         self.catalogue = Catalogue(frozenset(expected_models))
-        self.requests: dict[str, LiveRequest] = {}
-        self.clients: dict[bytes, ClientRecord] = {}
-        self.workers: dict[bytes, WorkerRecord] = {}
-        self.waiting = WaitingLine()
+        self._ledger = Ledger(limits.lease_s)
+        self._roster = Roster(limits.silence_s)
         self.draining = False
         self.problem = ""  # why no worker can be had, once that is so
         self.wake = math.inf
-        self._deadlines = Deadlines()
         self._asking: set[bytes] = set()  # clients that wait to be told what is served
-        self._dead: deque[str] = deque(maxlen=REMEMBERED_DEAD)
         # One count for all requests: an id may be used again while chunks of its first use are still on their way.
         self._attempts = itertools.count()
         self._random = random.Random()
+
+    @property
+    def requests(self) -> Mapping[str, LiveRequest]:
+        """The live requests."""
+        return self._ledger.requests
+
+    @property
+    def clients(self) -> Mapping[bytes, ClientRecord]:
+        """The clients that have requests."""
+        return self._ledger.clients
+
+    @property
+    def workers(self) -> Mapping[bytes, WorkerRecord]:
+        """The workers, by routing id."""
+        return self._roster.workers
+
+    @property
+    def waiting(self) -> WaitingLine:
+        """The requests that wait for a worker."""
+        return self._ledger.waiting
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event; then see to what is overdue."""
@@ -90,8 +106,8 @@ class Dispatcher:
             case Unreadable(peer, problem):
                 return self._unreadable(peer, problem)
             case WorkerExited(name, reason):
-                self._dead.append(name)
-                return [action for worker in self._named(name) for action in self._worker_gone(worker, reason)]
+                self._roster.bury(name)
+                return [action for worker in self._roster.named(name) for action in self._worker_gone(worker, reason)]
             case WorkersGivenUp(reason):
                 self.problem = reason
                 rest = list(self.requests.values())
@@ -118,8 +134,7 @@ class Dispatcher:
                 if request is not None and request.peer == peer:
                     return self._end([request], GenerationStatus.CANCELLED)
             case Ping(owner):
-                if owner in self.clients:
-                    self.clients[owner].seen = now
+                self._ledger.pinged(owner, now)
             case Describe():
                 self._asking.add(peer)
                 return self._describe()
@@ -132,7 +147,7 @@ class Dispatcher:
             case Ended() as ended:
                 return self._worker_ended(peer, ended, now)
             case Unfit(_, reason):
-                worker = self.workers.get(peer)
+                worker = self._roster.get(peer)
                 return self._worker_gone(worker, f"cannot serve: {reason}") if worker else []
         return []
 
@@ -153,15 +168,7 @@ class Dispatcher:
             self._random.getrandbits(62) if submit.seed is None else submit.seed,
             event.payload,
         )
-        self.requests[request.request_id] = request
-        client = self.clients.get(event.peer)
-        if client is None:
-            client = self.clients[event.peer] = ClientRecord(now)
-        client.seen = now
-        client.requests.add(request.request_id)
-        self._deadlines.add(request, self.requests)
-        self._look_again(min(request.deadline, now + self.limits.lease_s))
-        self.waiting.add(request)
+        self._look_again(self._ledger.open(request, now))
         return self._assign(request.model)
 
     def _refusal(self, submit: Submit) -> tuple[FailureKind, str] | None:
@@ -176,7 +183,7 @@ class Dispatcher:
             return FailureKind.WORKER_DIED, f"no worker serves {submit.model!r}: {self.problem}"
         if len(self.requests) >= self.limits.max_requests:
             return FailureKind.OVERLOADED, f"{len(self.requests)} requests are live, the most that may be"
-        if len(self.waiting) >= self.limits.max_waiting and not self._free_worker(submit.model):
+        if len(self.waiting) >= self.limits.max_waiting and not self._roster.least_loaded(submit.model):
             return FailureKind.OVERLOADED, f"{len(self.waiting)} requests wait already"
         return None
 
@@ -192,19 +199,15 @@ class Dispatcher:
 
     def _client_gone(self, peer: bytes) -> list[Action]:
         self._asking.discard(peer)
-        return self._end(self._requests_of(peer), GenerationStatus.CANCELLED, told=False)
-
-    def _requests_of(self, peer: bytes) -> list[LiveRequest]:
-        client = self.clients.get(peer)
-        return [self.requests[key] for key in sorted(client.requests)] if client else []
+        return self._end(self._ledger.of(peer), GenerationStatus.CANCELLED, told=False)
 
     def _peer_gone(self, peer: bytes, reason: str) -> list[Action]:
-        worker = self.workers.get(peer)
+        worker = self._roster.get(peer)
         return self._worker_lost(worker, reason) if worker else self._client_gone(peer)
 
     def _unreadable(self, peer: bytes, problem: str) -> list[Action]:
         """What a worker wanted to say of its requests is lost; a client may at least be told."""
-        worker = self.workers.get(peer)
+        worker = self._roster.get(peer)
         if worker:
             return self._worker_lost(worker, f"sent what cannot be read: {problem}")
         return [Send(peer, Described(problem=problem[:4096]))]
@@ -213,7 +216,7 @@ class Dispatcher:
 
     def _delivered(self, event: Received, delivery: Delivery, now: float) -> list[Action]:
         """The hot path: note what every chunk brings, and pass the message on as it came."""
-        worker = self.workers.get(event.peer)
+        worker = self._roster.get(event.peer)
         if worker is None:
             return []
         self._heard(worker, now)
@@ -233,7 +236,7 @@ class Dispatcher:
             request.next_sample = head.first_sample + head.samples
             request.tokens.extend(head.tokens)
             if head.status is not GenerationStatus.ACTIVE:
-                self._forget(request)
+                self._ledger.close(request)
                 ended.append(request)
         actions: list[Action] = []
         if not stale:
@@ -259,31 +262,31 @@ class Dispatcher:
         return self._end(list(torn.values()), GenerationStatus.FAILED, FailureKind.WORKER_ERROR, message)
 
     def _worker_ended(self, peer: bytes, ended: Ended, now: float) -> list[Action]:
-        worker = self.workers.get(peer)
+        worker = self._roster.get(peer)
         request = self.requests.get(ended.request_id)
         if worker is None:
             return []
         self._heard(worker, now)
         if request is None or request.worker is not worker or request.attempt != ended.attempt:
             return []
-        self._forget(request)
+        self._ledger.close(request)
         return [Send(request.peer, ended), *self._assign(request.model)]
 
     def _alive(self, peer: bytes, alive: Alive, now: float) -> list[Action]:
-        worker = self.workers.get(peer)
+        worker = self._roster.get(peer)
         if worker is None:
-            if alive.worker in self._dead:
+            if self._roster.is_dead(alive.worker):
                 return []
             if not alive.busy_s:  # it does not begin: we took it for lost, or another server had it
                 return [Send(peer, Retire())]
-            worker = self.workers[peer] = WorkerRecord(alive.worker, peer, now)
+            worker = self._roster.join(alive.worker, peer, now)
         self._heard(worker, now + alive.busy_s)
         return []
 
     def _ready(self, peer: bytes, ready: Ready, now: float) -> list[Action]:
-        worker = self.workers.get(peer)
+        worker = self._roster.get(peer)
         if worker is None:
-            return [] if ready.worker in self._dead else [Send(peer, Retire())]
+            return [] if self._roster.is_dead(ready.worker) else [Send(peer, Retire())]
         lost = self._lose(worker, "was started again") if worker.credits else []
         self._heard(worker, now)
         worker.models = frozenset(model.name for model in ready.models)
@@ -295,19 +298,14 @@ class Dispatcher:
         return actions
 
     def _heard(self, worker: WorkerRecord, now: float) -> None:
-        worker.silent_after = now + self.limits.silence_s
-        if worker.silent_after < self.wake:
-            self.wake = worker.silent_after
-
-    def _named(self, name: str) -> list[WorkerRecord]:
-        return [worker for worker in self.workers.values() if worker.name == name]
+        self._look_again(self._roster.heard(worker, now))
 
     def _worker_lost(self, worker: WorkerRecord, reason: str) -> list[Action]:
         """It is of no more use, but may still run."""
         return [Kill(worker.name, reason), *self._worker_gone(worker, reason)]
 
     def _worker_gone(self, worker: WorkerRecord, reason: str) -> list[Action]:
-        del self.workers[worker.peer]
+        self._roster.leave(worker)
         return self._lose(worker, reason)
 
     def _lose(self, worker: WorkerRecord, reason: str) -> list[Action]:
@@ -320,7 +318,7 @@ class Dispatcher:
     def _assign(self, model: str) -> list[Action]:
         """Give waiting requests to workers with free credits."""
         actions: list[Action] = []
-        while len(self.waiting) and (worker := self._free_worker(model)):
+        while len(self.waiting) and (worker := self._roster.least_loaded(model)):
             request_id = self.waiting.pop(model)
             if request_id is None:
                 break
@@ -332,14 +330,6 @@ class Dispatcher:
         if not ended or not len(self.waiting):
             return []
         return [action for model in sorted({request.model for request in ended}) for action in self._assign(model)]
-
-    def _free_worker(self, model: str) -> WorkerRecord | None:
-        """The least loaded one that has a credit left."""
-        best, least = None, 1.0
-        for worker in self.workers.values():
-            if model in worker.models and worker.load < least:
-                best, least = worker, worker.load
-        return best
 
     def _start(self, request: LiveRequest, worker: WorkerRecord) -> Send:
         request.worker = worker
@@ -376,38 +366,21 @@ class Dispatcher:
             if request.worker is not None:
                 actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
                 freed.append(request)
-            self._forget(request)
+            self._ledger.close(request)
         return actions + self._assign_all(freed)
 
-    def _forget(self, request: LiveRequest) -> None:
-        """The only way out of the table."""
-        del self.requests[request.request_id]
-        if request.worker is None:
-            self.waiting.remove(request.request_id)
-        else:
-            request.worker.running.discard(request.request_id)
-        client = self.clients[request.peer]
-        client.requests.discard(request.request_id)
-        if not client.requests:
-            del self.clients[request.peer]  # nothing left that a lease could protect
-
     def _overdue(self, now: float) -> list[Action]:
-        late = self._deadlines.due(now, self.requests)
+        late = self._ledger.late(now)
         kind = FailureKind.DEADLINE_EXCEEDED
         actions = self._end(late, GenerationStatus.DEADLINE_EXCEEDED, kind, "the deadline passed")
         silence = f"the client was silent for {self.limits.lease_s:g} s"
-        for peer in [peer for peer, client in self.clients.items() if client.seen + self.limits.lease_s <= now]:
-            silent = self._requests_of(peer)
+        for peer in self._ledger.silent(now):
+            silent = self._ledger.of(peer)
             actions += self._end(silent, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, silence)
-        for worker in [worker for worker in self.workers.values() if worker.silent_after <= now]:
+        for worker in self._roster.silent(now):
             actions += self._worker_lost(worker, f"made no progress for {self.limits.silence_s:g} s")
-        self.wake = self._next_wake()
+        self.wake = min(self._ledger.due, self._roster.due)
         return actions
-
-    def _next_wake(self) -> float:
-        leases = min((client.seen for client in self.clients.values()), default=math.inf) + self.limits.lease_s
-        silences = min((worker.silent_after for worker in self.workers.values()), default=math.inf)
-        return min(self._deadlines.next, leases, silences)
 
     def _look_again(self, moment: float) -> None:
         """Something new is due at `moment`. What is put off later leaves `wake` too early, which does no harm."""
