@@ -25,7 +25,7 @@ from .bounds import (
 )
 from .equality import same_fields
 from .identity import RequestID
-from .sampling import SamplingParams
+from .sampling import DEFAULT_SAMPLING, SamplingParams
 from .status import Failure, GenerationStatus
 
 MAX_INPUT_LENGTH = 4096  # characters; the published bound of MAX and OpenAI
@@ -75,7 +75,7 @@ class AudioGenerationRequest:
     input: Annotated[str, Meta(max_length=MAX_INPUT_LENGTH)] | None = None
     audio_prompt_tokens: TokenIds = ()
     audio_prompt_transcription: ShortText = ""
-    sampling_params: SamplingParams = field(default_factory=SamplingParams)
+    sampling_params: SamplingParams = DEFAULT_SAMPLING
     _assistant_message_override: LongText | None = None
     prompt: TokenIds | LongText | None = None
     streaming: bool = True
@@ -137,6 +137,9 @@ class AudioGenerationMetadata(Bounded):
         return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
+NO_METADATA = AudioGenerationMetadata()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioGenerationOutput(Bounded):
     """One chunk of speech. `audio_data` float32[num_samples] in [-1, 1], mono.
@@ -149,7 +152,7 @@ class AudioGenerationOutput(Bounded):
     steps_executed: Count
     audio_data: Samples = field(default_factory=lambda: NO_SAMPLES)
     buffer_speech_tokens: SpeechTokens | None = None
-    metadata: AudioGenerationMetadata = field(default_factory=AudioGenerationMetadata)
+    metadata: AudioGenerationMetadata = NO_METADATA
     buffer_position: StreamPosition | None = None
     failure: Failure | None = None
 

@@ -44,8 +44,10 @@ def _of_class(kind: type) -> Conversion:
         part = _of(hints[field.name], f"{kind.__name__}.{field.name}")
         if part is None:
             continue
-        writes.append((at, part.write))
         factory = field.default_factory
+        if dataclasses.is_dataclass(field.default):
+            part = _or_default(field.default, part)
+        writes.append((at, part.write))
         reads.append((at, part.read if factory is dataclasses.MISSING else _or_made(factory, part.read)))
 
     def write(value: Any, frames: list[Frame]) -> Any:
@@ -67,6 +69,15 @@ def _of_class(kind: type) -> Conversion:
 
 conversions = PerType(_of_class)
 """`conversions[kind]` is the conversion of a dataclass."""
+
+
+def _or_default(default: Any, part: Conversion) -> Conversion:
+    """A default that is a dataclass is one shared, immutable object: it need not travel."""
+    write_part, read_part = part.write, part.read
+    return part._replace(
+        write=lambda value, frames: msgspec.UNSET if value is default else write_part(value, frames),
+        read=lambda value, frames: default if value is msgspec.UNSET else read_part(value, frames),
+    )
 
 
 def _or_made(factory: Callable[[], Any], read: Read) -> Read:

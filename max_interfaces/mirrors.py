@@ -37,10 +37,10 @@ def _mirror(kind: type) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for field in dataclasses.fields(kind):
         annotation = mirrored(hints[field.name])
-        if field.default is not dataclasses.MISSING:
+        if field.default is not dataclasses.MISSING and not dataclasses.is_dataclass(field.default):
             default = {} if isinstance(field.default, Mapping) else field.default
             fields.append((field.name, annotation, default))
-        elif field.default_factory is not dataclasses.MISSING:  # always sent; others may leave it out
+        elif field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
             fields.append((field.name, annotation | msgspec.UnsetType, msgspec.UNSET))
         else:
             fields.append((field.name, annotation))

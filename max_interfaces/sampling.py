@@ -92,3 +92,6 @@ class SamplingParams:
 
     def __hash__(self) -> int:
         return hash((self.temperature, self.top_k, self.top_p, self.seed, self.max_new_tokens, self.stop))
+
+
+DEFAULT_SAMPLING = SamplingParams()

@@ -15,7 +15,7 @@ from .arrays import ArrayOf
 from .bounds import Bounded, Count, LongText, Name, Position, ShortText, TokenId, TokenIds, check_fields
 from .equality import same_fields
 from .identity import RequestID
-from .sampling import SamplingParams
+from .sampling import DEFAULT_SAMPLING, SamplingParams
 from .status import Failure, GenerationStatus
 from .values import Json
 
@@ -136,7 +136,7 @@ class TextGenerationRequest:
     echo: bool = False
     stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=64)] = ()
     chat_template_options: Json | None = None
-    sampling_params: SamplingParams = field(default_factory=SamplingParams)
+    sampling_params: SamplingParams = DEFAULT_SAMPLING
     target_endpoint: Annotated[str, Meta(max_length=1024)] | None = None
     chat_template: LongText | None = None
     add_generation_prompt: bool = True

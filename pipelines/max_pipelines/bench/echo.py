@@ -1,6 +1,7 @@
 """The yardstick of `bench queue`: a message there and back over three processes, with nothing but pyzmq.
 
-`python -m max_pipelines.bench.echo FRONT BACK`: this process is the middle, and starts the one that echoes.
+`python -m max_pipelines.bench.echo BYTES FRONT BACK`: this process is the middle, and starts the one that echoes. The
+answer carries as many bytes more as a chunk has, so that both roads move the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import zmq
 
 
-def middle(front: str, back: str) -> None:
+def middle(size: str, front: str, back: str) -> None:
     """Pass messages between clients and the echo until standard input closes."""
     context = zmq.Context()
     clients, workers = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
@@ -22,7 +23,8 @@ def middle(front: str, back: str) -> None:
     poller.register(clients, zmq.POLLIN)
     poller.register(workers, zmq.POLLIN)
     poller.register(0, zmq.POLLIN)
-    with subprocess.Popen([sys.executable, "-P", "-m", "max_pipelines.bench.echo", back], stdin=subprocess.PIPE):
+    command = [sys.executable, "-P", "-m", "max_pipelines.bench.echo", size, back]
+    with subprocess.Popen(command, stdin=subprocess.PIPE):
         while True:
             for source, _ in poller.poll():
                 if source is clients:
@@ -33,8 +35,9 @@ def middle(front: str, back: str) -> None:
                     return
 
 
-def echo(back: str) -> None:
-    """Send every message back until standard input closes."""
+def echo(size: str, back: str) -> None:
+    """Send every message back, and a chunk's worth of bytes, until standard input closes."""
+    chunk = bytes(int(size))
     socket = zmq.Context().socket(zmq.DEALER)
     socket.connect(back)
     poller = zmq.Poller()
@@ -44,15 +47,15 @@ def echo(back: str) -> None:
         for source, _ in poller.poll():
             if source is not socket:
                 return
-            socket.send_multipart(socket.recv_multipart())
+            socket.send_multipart([*socket.recv_multipart(), chunk])
 
 
 class BareEcho:
     """The client's end; blocking."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, size: int) -> None:
         front, back = f"ipc://{folder}/front", f"ipc://{folder}/back"
-        command = [sys.executable, "-P", "-m", "max_pipelines.bench.echo", front, back]
+        command = [sys.executable, "-P", "-m", "max_pipelines.bench.echo", str(size), front, back]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -75,7 +78,7 @@ class BareEcho:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        middle(sys.argv[1], sys.argv[2])
+    if len(sys.argv) == 4:
+        middle(*sys.argv[1:])
     else:
-        echo(sys.argv[1])
+        echo(*sys.argv[1:])

@@ -1,6 +1,7 @@
 """`maxpipe bench queue`: the road itself, with a worker that does nothing.
 
-idle         one request every 50 ms: how fast a sleeping road wakes up, beside a bare pyzmq echo
+idle         one request every 50 ms: how fast a sleeping road wakes up, beside a bare pyzmq echo that moves
+                 the same bytes
 serial       one request after another
 concurrent   many requests at once, 20 chunks of 16 KB each, every chunk seen by its own consumer
 """
@@ -42,7 +43,7 @@ async def bench_queue(requests: int, concurrent: int) -> Figures:
     """All three rows."""
     figures: Figures = {}
     with private_folder() as folder:
-        echo = BareEcho(str(folder))
+        echo = BareEcho(str(folder), 4 * SAMPLES)
         try:
             async with AsyncClient.embedded(_config(1)) as client:
                 figures |= await _idle(client, echo, requests)
