@@ -26,12 +26,16 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
             (folder / name).symlink_to(ROOT / name)
     environment = {**os.environ, "PATH": f"{BIN}:{folder}:{os.environ['PATH']}"}
     command = ["bash", "-euo", "pipefail", "-c", script]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
 
 
 @pytest.mark.parametrize("code", snippets("python"))
 def test_python(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

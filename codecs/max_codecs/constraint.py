@@ -87,8 +87,8 @@ class PhaseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SpeechPhases:
     """Phones, then their frames, clause by clause: the order in which a model with a `PhoneFormat` writes.
 
-    Among phones: a phone, or after a phone `word_border` or `start_of_frames`. Among frames: the slots in order; at a border
-    slot 0, `next_clause` or an end id. All within the bounds. After an end id: end ids.
+    Among phones: a phone, or after a phone `word_border` or `start_of_frames`. Among frames: the slots in order; at a
+    border slot 0, `next_clause` or an end id. All within the bounds. After an end id: end ids.
     """
 
     def __init__(self, layout: SpeechLayout, vocab_size: int, bounds: PhaseBounds | None = None) -> None:

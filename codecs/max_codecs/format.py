@@ -24,7 +24,8 @@ class SpeechFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a model reads text and writes sound.
 
     `spell`: numbers and the like must be written out in letters first. `max_words` bounds the text of one request,
-    as written out; 0 if nothing does. `frames`, or `phases` for a model that writes phones, bound the sound.
+    as written out; 0 if nothing does. `frames`, or `phases` for a model that writes phones, bound the sound. The first
+    `fade_in` samples of a sound are faded in: a causal decoder starts from nothing, which would click.
     """
 
     layout: SpeechLayout
@@ -33,6 +34,7 @@ class SpeechFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sampling: SamplingDefaults = SamplingDefaults()
     frames: FrameBounds = FrameBounds()
     phases: PhaseBounds = PhaseBounds()
+    fade_in: Annotated[int, Meta(ge=0, le=2**16)] = 0
 
     def constraint(self, vocab_size: int) -> SlotOrder | SpeechPhases:
         """What holds the order of the ids; one object serves all requests."""

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from max_codecs.format import SpeechFormat
 from max_interfaces import ConfigError
-from max_interfaces.bounds import Count, Name
+from max_interfaces.bounds import Name
 from max_interfaces.values import JsonValue
 from max_voices import load_voice
 

@@ -46,8 +46,9 @@ class Bench:
         chunk_frames: tuple[int, ...] = (1, 2, 4, 8),
         layout: SpeechLayout = SMALL_LAYOUT,
         max_words: int = 0,
+        fade_in: int = 0,
     ) -> None:
-        form = SpeechFormat(layout, max_words=max_words, sampling=SamplingDefaults(0.4, 0.9))
+        form = SpeechFormat(layout, max_words=max_words, sampling=SamplingDefaults(0.4, 0.9), fade_in=fade_in)
         self.generator = ScriptedGenerator(script)
         prompter = SpeechPrompter(form, CharTokenizer(), str.lower)
         self.pipeline = SpeechPipeline(form, chunk_frames, prompter, self.generator, codec, 200_000)
@@ -184,6 +185,14 @@ def test_sampling_defaults_are_the_voices_until_the_request_says_otherwise() -> 
 def test_the_joined_stream_is_the_one_shot_decode(codec: SnacCodec, chunk_frames: tuple[int, ...]) -> None:
     chunks = Bench(codec, chunk_frames=chunk_frames).run(request())
     np.testing.assert_allclose(joined(chunks), one_shot(codec, FRAMES), atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_frames", [(1,), (3,), (50,)])
+def test_the_first_samples_are_faded_in_whatever_the_chunks(codec: SnacCodec, chunk_frames: tuple[int, ...]) -> None:
+    chunks = Bench(codec, chunk_frames=chunk_frames, fade_in=150).run(request())
+    expected = one_shot(codec, FRAMES)
+    expected[:150] *= np.arange(150, dtype=np.float32) / 150
+    np.testing.assert_allclose(joined(chunks), expected, atol=1e-5)
 
 
 def test_streaming_false_gives_one_output_equal_to_the_joined_stream(codec: SnacCodec) -> None:

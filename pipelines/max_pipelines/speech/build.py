@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from max_voices.text import spell
-
 from max_codecs.snac.codec import load_codec
 from max_engines.engine import Engine, EngineConfig
 from max_engines.loading import load_model
@@ -21,6 +19,7 @@ from max_interfaces import (
     SamplingParams,
 )
 from max_voices import FOLDER
+from max_voices.text import spell
 
 from ..config import Config
 from ..registry import ServedPipeline

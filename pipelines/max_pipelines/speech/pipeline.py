@@ -45,7 +45,7 @@ class SpeechPipeline:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
         prompt = self._prompter.prompt(request)
-        sound = Sound(attempt, self._form.layout, self._codec, self._schedule)
+        sound = Sound(attempt, self._form, self._codec, self._schedule)
         self._generator.add(
             SequenceStart(
                 request.request_id,

@@ -11,7 +11,6 @@ from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.prompt import Reference
 from max_interfaces import AudioGenerationRequest, SamplingParams, Tokenizer
 
-
 UNTOUCHED = SamplingParams()
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_codecs.chunks import ChunkSchedule
+from max_codecs.format import SpeechFormat
 from max_codecs.frames import FrameAssembler
-from max_codecs.layout import SpeechLayout
 from max_interfaces import (
     Attempt,
     AudioCodec,
@@ -35,13 +35,14 @@ class Sound:
     def __init__(
         self,
         attempt: Attempt[AudioGenerationRequest],
-        layout: SpeechLayout,
+        form: SpeechFormat,
         codec: AudioCodec,
         schedule: ChunkSchedule,
     ) -> None:
         self._request = attempt.request
         self._codec = codec
-        self._layout = layout
+        self._layout = layout = form.layout
+        self._fade_in = form.fade_in
         self._schedule = schedule
         self._assembler = FrameAssembler(layout)
         self._born = time.monotonic()
@@ -64,7 +65,7 @@ class Sound:
         history = np.concatenate([history, self._assembler.push(attempt.tokens)])
         heard = max(position.sample, attempt.next_sample)
         self._seed = position.seed
-        self._next_sample = heard
+        self._next_sample = self._decoded = heard
         self._tail = history  # the frames that a follow-up needs, the first of them number `_tail_frame`
         self._tail_frame = position.frame
         self._stream = self._codec.open(StreamStart(position.seed, history, position.frame, heard))
@@ -100,7 +101,18 @@ class Sound:
             samples = np.concatenate([samples, self._stream.flush()])
         self._tail = np.concatenate([self._tail, frames])
         self._trim_tail()
-        return samples
+        return self._faded(samples)
+
+    def _faded(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The samples, the sound's very first ones faded in, whichever chunks they come in."""
+        first = self._decoded
+        self._decoded += samples.size
+        rising = min(self._fade_in - first, samples.size)
+        if rising <= 0:
+            return samples
+        gain = np.ones(samples.size, np.float32)
+        gain[:rising] = np.arange(first, first + rising) / self._fade_in
+        return samples * gain
 
     def _trim_tail(self) -> None:
         keep = self._codec.context_frames + self._codec.lookahead_frames
