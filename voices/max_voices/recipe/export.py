@@ -1,0 +1,174 @@
+"""The trained weights in the form that is served: ``lm/`` for transformers, ``codec/`` for SNAC, ``voice.json``."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from torch import nn
+from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
+
+from max_codecs.constraint import PhaseBounds
+from max_codecs.format import SamplingDefaults, SpeechFormat
+from max_codecs.layout import PhoneFormat, SpeechLayout
+from max_codecs.prompt import PromptFormat, Voice
+from max_voices.recipe.autoencoder import CODE_DIM, LATENT, STRIDES
+from max_voices.recipe.corpus import LONGEST
+from max_voices.recipe.flite import SAMPLE_RATE
+from max_voices.recipe.layout import (
+    AUDIO,
+    CODES,
+    EOS,
+    EOT,
+    FIRST_PHONE,
+    LAST_PHONE,
+    PAD,
+    SLOTS,
+    SOA,
+    SOC,
+    SOH,
+    SOS,
+    SPEAKER_TOKENS,
+    SPECIALS,
+    TOKENS,
+    VOCABULARY,
+)
+from max_voices.recipe.model import EPSILON, HEAD, HEADS, HIDDEN, LAYERS, POSITIONS, THETA, WIDTH, Tied
+from max_voices.recipe.sound import RATES, Codec
+from max_voices.recipe.sound import WIDTH as DECODER_WIDTH
+
+SAMPLING = SamplingDefaults(temperature=0.2, top_p=0.9, max_new_tokens=1500)
+
+
+def speech_format(speakers: tuple[str, ...]) -> SpeechFormat:
+    """What ``voice.json`` holds. Voice tokens of speakers that have not been trained are left out."""
+    return SpeechFormat(
+        fade_in=160,  # 10 ms: the decoder begins from nothing, and speech only some 50 ms later
+        layout=SpeechLayout(
+            audio_base=AUDIO,
+            codebook_size=CODES,
+            end_ids=(EOS,),
+            prompt=PromptFormat(
+                before_text=(SOH,),
+                after_text=(EOT,),
+                speech=(SOA,),
+                voices=tuple(Voice(speaker, (TOKENS[f"<voice_{speaker}>"],)) for speaker in speakers),
+            ),
+            phones=PhoneFormat(
+                phones=((FIRST_PHONE + 1, LAST_PHONE),), start_of_frames=SOS, next_clause=SOC, word_border=FIRST_PHONE
+            ),
+        ),
+        spell=True,
+        max_words=LONGEST,
+        sampling=SAMPLING,
+        # A little wider than anything the teacher said in 6,000 texts: 49 phone tokens and 9 clauses at most, and
+        # between 0.35 P - 0.5 and 0.9 P + 3.7 frames for P phones. So no clause can run away, nor be empty.
+        phases=PhaseBounds(
+            min_frames=-1.5,
+            min_frames_per_phone=0.35,
+            max_frames=5.0,
+            max_frames_per_phone=0.9,
+            max_phones=60,
+            max_clauses=12,
+        ),
+    )
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """By characters; a special token or a phone is written by its name."""
+    audio = {f"<audio_{slot}_{code}>": AUDIO + slot * CODES + code for slot in range(SLOTS) for code in range(CODES)}
+    unused = {f"<unused_{number}>": number for number in range(len(TOKENS), AUDIO)}
+    core = Tokenizer(models.WordLevel({**TOKENS, **unused, **audio}, unk_token="<pad>"))
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(Regex("[^a-z ',.?!]"), ""), normalizers.Replace(Regex(" +"), " ")]
+    )
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens([*SPECIALS, *SPEAKER_TOKENS])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<soh>",
+        eos_token="<eos>",
+        unk_token="<pad>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _half(module_state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in module_state.items()}
+
+
+def export_language(model: Tied, folder: Path) -> None:
+    """``lm/``: loads with ``LlamaForCausalLM.from_pretrained``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        head_dim=HEAD,
+        max_position_embeddings=POSITIONS,
+        rms_norm_eps=EPSILON,
+        rope_parameters={"rope_type": "default", "rope_theta": THETA},
+        tie_word_embeddings=True,
+        bos_token_id=SOH,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        architectures=["LlamaForCausalLM"],
+        dtype="float16",
+    )
+    config.save_pretrained(folder)
+    GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=SOH,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        do_sample=True,
+        temperature=SAMPLING.temperature,
+        top_p=SAMPLING.top_p,
+        max_new_tokens=1500,
+    ).save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+    save_file(_half(model.merged().state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def export_codec(codec: nn.Module, folder: Path) -> None:
+    """``codec/``: quantizer and decoder under the parameter names of ``snac.SNAC``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "sampling_rate": SAMPLE_RATE,
+        "encoder_dim": 8,
+        "encoder_rates": list(reversed(RATES)),
+        "latent_dim": LATENT,
+        "decoder_dim": DECODER_WIDTH,
+        "decoder_rates": list(RATES),
+        "attn_window_size": None,
+        "codebook_size": CODES,
+        "codebook_dim": CODE_DIM,
+        "vq_strides": list(STRIDES),
+        "noise": False,
+        "depthwise": True,
+        "causal": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(_half(codec.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def export(work: Path, folder: Path, speakers: tuple[str, ...] = ("slt",)) -> None:
+    """Everything from the checkpoints in ``work``."""
+
+    codec = Codec()
+    codec.load_state_dict(load_file(work / "codec.safetensors"))
+    books = [level.codebook.weight.detach() for level in codec.quantizer.levels]
+    model = Tied(books)
+    model.load_state_dict(load_file(work / "language.safetensors"))
+    export_language(model, folder / "lm")
+    export_codec(codec, folder / "codec")
+    text = msgspec.json.format(msgspec.json.encode(speech_format(speakers)), indent=2)
+    (folder / "voice.json").write_bytes(text + b"\n")
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes them for their owner alone

@@ -1,0 +1,82 @@
+"""``python -m max_voices.recipe.train``: everything after the data, in a chosen wall time.
+
+The phases of one budget: the autoencoder, beside it the phones; then, codes frozen, the sound decoder beside
+the language model. Each is a process of its own with one thread, so that two cores are used well; on a GPU they
+share it. A phase whose checkpoint is there goes on from it; ``--fresh`` forgets them.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from max_voices.embedded import FOLDER
+from max_voices.recipe import autoencoder, language, sound
+from max_voices.recipe.data import WORK
+from max_voices.recipe.export import export
+
+_CODES = 0.22  # share of the budget until the codes are frozen
+_ENCODE = 0.06  # encoding takes about this share
+_CHECKPOINTS = ("autoencoder", "phones", "codec", "language")
+
+
+def phase(name: str, work: Path, speaker: str, seconds: float) -> None:
+    """Runs one phase in this process."""
+    if name == "autoencoder":
+        autoencoder.train(work, speaker, seconds)
+    elif name == "phones":
+        language.train(work, speaker, seconds, phones_only=True)
+    elif name == "encode":
+        autoencoder.encode_all(work, speaker)
+    elif name == "sound":
+        sound.train(work, speaker, seconds)
+    else:
+        language.train(work, speaker, seconds, phones_only=False)
+
+
+def side_by_side(work: Path, speaker: str, phases: dict[str, float]) -> None:
+    """Runs phases at the same time; raises ``CalledProcessError`` for the first that fails, and ends the others."""
+    command = [sys.executable, "-m", "max_voices.recipe.train", "--work", str(work), "--speaker", speaker]
+    running = [
+        subprocess.Popen([*command, "--phase", name, "--minutes", str(seconds / 60)])
+        for name, seconds in phases.items()
+    ]
+    try:
+        for process in running:
+            if process.wait():
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=95.0, help="wall time of all training; 15 do on a GPU")
+    parser.add_argument("--work", type=Path, default=WORK, help="where the data are and checkpoints go")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where the voice goes")
+    parser.add_argument("--speaker", default="slt")
+    parser.add_argument("--fresh", action="store_true", help="delete the checkpoints first")
+    parser.add_argument(
+        "--phase", choices=("autoencoder", "phones", "encode", "sound", "language"), help="one phase alone"
+    )
+    options = parser.parse_args()
+    work, speaker, seconds = options.work, options.speaker, options.minutes * 60
+    if options.phase:
+        phase(options.phase, work, speaker, seconds)
+        return
+    if options.fresh:
+        for name in _CHECKPOINTS:
+            (work / f"{name}.safetensors").unlink(missing_ok=True)
+    side_by_side(work, speaker, {"autoencoder": _CODES * seconds, "phones": _CODES * seconds})
+    side_by_side(work, speaker, {"encode": 0.0})
+    rest = (1 - _CODES - _ENCODE) * seconds
+    side_by_side(work, speaker, {"sound": rest, "language": rest})
+    export(work, options.out, (speaker,))
+    print(f"the voice is in {options.out}; python -m max_voices.recipe.evaluate measures it", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
