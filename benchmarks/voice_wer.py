@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from max_interfaces import AudioGenerationRequest, GenerationStatus, RequestID, SamplingParams
 from max_pipelines.client import AsyncClient
-from max_voices.recipe.corpus import test_sentences
+from max_voices.recipe.corpus import everyday_sentences
 from max_voices.recipe.evaluate import audible, teacher_sounds
 from max_voices.recipe.judge import Judge, word_error_rate
 from max_voices.text import spell
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--show", action="store_true", help="print what was heard wrongly")
     options = parser.parse_args()
-    texts = test_sentences()
+    texts = list(everyday_sentences())
     sounds = asyncio.run(all_spoken(options.config, texts))
     teacher, judge = teacher_sounds([spell(text) for text in texts]), Judge()
     heard = [judge.hear(spell(text), sound) for text, sound in zip(texts, tqdm(teacher, "teacher"), strict=True)]
