@@ -40,7 +40,7 @@ def test_python(code: str) -> None:
     assert done.stdout
 
 
-@pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="make would make a second environment")
+@pytest.mark.skipif(not (ROOT / ".venv" / "testing").exists(), reason="the environment is not one that make made")
 def test_make_speak(tmp_path: Path) -> None:
     (line,) = (snippet for snippet in snippets("bash") if snippet.startswith("make speak"))
     done = shell(line, tmp_path)

@@ -10,6 +10,7 @@ last, and gives out a row as soon as the inputs it depends on are there. So noth
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -29,19 +30,19 @@ class Opening:
     noise: NoiseSource | None
 
 
-class Stage:
+class Stage(ABC):
     """One layer. Built once as a prototype; `open` gives the copy that serves one stream and shares the weights."""
 
     def open(self, opening: Opening) -> Self:
         """A stage for a new stream. One without state may give itself."""
         return self
 
+    @abstractmethod
     def step(self, x: Tensor, last: bool) -> Tensor:
         """Rows float[n, in], the next of the stream, to rows float[m, out], those now certain; n and m may be 0.
 
         With `last` the input has ended: pad it, and return the rest.
         """
-        raise NotImplementedError
 
 
 class Tanh(Stage):
@@ -95,9 +96,9 @@ class Windowed(Stage):
         self._tail = rows[count:]
         return self._convolve(rows, count)
 
+    @abstractmethod
     def _convolve(self, rows: Tensor, count: int) -> Tensor:
         """Rows float[count + reach, in] to rows float[count, out]; fewer than `reach` rows when count is 0."""
-        raise NotImplementedError
 
 
 class Depthwise(Windowed):

@@ -14,7 +14,6 @@ from torch import Tensor
 from max_voices.recipe.data import Record, load_shard
 from max_voices.recipe.flite import PAUSE, SAMPLE_RATE, Teacher
 from max_voices.recipe.layout import (
-    AUDIO,
     EOS,
     FRAME,
     PAD,
@@ -132,7 +131,7 @@ def phone_rows(texts: Iterable[str], speaker: str) -> Iterator[Row]:
             yield phone_row(text, [c for c in clauses(text, phones) if PAUSE not in c.phones[:1]])
 
 
-# Rows of a batch share one of few lengths, so that compiled code is reused; about 4,096 tokens a step.
+# Rows of a batch share one of few lengths, so that little is padding; about 4,096 tokens a step.
 SHAPES = ((128, 32), (192, 21), (256, 16), (352, 12), (480, 9), (672, 6), (1024, 4))
 
 
@@ -173,7 +172,3 @@ def batches(rows: Iterable[Row]) -> Iterator[Batch]:
                     yield _stacked(waiting[length], length)
                     waiting[length] = []
                 break
-
-
-def is_audio(target: Tensor, slot: int) -> Tensor:
-    return (target >= AUDIO + slot * 1024) & (target < AUDIO + (slot + 1) * 1024)

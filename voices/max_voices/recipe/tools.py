@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,14 +18,6 @@ def device() -> torch.device:
         return torch.device("cuda")
     torch.set_num_threads(1)
     return torch.device("cpu")
-
-
-def compiled(module: nn.Module) -> nn.Module:
-    """The module with its element-wise work fused, where a C++ compiler is at hand (about twice as fast)."""
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
-        return module
-    module.compile(dynamic=False)  # in place, so that parameter names stay
-    return module
 
 
 @dataclass(slots=True)
