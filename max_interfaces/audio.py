@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .arrays import ArrayOf, freeze
+from .arrays import FLOAT32, INT64, ArrayOf, freeze
 from .bounds import (
     TOKEN_ID_MAX,
     Bounded,
@@ -21,7 +21,6 @@ from .bounds import (
     Seed,
     ShortText,
     TokenIds,
-    check_fields,
 )
 from .equality import same_fields
 from .identity import RequestID
@@ -31,12 +30,12 @@ from .status import Failure, GenerationStatus
 MAX_INPUT_LENGTH = 4096  # characters; the published bound of MAX and OpenAI
 
 SpeechTokens = Annotated[
-    NDArray[np.integer], ArrayOf(kinds="iu", ndim=1, max_size=2**16, dtype="int64", ge=0, le=TOKEN_ID_MAX)
+    NDArray[np.integer], ArrayOf(kinds="iu", ndim=1, max_size=2**16, dtype=INT64, ge=0, le=TOKEN_ID_MAX)
 ]
-Samples = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype="float32")]
+Samples = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype=FLOAT32)]
 
 
-NO_SAMPLES: NDArray[np.float32] = freeze(np.zeros(0, np.float32))
+NO_SAMPLES: NDArray[np.float32] = freeze(np.zeros(0, np.float32), FLOAT32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class StreamPosition(Bounded):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AudioGenerationRequest:
+class AudioGenerationRequest(Bounded):
     """An immutable request for speech; the first ten fields in MAX's published order.
 
     `model` names what the server serves. `input` is the text, at most 4096 characters. `prompt`, a string or token
@@ -87,8 +86,8 @@ class AudioGenerationRequest:
     to_be_continued: bool = False
     buffer_position: StreamPosition | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check_rules(self) -> None:
+        """Something to say, and nothing that contradicts it."""
         name = type(self).__name__
         if self.input is None and self.prompt is None:
             raise ValueError(f"{name}.input = None: give input (a text) or prompt (a string or token ids)")

@@ -28,15 +28,19 @@ TokenIds = Annotated[tuple[TokenId, ...], Meta(max_length=2**20)]
 
 
 class Bounded:
-    """A frozen dataclass with no rule beyond its fields' bounds.
+    """A frozen dataclass: first each field is held to its bounds, then all together to the rules between them.
 
-    The wire, which has decoded each field by the same bounds, builds it without checking them again.
+    The wire, which has decoded each field by the same bounds, asks for the rules only.
     """
 
     __slots__ = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self.check_rules()
+
+    def check_rules(self) -> None:
+        """ValueError for fields that do not go together."""
 
 
 def check_fields(instance: object) -> None:

@@ -8,20 +8,20 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import ArrayOf, freeze
-from .bounds import Bounded, LongText, Name, TokenIds, check_fields
+from .arrays import FLOAT32, ArrayOf, freeze
+from .bounds import Bounded, LongText, Name, TokenIds
 from .equality import same_fields
 from .identity import RequestID
 from .status import Failure, GenerationStatus
 
-Embeddings = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**20, dtype="float32")]
+Embeddings = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**20, dtype=FLOAT32)]
 
 
-NO_EMBEDDING: NDArray[np.float32] = freeze(np.zeros(0, np.float32))
+NO_EMBEDDING: NDArray[np.float32] = freeze(np.zeros(0, np.float32), FLOAT32)
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsGenerationRequest:
+class EmbeddingsGenerationRequest(Bounded):
     """An immutable request for the embedding of one text, given as a string or as token ids."""
 
     request_id: RequestID
@@ -29,8 +29,8 @@ class EmbeddingsGenerationRequest:
     input: TokenIds | LongText
     adapter_id: Name | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check_rules(self) -> None:
+        """Something to embed."""
         if not self.input:
             raise ValueError(f"{type(self).__name__}.input = {self.input!r}: must not be empty")
 

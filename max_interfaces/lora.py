@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import Bounded, Name, ShortText, check_fields
+from .bounds import Bounded, Name, ShortText
 
 
 class LoRAOperation(StrEnum):
@@ -32,15 +32,15 @@ class LoRAStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LoRARequest:
+class LoRARequest(Bounded):
     """Load the adapter at `lora_path` under `lora_name`, or unload it."""
 
     operation: LoRAOperation
     lora_name: Name
     lora_path: Annotated[str, Meta(max_length=4096)] | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check_rules(self) -> None:
+        """What is to be loaded lies somewhere."""
         if self.operation is LoRAOperation.LOAD and not self.lora_path:
             raise ValueError("LoRARequest.lora_path = None: loading needs the adapter's folder")
 

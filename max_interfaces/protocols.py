@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .arrays import ArrayOf
+from .arrays import INT64, ArrayOf
 from .bounds import Count, Position, Seed, TokenId, TokenIds
 from .identity import RequestID
 from .sampling import SamplingParams
@@ -27,7 +27,7 @@ PipelineOutputT = TypeVar("PipelineOutputT")
 PutT = TypeVar("PutT", contravariant=True)
 GetT = TypeVar("GetT", covariant=True)
 
-Frames = Annotated[NDArray[np.int64], ArrayOf(kinds="i", ndim=2, max_size=2**20, dtype="int64")]
+Frames = Annotated[NDArray[np.int64], ArrayOf(kinds="i", ndim=2, max_size=2**20, dtype=INT64)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

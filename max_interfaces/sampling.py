@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import Seed, TokenId, TokenIds, check_fields
+from .bounds import Bounded, Seed, TokenId, TokenIds
 from .values import FrozenMapping, Json
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -18,7 +18,7 @@ NO_BIAS: FrozenMapping[int, float] = FrozenMapping({})
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(Bounded):
     """Sampling options of one request; the first fourteen in MAX's published order, with its defaults.
 
     `temperature` 0 is greedy. `top_k` -1 or 0, `top_p` 1, `min_p` 0, `typical_p` 1 and penalties at 0 (or 1 for the
@@ -74,7 +74,10 @@ class SamplingParams:
             object.__setattr__(self, "stop", ())
         if self.stop_token_ids is None:
             object.__setattr__(self, "stop_token_ids", ())
-        check_fields(self)
+        Bounded.__post_init__(self)
+
+    def check_rules(self) -> None:
+        """Lower limits below upper ones; and `top_k` has one way to be off."""
         if self.top_k == 0:
             object.__setattr__(self, "top_k", -1)
         if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:

@@ -11,8 +11,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .arrays import ArrayOf
-from .bounds import Bounded, Count, LongText, Name, Position, ShortText, TokenId, TokenIds, check_fields
+from .arrays import FLOAT32, ArrayOf
+from .bounds import Bounded, Count, LongText, Name, Position, ShortText, TokenId, TokenIds
 from .equality import same_fields
 from .identity import RequestID
 from .sampling import DEFAULT_SAMPLING, SamplingParams
@@ -22,7 +22,7 @@ from .values import Json
 MAX_MEDIA_BYTES = 2**26
 LogProbability = Annotated[float, Meta(ge=-1e9, le=0)]
 Media = Annotated[tuple[Annotated[bytes, Meta(max_length=MAX_MEDIA_BYTES)], ...], Meta(max_length=64)]
-LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype="float32")]
+LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype=FLOAT32)]
 
 
 class MessageRole(StrEnum):
@@ -114,7 +114,7 @@ Tools = Annotated[tuple[TextGenerationRequestTool, ...], Meta(max_length=256)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextGenerationRequest:
+class TextGenerationRequest(Bounded):
     """An immutable request for text; the first fields in MAX's published order.
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
@@ -148,7 +148,10 @@ class TextGenerationRequest:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
             object.__setattr__(self, "stop", (self.stop,))
-        check_fields(self)
+        Bounded.__post_init__(self)
+
+    def check_rules(self) -> None:
+        """Either a prompt or messages, and a place for each of the media."""
         name = type(self).__name__
         if (self.prompt is None) == (not self.messages):
             raise ValueError(f"{name}.prompt: give either prompt or messages, and not both")

@@ -22,20 +22,22 @@ from .mirrors import ARRAY_FRAME_BYTES, mirrors
 from .per_type import PerType
 from .text import TextGenerationOutput, TextGenerationRequest
 
-__all__ = ["ARRAY_FRAME_BYTES", "MAX_ITEMS", "Frame", "Payload", "decode_payload", "encode_payload"]
+__all__ = [
+    "ARRAY_FRAME_BYTES",
+    "MAX_ITEMS",
+    "AnyOutput",
+    "AnyRequest",
+    "Frame",
+    "Payload",
+    "decode_payload",
+    "encode_payload",
+]
 
 MAX_ITEMS = 2**16
 
-Payload: TypeAlias = (
-    AudioGenerationRequest
-    | TextGenerationRequest
-    | EmbeddingsGenerationRequest
-    | LoRARequest
-    | AudioGenerationOutput
-    | TextGenerationOutput
-    | EmbeddingsGenerationOutput
-    | LoRAResponse
-)
+AnyRequest: TypeAlias = AudioGenerationRequest | TextGenerationRequest | EmbeddingsGenerationRequest
+AnyOutput: TypeAlias = AudioGenerationOutput | TextGenerationOutput | EmbeddingsGenerationOutput
+Payload: TypeAlias = AnyRequest | AnyOutput | LoRARequest | LoRAResponse
 
 
 def encode_payload(items: Sequence[Payload]) -> list[Frame]:

@@ -40,9 +40,8 @@ class TrivialPipeline:
     def __init__(self, options: TrivialOptions) -> None:
         self._options = options
         self._given: dict[RequestID, int] = {}
-        self._samples: NDArray[np.float32] = np.arange(options.chunks * options.samples, dtype=np.float32)
-        self._samples /= np.float32(2**20)
-        self._samples.flags.writeable = False
+        samples = np.arange(options.chunks * options.samples, dtype=np.float32) / np.float32(2**20)
+        self._samples: NDArray[np.float32] = np.frombuffer(samples.tobytes(), np.float32)  # frozen: an output's own
 
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Begin, or go on where an earlier attempt stopped."""

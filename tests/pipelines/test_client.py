@@ -181,7 +181,7 @@ async def test_what_comes_for_an_earlier_use_of_an_id_is_dropped(played: tuple[P
     await asyncio.to_thread(server.hear, Submit)
     server.say(Delivery(server.peer, (ChunkHead("again", 1, 0, 0, 0, ACTIVE),)), chunk)
     await first
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     await asyncio.to_thread(server.hear, Cancel)
     second = asyncio.ensure_future(client.generate(request))
     await asyncio.to_thread(server.hear, Submit)

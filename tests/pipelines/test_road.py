@@ -83,7 +83,7 @@ async def test_leaving_the_loop_cancels_and_the_id_is_free_at_once(plugins: None
     async with AsyncClient.embedded(config("paced", places=1)) as client:
         request = speech()
         for _ in range(3):  # each could not begin if the one before it still had the only place
-            async with aclosing(client.stream(request)) as stream:  # type: ignore[type-var]
+            async with aclosing(client.stream(request)) as stream:
                 assert [(await anext(stream)).metadata.chunk_id for _ in range(3)] == [0, 1, 2]
         async for _ in client.stream(request):
             break  # without aclosing: when the loop collects the iterator

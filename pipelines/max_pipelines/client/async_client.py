@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, overload
+from typing import Any, Self, overload
 
 import zmq
 
@@ -29,11 +29,9 @@ from max_interfaces import (
     StartFailed,
     TextGenerationOutput,
     TextGenerationRequest,
-    WireError,
 )
 from max_interfaces.messages import (
     Cancel,
-    ChunkHead,
     Delivery,
     Describe,
     Described,
@@ -43,31 +41,21 @@ from max_interfaces.messages import (
     ModelInfo,
     Submit,
 )
-from max_interfaces.wire import Frame, decode_payload, encode_payload
+from max_interfaces.wire import AnyOutput, AnyRequest, Frame, encode_payload
 
 from ..address import IPC, check_address
 from ..config import Config, load_config
 from .connection import Connection
+from .demultiplexer import Demultiplexer
 from .embedded import Embedded, start_embedded
-from .inbox import Inbox
 from .lease import Lease
-from .outputs import (
-    AnyOutput,
-    Request,
-    join_audio,
-    join_text,
-    model_of,
-    raise_if_broken,
-    seed_of,
-    terminal_output,
-)
+from .outputs import join_audio, join_text, model_of, seed_of
 from .speaking import Joiner, plan, requests
+from .stream import Arrivals, OutputStream
 
 NO_OPTIONS = RequestOptions()
 NO_PARAMS = SamplingParams()
 CHECK_S = 0.5  # how often a server that loads is looked at
-
-Arrivals: TypeAlias = Inbox[AnyOutput | Ended]
 
 
 class AsyncClient:
@@ -84,8 +72,7 @@ class AsyncClient:
         self._connection: Connection | None = None
         self._lease: Lease | None = None
         self._server: Embedded | None = None
-        self._inboxes: dict[str, Arrivals] = {}
-        self._left: Counter[str] = Counter()  # requests left early whose last message has yet to come
+        self._demultiplexer: Demultiplexer | None = None
         self._described: asyncio.Future[Described] | None = None
         self.models: tuple[ModelInfo, ...] = ()
 
@@ -101,7 +88,7 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         """Start or connect, and wait until the models are ready. StartFailed or NotServing if they will not be."""
-        self._loop = asyncio.get_running_loop()
+        self._demultiplexer = Demultiplexer(asyncio.get_running_loop(), self._cancel)
         self._context = zmq.Context()
         try:
             if self._config is not None:
@@ -150,64 +137,31 @@ class AsyncClient:
     @overload
     def stream(
         self, request: AudioGenerationRequest, options: RequestOptions = ...
-    ) -> AsyncIterator[AudioGenerationOutput]: ...
+    ) -> OutputStream[AudioGenerationOutput]: ...
     @overload
     def stream(
         self, request: TextGenerationRequest, options: RequestOptions = ...
-    ) -> AsyncIterator[TextGenerationOutput]: ...
+    ) -> OutputStream[TextGenerationOutput]: ...
     @overload
     def stream(
         self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
-    ) -> AsyncIterator[EmbeddingsGenerationOutput]: ...
-    def stream(self, request: Request, options: RequestOptions = NO_OPTIONS) -> AsyncIterator[AnyOutput]:
+    ) -> OutputStream[EmbeddingsGenerationOutput]: ...
+    def stream(self, request: AnyRequest, options: RequestOptions = NO_OPTIONS) -> OutputStream[Any]:
         """The outputs of a request as they come; the last one's `is_done` is true. Submitted when first iterated.
 
         Raises RequestFailed if it fails or misses its deadline. A cancelled request ends with an output whose
         status is `cancelled`. Leaving the loop early cancels.
         """
-        return self._read(request, options)
+        demultiplexer, _ = self._opened()
+        return OutputStream(demultiplexer, request, partial(self._submit, request, options))
 
-    async def _read(
-        self, request: Request, options: RequestOptions, inbox: Arrivals | None = None
-    ) -> AsyncGenerator[AnyOutput, None]:
-        """The outputs of a request, submitted now unless it has an inbox already."""
-        inbox = inbox or self.submit(request, options)
-        done = False
-        try:
-            while not done:
-                if not inbox.items:
-                    await inbox.arrival()
-                item = inbox.items.popleft()
-                if isinstance(item, Ended):
-                    done = True
-                    raise_if_broken(item.status, _failure(item))
-                    item = terminal_output(request, item.status)
-                elif item.final_status is not GenerationStatus.ACTIVE:
-                    done = True
-                    raise_if_broken(item.final_status, item.failure)
-                yield item
-        finally:
-            self._leave(request.request_id)
-
-    def submit(self, request: Request, options: RequestOptions = NO_OPTIONS) -> Arrivals:
-        """Send a request now, and return where its raw outputs arrive. RequestFailed if its id is live here."""
+    def _submit(self, request: AnyRequest, options: RequestOptions) -> Arrivals:
+        demultiplexer, connection = self._opened()
         key = request.request_id.value
-        if key in self._inboxes:
-            text = f"request {key!r} is still running; give a new id"
-            raise RequestFailed(Failure(FailureKind.DUPLICATE_ID, text))
-        if self._connection is None:
-            raise NotServing("the client is not open; use it as `async with client:`")
+        demultiplexer.check_free(key)
         submit = Submit(key, model_of(request), options.deadline_s, options.priority, options.tenant, seed_of(request))
-        self._connection.send(submit, encode_payload([request]))
-        inbox = self._inboxes[key] = Inbox(self._loop)
-        return inbox
-
-    def _leave(self, request_id: RequestID) -> None:
-        """Nobody reads this request any more. Cancel it unless its end is here; until that comes, drop what comes."""
-        inbox = self._inboxes.pop(request_id.value, None)
-        if inbox is not None and not inbox.ended:
-            self._left[request_id.value] += 1
-            self.cancel(request_id)
+        connection.send(submit, encode_payload([request]))
+        return demultiplexer.open(key)
 
     @overload
     async def generate(
@@ -219,7 +173,7 @@ class AsyncClient:
     async def generate(
         self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
     ) -> EmbeddingsGenerationOutput: ...
-    async def generate(self, request: Request, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
+    async def generate(self, request: AnyRequest, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
         """The whole result in one output: a fold of `stream`."""
         if isinstance(request, AudioGenerationRequest):
             return join_audio([output async for output in self.stream(request, options)])
@@ -245,29 +199,32 @@ class AsyncClient:
         parts = plan(info, text)
         waiting = requests(info, parts, voice, sampling_params)
         joiner = Joiner(info.sample_rate)
-        inbox = self.submit(waiting[0], options)
-        ahead: Arrivals | None = None
+        current = self.stream(waiting[0], options).submit()
+        ahead: OutputStream[AudioGenerationOutput] | None = None
         try:
-            for number, (request, part) in enumerate(zip(waiting, parts, strict=True)):
+            for number, part in enumerate(parts):
                 last = number + 1 == len(parts)
-                async with contextlib.aclosing(self._read(request, options, inbox)) as outputs:
-                    async for output in outputs:
-                        if ahead is None and not last:
-                            ahead = self.submit(waiting[number + 1], options)
-                        yield joiner.join(output, part, last)  # type: ignore[arg-type]
-                        if output.final_status is GenerationStatus.CANCELLED:
-                            return
+                async for output in current:
+                    if ahead is None and not last:
+                        ahead = self.stream(waiting[number + 1], options).submit()
+                    yield joiner.join(output, part, last)
+                    if output.final_status is GenerationStatus.CANCELLED:
+                        return
                 if ahead is not None:
-                    inbox, ahead = ahead, None
+                    current, ahead = ahead, None
         finally:
-            for request in waiting:
-                self._leave(request.request_id)
+            for outputs in (current, ahead):
+                if outputs is not None:
+                    await outputs.aclose()
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""
+        self._cancel(request_id.value)
+
+    def _cancel(self, key: str) -> None:
         if self._connection is not None:
             with contextlib.suppress(RequestFailed):
-                self._connection.send(Cancel(request_id.value))
+                self._connection.send(Cancel(key))
 
     def model(self, name: str | None = None) -> ModelInfo:
         """What is known of a served model; of the only one if no name is given."""
@@ -280,63 +237,35 @@ class AsyncClient:
         text = f"no model {name!r} is served here; served: {', '.join(names) or 'none'}"
         raise RequestFailed(Failure(FailureKind.UNKNOWN_MODEL, text))
 
+    def _opened(self) -> tuple[Demultiplexer, Connection]:
+        if self._demultiplexer is None or self._connection is None:
+            raise NotServing("the client is not open; use it as `async with client:`")
+        return self._demultiplexer, self._connection
+
     # -- messages ------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Header, payload: Sequence[Frame]) -> None:
+        demultiplexer, _ = self._opened()
         match message:
             case Delivery():
-                self._delivered(message, payload)
+                demultiplexer.delivered(message, payload)
             case Ended():
-                self._put(message.request_id, message, last=True)
+                demultiplexer.ended(message)
             case Described():
-                if self._described is not None and not self._described.done():
-                    self._described.set_result(message)
+                self._answer(message)
 
-    def _delivered(self, delivery: Delivery, payload: Sequence[Frame]) -> None:
-        heads = delivery.heads
-        try:
-            outputs: Sequence[Any] = decode_payload(payload)
-            if len(outputs) != len(heads):
-                raise WireError(f"{len(outputs)} outputs for {len(heads)} chunks")
-        except WireError as problem:
-            self._undecodable(heads, str(problem))
-            return
-        skip = frozenset(delivery.skip)
-        for index, head in enumerate(heads):
-            if index not in skip:
-                self._put(head.request_id, outputs[index], last=head.status is not GenerationStatus.ACTIVE)
-
-    def _put(self, key: str, item: AnyOutput | Ended, last: bool) -> None:
-        if self._left and key in self._left:  # the rest of an earlier request with this id
-            if last:
-                self._left -= Counter([key])
-            return
-        inbox = self._inboxes.get(key)
-        if inbox is not None:
-            inbox.put(item, last)
-
-    def _undecodable(self, heads: Sequence[ChunkHead], problem: str) -> None:
-        """No output can be had from this message: whoever waits for one of them must not wait for ever."""
-        for head in {head.request_id: head for head in heads}.values():
-            if head.status is GenerationStatus.ACTIVE:
-                self.cancel(RequestID(head.request_id))
-                self._left[head.request_id] += 1
-            ended = Ended(head.request_id, GenerationStatus.FAILED, FailureKind.WORKER_ERROR, problem[:4096])
-            inbox = self._inboxes.get(head.request_id)
-            if inbox is not None:
-                inbox.put(ended, last=True)
+    def _answer(self, described: Described) -> None:
+        if self._described is not None and not self._described.done():
+            self._described.set_result(described)
 
     def _fail_all(self, why: str) -> None:
         """Nothing more will come for anybody."""
-        self._left.clear()
-        for key, inbox in self._inboxes.items():
-            if not inbox.ended:
-                inbox.put(Ended(key, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, why), last=True)
-        if self._described is not None and not self._described.done():
-            self._described.set_result(Described(problem=why))
+        if self._demultiplexer is not None:
+            self._demultiplexer.fail_all(why)
+        self._answer(Described(problem=why))
 
     async def _wait_ready(self) -> None:
-        self._described = self._loop.create_future()
+        self._described = asyncio.get_running_loop().create_future()
         if self._connection is not None:
             self._connection.send(Describe())
         while True:
@@ -351,10 +280,6 @@ class AsyncClient:
         if described.problem:
             raise StartFailed(described.problem)
         self.models = described.models
-
-
-def _failure(ended: Ended) -> Failure | None:
-    return None if ended.kind is None else Failure(ended.kind, ended.message, ended.retry_after)
 
 
 def _check_served(address: str) -> None:

@@ -74,9 +74,11 @@ class Connection:
     def _drain(self) -> None:
         """Take what has come, until nothing is left: only then does ZeroMQ's descriptor tell of news again."""
         for _ in range(MESSAGES_A_TURN):
-            if self._closed or not readable(self._socket):
+            if self._closed:
                 return
             self._take()
+            if self._closed or not readable(self._socket):
+                return
         self._loop.call_soon(self._drain)
 
     def _take(self) -> None:

@@ -24,15 +24,19 @@ class Inbox(Generic[ItemT]):
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, item: ItemT, last: bool) -> None:
-        """Add an item and wake the reader."""
+        """Add an item, the `last` or not, and wake the reader."""
         self.items.append(item)
         self.ended = last
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look again."""
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)
             self._waiter = None
 
     def arrival(self) -> asyncio.Future[None]:
-        """Done at the next `put`."""
+        """Done at the next `put` or `wake`."""
         self._waiter = self._loop.create_future()
         return self._waiter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 import numpy as np
 
@@ -20,30 +19,34 @@ from max_interfaces import (
     TextGenerationOutput,
     TextGenerationRequest,
 )
-
-Request: TypeAlias = AudioGenerationRequest | TextGenerationRequest | EmbeddingsGenerationRequest
-AnyOutput: TypeAlias = AudioGenerationOutput | TextGenerationOutput | EmbeddingsGenerationOutput
+from max_interfaces.messages import Ended
+from max_interfaces.wire import AnyOutput, AnyRequest
 
 BROKEN = (GenerationStatus.FAILED, GenerationStatus.DEADLINE_EXCEEDED)
 
 
-def model_of(request: Request) -> str:
+def model_of(request: AnyRequest) -> str:
     """The model that a request asks for."""
     return request.model if isinstance(request, AudioGenerationRequest) else request.model_name
 
 
-def seed_of(request: Request) -> int | None:
+def seed_of(request: AnyRequest) -> int | None:
     """The seed that a request gives, if any."""
     return None if isinstance(request, EmbeddingsGenerationRequest) else request.sampling_params.seed
 
 
-def terminal_output(request: Request, status: GenerationStatus) -> AnyOutput:
+def terminal_output(request: AnyRequest, status: GenerationStatus) -> AnyOutput:
     """An empty last output, for an end that no worker sent."""
     if isinstance(request, AudioGenerationRequest):
         return AudioGenerationOutput(status, 0)
     if isinstance(request, TextGenerationRequest):
         return TextGenerationOutput(request.request_id, (), status)
     return EmbeddingsGenerationOutput(final_status=status)
+
+
+def failure_of(ended: Ended) -> Failure | None:
+    """Why a request ended, if it did so with a reason."""
+    return None if ended.kind is None else Failure(ended.kind, ended.message, ended.retry_after)
 
 
 def raise_if_broken(status: GenerationStatus, failure: Failure | None) -> None:

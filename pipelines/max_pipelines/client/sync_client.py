@@ -24,10 +24,10 @@ from max_interfaces import (
     TextGenerationRequest,
 )
 from max_interfaces.messages import ModelInfo
+from max_interfaces.wire import AnyOutput, AnyRequest
 
 from ..config import Config
 from .async_client import NO_OPTIONS, NO_PARAMS, AsyncClient
-from .outputs import AnyOutput, Request
 
 ResultT = TypeVar("ResultT")
 
@@ -86,7 +86,7 @@ class Client:
     def stream(
         self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
     ) -> Iterator[EmbeddingsGenerationOutput]: ...
-    def stream(self, request: Request, options: RequestOptions = NO_OPTIONS) -> Iterator[AnyOutput]:
+    def stream(self, request: AnyRequest, options: RequestOptions = NO_OPTIONS) -> Iterator[AnyOutput]:
         """The outputs of a request as they come. See `AsyncClient.stream`."""
         return self._iterate(self._client.stream(request, options))
 
@@ -98,7 +98,7 @@ class Client:
     def generate(
         self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
     ) -> EmbeddingsGenerationOutput: ...
-    def generate(self, request: Request, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
+    def generate(self, request: AnyRequest, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
         """The whole result in one output."""
 
         async def whole() -> AnyOutput:

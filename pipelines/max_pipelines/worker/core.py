@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from max_interfaces import Attempt, Chunk, FailureKind, GenerationStatus, Output, RequestID, WireError
 from max_interfaces.messages import ChunkHead, Delivery, Ended, ModelInfo, Retire, Start, Stop, WorkerMessage
-from max_interfaces.wire import Frame, Payload, decode_payload, encode_payload
+from max_interfaces.wire import AnyRequest, Frame, decode_payload, encode_payload
 
 from ..registry import AnyServed
 
@@ -19,6 +19,7 @@ Outgoing: TypeAlias = tuple[WorkerMessage, Sequence[Frame]]
 
 @dataclass(slots=True)
 class _Running:
+    request_id: RequestID
     peer: bytes
     attempt: int
     seq: int
@@ -31,7 +32,7 @@ class WorkerCore:
     def __init__(self, served: AnyServed, model: str) -> None:
         self._served = served
         self._pipeline = served.pipeline
-        self._running: dict[RequestID, _Running] = {}
+        self._running: dict[str, _Running] = {}
         self.model = model
         self.steps = 0
         self.retired = False
@@ -52,10 +53,9 @@ class WorkerCore:
             case Start():
                 return self._start(message, payload)
             case Stop(request_id, attempt):
-                key = RequestID(request_id)
-                running = self._running.get(key)
+                running = self._running.get(request_id)
                 if running is not None and running.attempt == attempt:
-                    self._release(key)
+                    self._release(running.request_id)
             case Retire():
                 self.retired = True
         return []
@@ -65,37 +65,40 @@ class WorkerCore:
         if not self._running:
             return []
         ended: list[Outgoing] = []
-        chunks = self._execute(list(self._running), ended)
+        chunks = self._execute([running.request_id for running in self._running.values()], ended)
         self.steps += 1
         return self._deliveries(chunks, ended) + ended
 
     def _start(self, start: Start, payload: Sequence[Frame]) -> list[Outgoing]:
-        key = RequestID(start.request_id)
-        if key in self._running:  # the server has begun it anew, so it has ended the old one
-            self._release(key)
+        key, attempt = start.request_id, start.attempt
+        older = self._running.get(key)
+        if older is not None:  # the server has begun it anew, so it has ended the old one
+            self._release(older.request_id)
         try:
             request = self._decode(key, payload)
-            attempt = Attempt(request, start.seed, start.attempt, start.tokens, start.next_sample)
-            self._pipeline.admit(attempt)
         except ValueError as problem:
-            self._release(key)
-            return [_failed(key, start.attempt, FailureKind.INVALID_REQUEST, str(problem))]
+            return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
+        try:
+            self._pipeline.admit(Attempt(request, start.seed, attempt, start.tokens, start.next_sample))
+        except ValueError as problem:
+            self._release(request.request_id)
+            return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
         except Exception as problem:  # whatever a pipeline does wrong must not take the others down
             _report(problem)
-            self._release(key)
-            return [_failed(key, start.attempt, FailureKind.WORKER_ERROR, _say(problem))]
-        self._running[key] = _Running(start.peer, start.attempt, start.next_seq)
+            self._release(request.request_id)
+            return [_failed(key, attempt, FailureKind.WORKER_ERROR, _say(problem))]
+        self._running[key] = _Running(request.request_id, start.peer, attempt, start.next_seq)
         return []
 
-    def _decode(self, key: RequestID, payload: Sequence[Frame]) -> Payload:
+    def _decode(self, key: str, payload: Sequence[Frame]) -> AnyRequest:
         items = decode_payload(payload)
         kind = self._served.request_type
         if len(items) != 1 or not isinstance(items[0], kind):
             got = ", ".join(type(item).__name__ for item in items)
             raise ValueError(f"model {self.model!r} takes a {kind.__name__}, got {got or 'nothing'}")
-        if items[0].request_id != key:
+        request: AnyRequest = items[0]
+        if request.request_id.value != key:
             raise WireError("the request's id is not the one it was announced by")
-        request: Payload = items[0]
         return request
 
     def _execute(self, active: list[RequestID], ended: list[Outgoing]) -> list[Chunk[Output]]:
@@ -112,15 +115,15 @@ class WorkerCore:
             return []
 
     def _give_up(self, key: RequestID, problem: Exception) -> Outgoing:
-        attempt = self._running[key].attempt
+        attempt = self._running[key.value].attempt
         self._release(key)
-        return _failed(key, attempt, FailureKind.WORKER_ERROR, _say(problem))
+        return _failed(key.value, attempt, FailureKind.WORKER_ERROR, _say(problem))
 
     def _deliveries(self, chunks: Sequence[Chunk[Output]], ended: list[Outgoing]) -> list[Outgoing]:
         """One message for each client."""
         by_peer: dict[bytes, list[Chunk[Output]]] = {}
         for chunk in chunks:
-            running = self._running.get(chunk.request_id)
+            running = self._running.get(chunk.request_id.value)
             if running is not None and not running.done:  # what comes after a request's end is nobody's
                 running.done = chunk.output.final_status is not GenerationStatus.ACTIVE
                 by_peer.setdefault(running.peer, []).append(chunk)
@@ -133,15 +136,15 @@ class WorkerCore:
         except Exception as problem:  # an output of a type that the wire does not know, for example
             if len(group) > 1:
                 return [message for chunk in group for message in self._pack(peer, [chunk], ended)]
-            if group[0].request_id in self._running:
+            if group[0].request_id.value in self._running:
                 _report(problem)
                 ended.append(self._give_up(group[0].request_id, problem))
             return []
-        heads = tuple([self._head(chunk) for chunk in group if chunk.request_id in self._running])
+        heads = tuple([self._head(chunk) for chunk in group if chunk.request_id.value in self._running])
         return [(Delivery(peer, heads), payload)] if heads else []
 
     def _head(self, chunk: Chunk[Output]) -> ChunkHead:
-        running = self._running[chunk.request_id]
+        running = self._running[chunk.request_id.value]
         status = chunk.output.final_status
         seq, running.seq = running.seq, running.seq + 1
         if status is not GenerationStatus.ACTIVE:
@@ -151,15 +154,15 @@ class WorkerCore:
         )
 
     def _release(self, key: RequestID) -> None:
-        self._running.pop(key, None)
+        self._running.pop(key.value, None)
         try:
             self._pipeline.release(key)
         except Exception as problem:  # what it could not free is lost; the other requests need not be
             _report(problem)
 
 
-def _failed(key: RequestID, attempt: int, kind: FailureKind, message: str) -> Outgoing:
-    return Ended(key.value, GenerationStatus.FAILED, kind, message[:4096], None, attempt), ()
+def _failed(key: str, attempt: int, kind: FailureKind, message: str) -> Outgoing:
+    return Ended(key, GenerationStatus.FAILED, kind, message[:4096], None, attempt), ()
 
 
 def _say(problem: Exception) -> str:
