@@ -46,15 +46,14 @@ class ArrayOf:
             if not _all_finite(frozen):
                 raise fail(where, frozen, "values must be finite")
             return frozen
-        self._check_range(where, value)  # before: a uint64 beyond int64 must not become a negative number
+        self.check_range(where, value)  # before: a uint64 beyond int64 must not become a negative number
         return freeze(value, self.dtype)
 
-    def _check_range(self, where: str, array: NDArray[Any]) -> None:
-        if not array.size:
-            return
-        if self.ge is not None and (low := array.min()) < self.ge:
+    def check_range(self, where: str, array: NDArray[Any]) -> None:
+        """ValueError for an element below or above the bound."""
+        if self.ge is not None and array.size and (low := array.min()) < self.ge:
             raise fail(where, low.item(), f"values must be at least {self.ge}")
-        if self.le is not None and (high := array.max()) > self.le:
+        if self.le is not None and array.size and (high := array.max()) > self.le:
             raise fail(where, high.item(), f"values must be at most {self.le}")
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, get_type_hints
 
 from msgspec import Meta
 
-from .checks import Check, check_for
+from .checks import Check, check_for, right_at_once
 from .per_type import PerType, ValuesOf, values_of
 
 TOKEN_ID_MAX = 2**31 - 1  # ids are int32 on the device
@@ -49,6 +49,8 @@ def check_fields(instance: object) -> None:
     for value, step in zip(values(instance), steps, strict=True):
         if value is step.default:
             continue
+        if type(value) is step.kind and (step.low is None or step.low <= value <= step.high):  # type: ignore[operator]
+            continue
         frozen = step.check(step.where, value)
         if frozen is not value:
             object.__setattr__(instance, step.name, frozen)
@@ -59,12 +61,21 @@ class _Step(NamedTuple):
     where: str
     check: Check
     default: object  # within the bounds, and immutable: tests/interfaces holds it to that
+    kind: type | None  # what is of just this type, and a number from `low` to `high`, is right as it is
+    low: float | None
+    high: float | None
 
 
 def _plan(kind: type) -> tuple[ValuesOf, tuple[_Step, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     steps = tuple(
-        _Step(field.name, f"{kind.__name__}.{field.name}", check_for(hints[field.name]), field.default)
+        _Step(
+            field.name,
+            f"{kind.__name__}.{field.name}",
+            check_for(hints[field.name]),
+            field.default,
+            *right_at_once(hints[field.name]),
+        )
         for field in dataclasses.fields(kind)
     )
     return values_of([step.name for step in steps]), steps

@@ -44,6 +44,22 @@ def check_for(hint: object, meta: Meta | None = None) -> Check:
     raise TypeError(f"no validator for the annotation {hint!r}")
 
 
+def right_at_once(hint: object, meta: Meta | None = None) -> tuple[type | None, float | None, float | None]:
+    """Values of exactly this type, and numbers from here to there, pass the check: so it need not be called."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *extras = get_args(hint)
+        return right_at_once(inner, next((extra for extra in extras if isinstance(extra, Meta)), None))
+    if origin in (Union, types.UnionType):
+        arms = [arm for arm in get_args(hint) if arm is not type(None)]
+        return right_at_once(arms[0]) if len(arms) == 1 else (None, None, None)
+    if hint is int or hint is float:
+        return hint, *_range(hint, meta)
+    if isinstance(hint, type) and hint not in (str, bytes):
+        return hint, None, None
+    return None, None, None
+
+
 def _plain(kind: type, meta: Meta | None) -> Check:
     if issubclass(kind, Enum):
         return _enum(kind)

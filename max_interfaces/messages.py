@@ -185,7 +185,7 @@ def encode_header(message: Header) -> bytes:
 
 def decode_header(frame: Frame) -> Header:
     """The message of a header frame. WireError for anything else, whatever the bytes."""
-    if frame[:1] != PROTOCOL_MARK:
+    if not len(frame) or frame[0] != PROTOCOL_VERSION:
         got = f"version {frame[0]}" if len(frame) else "an empty frame"
         raise WireError(f"this end speaks protocol version {PROTOCOL_VERSION}, the other sent {got}")
     try:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from .arrays import ArrayOf
@@ -20,8 +19,7 @@ from .identity import MAX_ID_LENGTH, RequestID
 from .per_type import PerType
 from .values import MAX_JSON_LENGTH, Json
 
-Dtype = Literal["<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "<u8", "<u4", "<u2", "|u1", "<f2"]
-DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in get_args(Dtype)}
+Dtype = Literal["<f4", "<i8"]  # what array fields are stored as
 UNIONS = (Union, types.UnionType)
 ARRAY_FRAME_BYTES = 64 * 1024  # from here on a frame more costs less than the copy
 

@@ -28,4 +28,5 @@ def values_of(names: Sequence[str]) -> ValuesOf:
     """The function from an object to the values of these attributes, in order. At C speed from two names on."""
     if len(names) > 1:
         return attrgetter(*names)
-    return lambda instance: tuple(getattr(instance, name) for name in names)
+    only = attrgetter(*names)
+    return lambda instance: (only(instance),)

@@ -40,6 +40,7 @@ class TrivialPipeline:
     def __init__(self, options: TrivialOptions) -> None:
         self._options = options
         self._given: dict[RequestID, int] = {}
+        self._made: dict[int, AudioGenerationOutput] = {}
         samples = np.arange(options.chunks * options.samples, dtype=np.float32) / np.float32(2**20)
         self._samples: NDArray[np.float32] = np.frombuffer(samples.tobytes(), np.float32)  # frozen: an output's own
 
@@ -55,15 +56,21 @@ class TrivialPipeline:
     def _next(self, request_id: RequestID) -> Chunk[AudioGenerationOutput]:
         number = self._given[request_id]
         self._given[request_id] = number + 1
+        output = self._made.get(number) or self._make(number)
+        size = self._options.samples
+        return Chunk(request_id, output, (number,), number * size, size)
+
+    def _make(self, number: int) -> AudioGenerationOutput:
+        """Chunk `number`, which is the same for all requests: so it is made once."""
         size = self._options.samples
         last = number + 1 == self._options.chunks
-        output = AudioGenerationOutput(
+        output = self._made[number] = AudioGenerationOutput(
             GenerationStatus.END_OF_SEQUENCE if last else GenerationStatus.ACTIVE,
             1,
             self._samples[number * size : (number + 1) * size],
             metadata=AudioGenerationMetadata(chunk_id=number, final_chunk=last),
         )
-        return Chunk(request_id, output, (number,), number * size, size)
+        return output
 
     def release(self, request_id: RequestID) -> None:
         """Forget it."""

@@ -39,6 +39,17 @@ def parts_of(kinds: Iterable[Any]) -> list[type]:
     return list(found)
 
 
+def arrays_of(kind: type) -> list[ArrayOf]:
+    """The bounds of all arrays in the fields of a dataclass or Struct."""
+    found: list[ArrayOf] = []
+    waiting: list[Any] = list(get_type_hints(kind, include_extras=True).values())
+    while waiting:
+        hint = waiting.pop()
+        found += [part for part in get_args(hint) if isinstance(part, ArrayOf)]
+        waiting += get_args(hint)
+    return found
+
+
 def unbounded_fields(kind: type) -> list[str]:
     """The fields, as `Class.field: what`, in which a value may be as long or as large as it likes."""
     hints = get_type_hints(kind, include_extras=True)

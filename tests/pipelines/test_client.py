@@ -117,13 +117,13 @@ def test_a_failed_start_leaves_nothing_open() -> None:
 async def test_an_inbox_wakes_its_reader() -> None:
     inbox: Inbox[int] = Inbox(asyncio.get_running_loop())
     waiting = inbox.arrival()
-    inbox.put(1, last=False)
-    inbox.put(2, last=True)
+    inbox.put(1)
+    inbox.put(2)
     await waiting
-    assert (list(inbox.items), inbox.ended) == ([1, 2], True)
+    assert list(inbox.items) == [1, 2]
     cancelled = inbox.arrival()
     cancelled.cancel()
-    inbox.put(3, last=True)  # a reader that has been cancelled is no error
+    inbox.put(3)  # a reader that has been cancelled is no error
 
 
 # -- a server that the test plays --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -58,15 +59,19 @@ async def test_a_wrong_request_fails_with_the_reason(client: AsyncClient) -> Non
     assert caught.value.failure.kind is FailureKind.INVALID_REQUEST
 
 
-async def test_a_live_id_is_refused_and_the_first_goes_on(client: AsyncClient) -> None:
-    request = speech()
-    first = client.stream(request)
-    assert not (await anext(first)).is_done
-    with pytest.raises(RequestFailed) as caught:
-        await client.generate(request)
-    assert caught.value.failure.kind is FailureKind.DUPLICATE_ID
-    assert [output.metadata.chunk_id async for output in first] == [1, 2, 3, 4]
-    assert (await client.generate(request)).is_done  # now the id is free again
+@pytest.mark.parametrize("transport", ["process", "thread"])
+async def test_a_live_id_is_refused_and_the_first_goes_on(transport: Literal["process", "thread"]) -> None:
+    async with AsyncClient.embedded(config(transport=transport, chunks=100_000, samples=1)) as client:
+        request = speech()
+        first = client.stream(request)
+        assert not (await anext(first)).is_done
+        with pytest.raises(RequestFailed) as caught:
+            await client.generate(request)
+        assert caught.value.failure.kind is FailureKind.DUPLICATE_ID
+        assert not (await anext(first)).is_done
+        client.cancel(request.request_id)
+        assert [output async for output in first][-1].final_status is GenerationStatus.CANCELLED
+        assert not (await anext(client.stream(request))).is_done  # now the id is free again
 
 
 async def test_a_cancelled_stream_ends_with_that_status(plugins: None) -> None:

@@ -245,12 +245,11 @@ class AsyncClient:
     # -- messages ------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Header, payload: Sequence[Frame]) -> None:
-        demultiplexer, _ = self._opened()
         match message:
-            case Delivery():
-                demultiplexer.delivered(message, payload)
-            case Ended():
-                demultiplexer.ended(message)
+            case Delivery() if self._demultiplexer is not None:
+                self._demultiplexer.delivered(message, payload)
+            case Ended() if self._demultiplexer is not None:
+                self._demultiplexer.ended(message)
             case Described():
                 self._answer(message)
 

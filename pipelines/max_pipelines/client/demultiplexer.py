@@ -16,7 +16,10 @@ from .stream import Arrivals
 
 
 class Demultiplexer:
-    """The live requests of one client. `cancel` is told of those that nobody reads any more."""
+    """The live requests of one client: those whose end has not come yet.
+
+    `cancel` is told of those that nobody reads any more.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, cancel: Callable[[str], None]) -> None:
         self.loop = loop
@@ -36,11 +39,9 @@ class Demultiplexer:
         return inbox
 
     def leave(self, key: str, inbox: Arrivals) -> None:
-        """Nobody reads this request any more. Cancel it unless its end is here; until that comes, drop what comes."""
-        if self._inboxes.get(key) is not inbox:
-            return
-        del self._inboxes[key]
-        if not inbox.ended:
+        """Nobody reads this request any more. Cancel it if it is live; until its end comes, drop what comes."""
+        if self._inboxes.get(key) is inbox:
+            del self._inboxes[key]
             self._left[key] += 1
             self._cancel(key)
 
@@ -67,25 +68,22 @@ class Demultiplexer:
         """Nothing more will come for anybody."""
         self._left.clear()
         for key, inbox in self._inboxes.items():
-            if not inbox.ended:
-                inbox.put(Ended(key, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, why), last=True)
+            inbox.put(Ended(key, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, why))
+        self._inboxes.clear()
 
     def _put(self, key: str, item: AnyOutput | Ended, last: bool) -> None:
         if self._left and key in self._left:  # the rest of an earlier request with this id
             if last:
                 self._left -= Counter([key])
             return
-        inbox = self._inboxes.get(key)
+        inbox = self._inboxes.pop(key, None) if last else self._inboxes.get(key)
         if inbox is not None:
-            inbox.put(item, last)
+            inbox.put(item)
 
     def _undecodable(self, heads: Sequence[ChunkHead], problem: str) -> None:
         """No output can be had from this message: whoever waits for one of them must not wait for ever."""
-        for head in {head.request_id: head for head in heads}.values():
+        for key, head in {head.request_id: head for head in heads}.items():
+            self._put(key, Ended(key, GenerationStatus.FAILED, FailureKind.WORKER_ERROR, problem[:4096]), last=True)
             if head.status is GenerationStatus.ACTIVE:
-                self._cancel(head.request_id)
-                self._left[head.request_id] += 1
-            ended = Ended(head.request_id, GenerationStatus.FAILED, FailureKind.WORKER_ERROR, problem[:4096])
-            inbox = self._inboxes.get(head.request_id)
-            if inbox is not None:
-                inbox.put(ended, last=True)
+                self._left[key] += 1
+                self._cancel(key)

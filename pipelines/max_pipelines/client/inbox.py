@@ -12,21 +12,19 @@ ItemT = TypeVar("ItemT")
 class Inbox(Generic[ItemT]):
     """A queue with one reader in one event loop. Bounded by what one request can produce.
 
-    `items` may be taken from the left; where there are none, `await arrival()`. `ended` once the last one is in.
+    `items` may be taken from the left; where there are none, `await arrival()`.
     """
 
-    __slots__ = ("_loop", "_waiter", "ended", "items")
+    __slots__ = ("_loop", "_waiter", "items")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.items: deque[ItemT] = deque()
-        self.ended = False
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, item: ItemT, last: bool) -> None:
-        """Add an item, the `last` or not, and wake the reader."""
+    def put(self, item: ItemT) -> None:
+        """Add an item and wake the reader."""
         self.items.append(item)
-        self.ended = last
         self.wake()
 
     def wake(self) -> None:

@@ -77,7 +77,7 @@ class OutputStream(Generic[OutputT]):
         elif item.final_status is GenerationStatus.ACTIVE:
             return item
         raise_if_broken(item.final_status, item.failure)
-        self._leave()
+        self._over = True
         return item
 
     def _leave(self) -> None:
@@ -93,6 +93,6 @@ class OutputStream(Generic[OutputT]):
 
     def __del__(self) -> None:
         """A loop that was left with `break` closes nothing. Any thread may run this."""
-        if self._inbox is not None:
+        if self._inbox is not None and not self._over:
             with contextlib.suppress(RuntimeError):  # the event loop has ended, and the client with it
                 self._desk.loop.call_soon_threadsafe(self._desk.leave, self._request.request_id.value, self._inbox)

@@ -63,7 +63,12 @@ class Dispatcher:
         self.limits = limits
         self.catalogue = Catalogue(frozenset(expected_models))
         self._ledger = Ledger(limits.lease_s)
-        self._roster = Roster(limits.silence_s)
+        self._roster = Roster()
+        # The records themselves, to look into. Attributes and no properties: a server that slept feels each call.
+        self.requests: Mapping[str, LiveRequest] = self._ledger.requests
+        self.clients: Mapping[bytes, ClientRecord] = self._ledger.clients
+        self.workers: Mapping[bytes, WorkerRecord] = self._roster.workers
+        self.waiting: WaitingLine = self._ledger.waiting
         self.draining = False
         self.problem = ""  # why no worker can be had, once that is so
         self.wake = math.inf
@@ -71,26 +76,6 @@ class Dispatcher:
         # One count for all requests: an id may be used again while chunks of its first use are still on their way.
         self._attempts = itertools.count()
         self._random = random.Random()
-
-    @property
-    def requests(self) -> Mapping[str, LiveRequest]:
-        """The live requests."""
-        return self._ledger.requests
-
-    @property
-    def clients(self) -> Mapping[bytes, ClientRecord]:
-        """The clients that have requests."""
-        return self._ledger.clients
-
-    @property
-    def workers(self) -> Mapping[bytes, WorkerRecord]:
-        """The workers, by routing id."""
-        return self._roster.workers
-
-    @property
-    def waiting(self) -> WaitingLine:
-        """The requests that wait for a worker."""
-        return self._ledger.waiting
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event; then see to what is overdue."""
@@ -147,7 +132,7 @@ class Dispatcher:
             case Ended() as ended:
                 return self._worker_ended(peer, ended, now)
             case Unfit(_, reason):
-                worker = self._roster.get(peer)
+                worker = self.workers.get(peer)
                 return self._worker_gone(worker, f"cannot serve: {reason}") if worker else []
         return []
 
@@ -168,8 +153,12 @@ class Dispatcher:
             self._random.getrandbits(62) if submit.seed is None else submit.seed,
             event.payload,
         )
-        self._look_again(self._ledger.open(request, now))
-        return self._assign(request.model)
+        self.wake = min(self.wake, self._ledger.open(request, now))
+        worker = self._roster.least_loaded(request.model)
+        if worker is None:
+            self.waiting.add(request)
+            return []
+        return [self._start(request, worker)]  # nobody waits for a model that has a worker with a credit left
 
     def _refusal(self, submit: Submit) -> tuple[FailureKind, str] | None:
         if submit.request_id in self.requests:
@@ -202,12 +191,12 @@ class Dispatcher:
         return self._end(self._ledger.of(peer), GenerationStatus.CANCELLED, told=False)
 
     def _peer_gone(self, peer: bytes, reason: str) -> list[Action]:
-        worker = self._roster.get(peer)
+        worker = self.workers.get(peer)
         return self._worker_lost(worker, reason) if worker else self._client_gone(peer)
 
     def _unreadable(self, peer: bytes, problem: str) -> list[Action]:
         """What a worker wanted to say of its requests is lost; a client may at least be told."""
-        worker = self._roster.get(peer)
+        worker = self.workers.get(peer)
         if worker:
             return self._worker_lost(worker, f"sent what cannot be read: {problem}")
         return [Send(peer, Described(problem=problem[:4096]))]
@@ -216,7 +205,7 @@ class Dispatcher:
 
     def _delivered(self, event: Received, delivery: Delivery, now: float) -> list[Action]:
         """The hot path: note what every chunk brings, and pass the message on as it came."""
-        worker = self._roster.get(event.peer)
+        worker = self.workers.get(event.peer)
         if worker is None:
             return []
         self._heard(worker, now)
@@ -246,7 +235,9 @@ class Dispatcher:
             actions.append(Send(delivery.peer, fresh, event.payload, encode_header(fresh)))
         if stale:
             actions += self._end_torn(worker, [delivery.heads[index] for index in stale])
-        return actions + self._assign_all(ended)
+        if ended and self.waiting:
+            actions += self._assign()
+        return actions
 
     def _end_torn(self, worker: WorkerRecord, heads: Iterable[ChunkHead]) -> list[Action]:
         """Of the chunks not passed on, most are late or repeated; one from the future shows that another was lost."""
@@ -262,7 +253,7 @@ class Dispatcher:
         return self._end(list(torn.values()), GenerationStatus.FAILED, FailureKind.WORKER_ERROR, message)
 
     def _worker_ended(self, peer: bytes, ended: Ended, now: float) -> list[Action]:
-        worker = self._roster.get(peer)
+        worker = self.workers.get(peer)
         request = self.requests.get(ended.request_id)
         if worker is None:
             return []
@@ -270,21 +261,21 @@ class Dispatcher:
         if request is None or request.worker is not worker or request.attempt != ended.attempt:
             return []
         self._ledger.close(request)
-        return [Send(request.peer, ended), *self._assign(request.model)]
+        return [Send(request.peer, ended), *self._assign()]
 
     def _alive(self, peer: bytes, alive: Alive, now: float) -> list[Action]:
-        worker = self._roster.get(peer)
+        worker = self.workers.get(peer)
         if worker is None:
             if self._roster.is_dead(alive.worker):
                 return []
             if not alive.busy_s:  # it does not begin: we took it for lost, or another server had it
                 return [Send(peer, Retire())]
-            worker = self._roster.join(alive.worker, peer, now)
+            worker = self._roster.join(alive.worker, peer)
         self._heard(worker, now + alive.busy_s)
         return []
 
     def _ready(self, peer: bytes, ready: Ready, now: float) -> list[Action]:
-        worker = self._roster.get(peer)
+        worker = self.workers.get(peer)
         if worker is None:
             return [] if self._roster.is_dead(ready.worker) else [Send(peer, Retire())]
         lost = self._lose(worker, "was started again") if worker.credits else []
@@ -292,13 +283,12 @@ class Dispatcher:
         worker.models = frozenset(model.name for model in ready.models)
         worker.credits = ready.credits
         self.catalogue.known.update({model.name: model for model in ready.models})
-        actions = lost + self._describe()
-        for model in sorted(worker.models):
-            actions += self._assign(model)
-        return actions
+        return lost + self._describe() + self._assign()
 
     def _heard(self, worker: WorkerRecord, now: float) -> None:
-        self._look_again(self._roster.heard(worker, now))
+        worker.silent_after = now + self.limits.silence_s
+        if worker.silent_after < self.wake:  # what is put off leaves `wake` too early, which does no harm
+            self.wake = worker.silent_after
 
     def _worker_lost(self, worker: WorkerRecord, reason: str) -> list[Action]:
         """It is of no more use, but may still run."""
@@ -315,21 +305,13 @@ class Dispatcher:
         worker.running.clear()
         return self._end(lost, GenerationStatus.FAILED, FailureKind.WORKER_DIED, f"{worker.name} {reason}")
 
-    def _assign(self, model: str) -> list[Action]:
+    def _assign(self) -> list[Action]:
         """Give waiting requests to workers with free credits."""
         actions: list[Action] = []
-        while len(self.waiting) and (worker := self._roster.least_loaded(model)):
-            request_id = self.waiting.pop(model)
-            if request_id is None:
-                break
-            actions.append(self._start(self.requests[request_id], worker))
+        for model in self.waiting.models:
+            while (worker := self._roster.least_loaded(model)) and (request_id := self.waiting.pop(model)):
+                actions.append(self._start(self.requests[request_id], worker))
         return actions
-
-    def _assign_all(self, ended: Sequence[LiveRequest]) -> list[Action]:
-        """Give away the places of requests that have ended."""
-        if not ended or not len(self.waiting):
-            return []
-        return [action for model in sorted({request.model for request in ended}) for action in self._assign(model)]
 
     def _start(self, request: LiveRequest, worker: WorkerRecord) -> Send:
         request.worker = worker
@@ -359,15 +341,13 @@ class Dispatcher:
     ) -> list[Action]:
         """The terminal message of requests that no worker can end; their workers forget them and take others."""
         actions: list[Action] = []
-        freed: list[LiveRequest] = []
         for request in requests:
             if told:
                 actions.append(Send(request.peer, Ended(request.request_id, status, kind, message[:4096])))
             if request.worker is not None:
                 actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
-                freed.append(request)
             self._ledger.close(request)
-        return actions + self._assign_all(freed)
+        return actions + self._assign()
 
     def _overdue(self, now: float) -> list[Action]:
         late = self._ledger.late(now)
@@ -381,7 +361,3 @@ class Dispatcher:
             actions += self._worker_lost(worker, f"made no progress for {self.limits.silence_s:g} s")
         self.wake = min(self._ledger.due, self._roster.due)
         return actions
-
-    def _look_again(self, moment: float) -> None:
-        """Something new is due at `moment`. What is put off later leaves `wake` too early, which does no harm."""
-        self.wake = min(self.wake, moment)

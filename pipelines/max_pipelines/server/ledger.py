@@ -18,7 +18,7 @@ class Ledger:
         self.waiting = WaitingLine()
 
     def open(self, request: LiveRequest, now: float) -> float:
-        """Enter a request, at its place in the line. Returns when its client or itself is next due."""
+        """Enter a request. Returns when its client or itself is next due."""
         self.requests[request.request_id] = request
         client = self.clients.get(request.peer)
         if client is None:
@@ -26,7 +26,6 @@ class Ledger:
         client.seen = now
         client.requests.add(request.request_id)
         self._deadlines.add(request, self.requests)
-        self.waiting.add(request)
         return min(request.deadline, now + self._lease_s)
 
     def close(self, request: LiveRequest) -> None:

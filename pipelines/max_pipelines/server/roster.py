@@ -11,24 +11,19 @@ REMEMBERED_DEAD = 256  # workers whose last messages may still be on their way
 
 
 class Roster:
-    """Workers by routing id. One is silent once nothing was heard of it for `silence_s` beyond what it announced."""
+    """Workers by routing id."""
 
-    def __init__(self, silence_s: float) -> None:
-        self._silence_s = silence_s
+    def __init__(self) -> None:
         self._dead: deque[str] = deque(maxlen=REMEMBERED_DEAD)
         self.workers: dict[bytes, WorkerRecord] = {}
-
-    def get(self, peer: bytes) -> WorkerRecord | None:
-        """The worker at `peer`, if there is one."""
-        return self.workers.get(peer)
 
     def named(self, name: str) -> list[WorkerRecord]:
         """Those that call themselves `name`."""
         return [worker for worker in self.workers.values() if worker.name == name]
 
-    def join(self, name: str, peer: bytes, now: float) -> WorkerRecord:
+    def join(self, name: str, peer: bytes) -> WorkerRecord:
         """A worker has come."""
-        worker = self.workers[peer] = WorkerRecord(name, peer, now + self._silence_s)
+        worker = self.workers[peer] = WorkerRecord(name, peer)
         return worker
 
     def leave(self, worker: WorkerRecord) -> None:
@@ -42,11 +37,6 @@ class Roster:
     def is_dead(self, name: str) -> bool:
         """Whether a worker of that name was buried lately."""
         return name in self._dead
-
-    def heard(self, worker: WorkerRecord, now: float) -> float:
-        """It lives. Returns when it must be heard of again."""
-        worker.silent_after = now + self._silence_s
-        return worker.silent_after
 
     def silent(self, now: float) -> list[WorkerRecord]:
         """Those that should have been heard of by now."""

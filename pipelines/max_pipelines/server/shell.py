@@ -20,7 +20,6 @@ from ..config import Config
 from ..sockets import open_socket, receive, send_frames
 from .dispatcher import Dispatcher
 from .events import (
-    Action,
     DrainBegins,
     DrainEnds,
     Event,
@@ -99,7 +98,7 @@ class Server:
             for descriptor in (self._stopping.parent, self._stopping.signals):
                 if descriptor >= 0:
                     self._poller.register(descriptor, zmq.POLLIN)
-            while not self._finished():
+            while not (self._stopping.over or self._finished()):
                 self._turn()
             self._feed(DrainEnds())
             return self._dispatcher.problem
@@ -118,8 +117,6 @@ class Server:
             os.umask(old_mask)
 
     def _finished(self) -> bool:
-        if self._stopping.over:
-            return True
         if self._dispatcher.problem and not self._linger_when_unfit:
             return True
         return self._stopping.draining and not self._dispatcher.requests
@@ -185,16 +182,14 @@ class Server:
     def _feed(self, event: Event) -> None:
         """Let the dispatcher handle an event, and then whoever turned out to be gone: one after the other, in order."""
         now = time.monotonic()
-        self._act(self._dispatcher.handle(event, now))
-        while self._unreached:
-            self._act(self._dispatcher.handle(self._unreached.popleft(), now))
-
-    def _act(self, actions: Sequence[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Send):
-                self._send(action)
-            else:
-                self._kill(action)
+        next_event: Event | None = event
+        while next_event is not None:
+            for action in self._dispatcher.handle(next_event, now):
+                if isinstance(action, Send):
+                    self._send(action)
+                else:
+                    self._kill(action)
+            next_event = self._unreached.popleft() if self._unreached else None
 
     def _send(self, action: Send) -> None:
         header = encode_header(action.message) if action.header is None else action.header

@@ -1,4 +1,7 @@
-"""Who is there and what is under way: the dispatcher's records, which are all the state it has."""
+"""Who is there and what is under way: the dispatcher's records, which are all the state it has.
+
+The records that come and go with every request are Structs: made in C, which a server that slept feels.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import itertools
 import math
 from dataclasses import dataclass, field
 
+import msgspec
+
 from max_interfaces.messages import ModelInfo
 
 from .events import Frames
@@ -14,8 +19,7 @@ from .events import Frames
 SLACK = 64  # entries of ended requests that a heap may always hold
 
 
-@dataclass(slots=True, eq=False)
-class LiveRequest:
+class LiveRequest(msgspec.Struct, eq=False):
     """A request between its admission and its one terminal message.
 
     `tokens`, `next_sample` and `next_seq` are what the listener has: enough for another worker to go on from.
@@ -30,29 +34,27 @@ class LiveRequest:
     payload: Frames
     worker: WorkerRecord | None = None
     attempt: int = 0
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[int] = []  # a fresh one for each, as Structs do it
     next_sample: int = 0
     next_seq: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class ClientRecord:
+class ClientRecord(msgspec.Struct, eq=False):
     """A client that has requests: when it was last heard, and which are its own."""
 
     seen: float
-    requests: set[str] = field(default_factory=set)
+    requests: set[str] = set()
 
 
-@dataclass(slots=True, eq=False)
-class WorkerRecord:
+class WorkerRecord(msgspec.Struct, eq=False):
     """A worker: what it serves, how much it can take, and when it must be heard from again."""
 
     name: str
     peer: bytes
-    silent_after: float
+    silent_after: float = math.inf
     models: frozenset[str] = frozenset()
     credits: int = 0  # 0 until it is ready
-    running: set[str] = field(default_factory=set)
+    running: set[str] = set()
 
     @property
     def load(self) -> float:
@@ -79,6 +81,11 @@ class WaitingLine:
         if len(heap) > 2 * len(self._places) + SLACK:
             heap[:] = [entry for entry in heap if self._places.get(entry[2]) == entry[1]]
             heapq.heapify(heap)
+
+    @property
+    def models(self) -> list[str]:
+        """Those for which somebody may wait."""
+        return sorted(self._heaps) if self._places else []
 
     def remove(self, request_id: str) -> None:
         """Take a request out; its entry is passed over when its turn comes."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from max_interfaces import Attempt, Chunk, FailureKind, GenerationStatus, Output, RequestID, WireError
 from max_interfaces.messages import ChunkHead, Delivery, Ended, ModelInfo, Retire, Start, Stop, WorkerMessage
@@ -17,8 +18,7 @@ from ..registry import AnyServed
 Outgoing: TypeAlias = tuple[WorkerMessage, Sequence[Frame]]
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(msgspec.Struct, eq=False):
     request_id: RequestID
     peer: bytes
     attempt: int

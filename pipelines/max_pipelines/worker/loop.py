@@ -90,13 +90,19 @@ class WorkerLoop:
         self._beat()
 
     def _receive(self) -> None:
-        """Take what is there; wait for it only if there is nothing else to do."""
-        patience = 0 if self._core.in_flight else math.ceil(max(0.0, self._beat_at - time.monotonic()) * 1000)
-        while self._poller.poll(patience):
-            frames = receive(self._socket)
-            if frames:
-                self._deliver(self._core.take(decode_header(frames[0]), frames[1:]))
-            patience = 0
+        """Take what is there. With nothing else to do, wait for one message: a step is not to wait for a second."""
+        if not self._core.in_flight:
+            patience = math.ceil(max(0.0, self._beat_at - time.monotonic()) * 1000)
+            if self._poller.poll(patience):
+                self._take()
+            return
+        while self._poller.poll(0):
+            self._take()
+
+    def _take(self) -> None:
+        frames = receive(self._socket)
+        if frames:
+            self._deliver(self._core.take(decode_header(frames[0]), frames[1:]))
 
     def _deliver(self, outgoing: Sequence[Outgoing]) -> None:
         for message, payload in outgoing:
