@@ -15,6 +15,7 @@ import pytest
 from max_interfaces import FailureKind, RequestFailed
 from max_pipelines.client import AsyncClient, Client
 from max_pipelines.config import Limits
+from max_pipelines.server.dispatcher import Dispatcher
 from max_pipelines.server.shell import Stopping
 from tests.pipelines.processes import (
     MAXPIPE,
@@ -43,6 +44,16 @@ from max_pipelines.client import Client
 with Client.{open} as client:
     for output in client.stream(AudioGenerationRequest(RequestID(), "voice", "Hello.")):
         print("streaming", flush=True)
+"""
+FORKING = """
+import os, signal
+from max_pipelines.client import Client
+with Client.{open} as client:
+    child = os.fork()
+    if not child:
+        signal.pause()
+    print(child, flush=True)
+    signal.pause()
 """
 NOTEBOOK = """
 import ast, asyncio, inspect, types
@@ -167,6 +178,38 @@ def test_a_killed_client_takes_its_server_and_workers_along(tmp_path: Path, mark
         client.kill()
         watch.wait_gone()
     assert not leftovers(marked)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_child_that_the_killed_client_had_forked_does_not_keep_the_server(tmp_path: Path, marked: Path) -> None:
+    path = write(config("paced"), tmp_path)
+    source = FORKING.format(open=f"embedded({str(path)!r})")
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE) as client:
+        assert client.stdout
+        forked = int(client.stdout.readline())
+        try:
+            (server,) = set(children(client.pid)) - {forked}
+            watch = Watch(server, *children(server))
+            client.kill()
+            watch.wait_gone()
+        finally:
+            os.kill(forked, signal.SIGKILL)
+    assert not leftovers(marked)
+
+
+async def test_a_server_thread_that_fails_fails_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with AsyncClient.embedded(config(transport="thread", chunks=100_000, samples=1)) as client:
+        stream = client.stream(speech())
+        await anext(stream)
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("in the dispatcher")
+
+        monkeypatch.setattr(Dispatcher, "handle", broken)
+        with pytest.raises(RequestFailed, match="ZeroDivisionError: in the dispatcher") as caught:
+            async for _ in stream:
+                pass
+        assert caught.value.failure.kind is FailureKind.CONNECTION_LOST
 
 
 @pytest.mark.usefixtures("plugins")

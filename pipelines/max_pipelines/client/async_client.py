@@ -88,11 +88,12 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         """Start or connect, and wait until the models are ready. StartFailed or NotServing if they will not be."""
-        self._demultiplexer = Demultiplexer(asyncio.get_running_loop(), self._cancel)
+        self._loop = asyncio.get_running_loop()
+        self._demultiplexer = Demultiplexer(self._loop, self._cancel)
         self._context = zmq.Context()
         try:
             if self._config is not None:
-                self._server = start_embedded(self._config, self._context)
+                self._server = start_embedded(self._config, self._context, self._lost_in_a_thread)
                 address = self._server.address
             else:
                 address = self._address or ""
@@ -263,8 +264,12 @@ class AsyncClient:
             self._demultiplexer.fail_all(why)
         self._answer(Described(problem=why))
 
+    def _lost_in_a_thread(self, why: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and all requests with it
+            self._loop.call_soon_threadsafe(self._fail_all, why)
+
     async def _wait_ready(self) -> None:
-        self._described = asyncio.get_running_loop().create_future()
+        self._described = self._loop.create_future()
         if self._connection is not None:
             self._connection.send(Describe())
         while True:

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from max_interfaces import StartFailed
 from ..address import INPROC, IPC, private_folder
 from ..config import Config
 
+OnLost = Callable[[str], None]
 STDERR = 2
 CLOSE_S = 10.0  # what an embedded server gets to end its workers, before it is killed
 
@@ -47,6 +50,7 @@ class EmbeddedProcess:
             self.address = f"{IPC}{folder}/server"
             # -P: a file in the working folder must not shadow a package.
             command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", self.address]
+            command += ["--parent", str(os.getpid())]
             # What a server or a pipeline prints must not get into our standard output, which may be a stream of sound.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR)
             self._resources = resources.pop_all()
@@ -69,9 +73,9 @@ class EmbeddedProcess:
 
 
 class EmbeddedThreads:
-    """Server and workers as threads, over inproc sockets."""
+    """Server and workers as threads, over inproc sockets. `on_lost` is called by the server's, should it fail."""
 
-    def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]], on_lost: OnLost) -> None:
         from ..server.launcher import ThreadLauncher
         from ..server.shell import Server, Stopping
         from ..worker.loop import run_worker
@@ -84,11 +88,19 @@ class EmbeddedThreads:
             config,
             self.address,
             launcher,
-            Stopping(parent=self._stop),
+            Stopping(parents=(self._stop,)),
             context=context,
             linger_when_unfit=True,
         )
-        self._thread = threading.Thread(target=server.run, name="maxpipe-server", daemon=True)
+
+        def run() -> None:
+            try:
+                server.run()
+            except Exception as problem:  # a process would be missed on its socket; a thread has to say it
+                traceback.print_exc()
+                on_lost(f"the server's thread failed with {type(problem).__name__}: {problem}")
+
+        self._thread = threading.Thread(target=run, name="maxpipe-server", daemon=True)
         self._thread.start()  # an inproc:// address may be connected to before it is bound
 
     def check(self) -> None:
@@ -106,6 +118,8 @@ class EmbeddedThreads:
         os.close(self._stop)
 
 
-def start_embedded(config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> Embedded:
-    """The kind of server that `workers.transport` asks for."""
-    return EmbeddedThreads(config, context) if config.workers.transport == "thread" else EmbeddedProcess(config)
+def start_embedded(config: Config, context: zmq.Context[zmq.Socket[bytes]], on_lost: OnLost) -> Embedded:
+    """The kind of server that `workers.transport` asks for. `on_lost` may be called by another thread, with why."""
+    if config.workers.transport == "thread":
+        return EmbeddedThreads(config, context, on_lost)
+    return EmbeddedProcess(config)

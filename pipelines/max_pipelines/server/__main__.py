@@ -13,13 +13,14 @@ from .serve import serve_embedded
 
 
 def main() -> int:
-    """Serve until standard input closes. Returns the exit code."""
+    """Serve until the parent is gone. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="maxpipe server", description="a server that ends with its parent")
     parser.add_argument("config")
     parser.add_argument("--address", required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process id of the client")
     options = parser.parse_args()
     try:
-        return serve_embedded(load_config(options.config), Path(options.config), options.address)
+        return serve_embedded(load_config(options.config), Path(options.config), options.address, options.parent)
     except ConfigError as problem:
         print(f"maxpipe: {problem}", file=sys.stderr)
         return 2

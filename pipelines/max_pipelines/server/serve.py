@@ -27,10 +27,10 @@ def serve(config: Config, config_path: Path, address: str, on_ready: Callable[[]
     return 1 if problem else 0
 
 
-def serve_embedded(config: Config, config_path: Path, address: str) -> int:
-    """Serve until standard input closes, which it does when the client that started us is gone."""
+def serve_embedded(config: Config, config_path: Path, address: str, parent: int) -> int:
+    """Serve until the client that started us is gone: standard input closes, or its process `parent` ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the client decides
-    stopping = Stopping(parent=0, signals=_catch(signal.SIGTERM))
+    stopping = Stopping(parents=(0, *_process(parent)), signals=_catch(signal.SIGTERM))
     try:
         _run(config, config_path, address, stopping, lambda: None, embedded=True)
     finally:
@@ -63,6 +63,21 @@ def _run(
         )
         gc.freeze()  # what is loaded by now stays: no collection need look at it again
         return server.run()
+
+
+def _process(number: int) -> list[int]:
+    """A descriptor that becomes readable when a process ends, where the system has such.
+
+    The pipe that is our standard input stays open if the client has forked, as long as that child lives.
+    """
+    if sys.platform != "linux":
+        return []
+    try:
+        return [os.pidfd_open(number)]
+    except ProcessLookupError:  # gone already
+        return [os.open(os.devnull, os.O_RDONLY)]  # which is always readable
+    except OSError:  # a kernel that cannot do it
+        return []
 
 
 def _catch(*numbers: signal.Signals) -> int:

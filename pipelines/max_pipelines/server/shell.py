@@ -40,12 +40,13 @@ LAST_WORDS = 1024  # messages read after a worker's end before the end itself co
 
 @dataclass(slots=True)
 class Stopping:
-    """How the server is told to end. Each is a descriptor that becomes readable, -1 for none.
+    """How the server is told to end, by descriptors that become readable.
 
-    `parent`: end at once, nobody is left. `signals`: drain first; a second byte ends at once.
+    `parents`: any of them ends it at once, nobody is left. `signals` (-1 for none): drain first; a second byte ends
+    it at once.
     """
 
-    parent: int = -1
+    parents: tuple[int, ...] = ()
     signals: int = -1
     drain_until: float = field(default=math.inf, init=False)
     draining: bool = field(default=False, init=False)
@@ -95,7 +96,7 @@ class Server:
         try:
             self._bind()
             self._poller.register(self._socket, zmq.POLLIN)
-            for descriptor in (self._stopping.parent, self._stopping.signals):
+            for descriptor in (*self._stopping.parents, self._stopping.signals):
                 if descriptor >= 0:
                     self._poller.register(descriptor, zmq.POLLIN)
             while not (self._stopping.over or self._finished()):
@@ -164,7 +165,7 @@ class Server:
         return True
 
     def _noticed(self, descriptor: int) -> None:
-        if descriptor == self._stopping.parent:
+        if descriptor in self._stopping.parents:
             self._stopping.over = self._stopping.hurry = True
         elif descriptor == self._stopping.signals:
             self._stopping.signalled(time.monotonic(), self._limits.drain_s)
