@@ -12,8 +12,6 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from max_codecs.constraint import PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_codecs.layout import PhoneFormat, SpeechLayout
-from max_codecs.prompt import PromptFormat, Voice
 from max_voices.recipe.autoencoder import CODE_DIM, LATENT, STRIDES
 from max_voices.recipe.corpus import LONGEST
 from max_voices.recipe.flite import SAMPLE_RATE
@@ -21,19 +19,14 @@ from max_voices.recipe.layout import (
     AUDIO,
     CODES,
     EOS,
-    EOT,
-    FIRST_PHONE,
-    LAST_PHONE,
     PAD,
     SLOTS,
-    SOA,
-    SOC,
     SOH,
-    SOS,
     SPEAKER_TOKENS,
     SPECIALS,
     TOKENS,
     VOCABULARY,
+    speech_layout,
 )
 from max_voices.recipe.model import EPSILON, HEAD, HEADS, HIDDEN, LAYERS, POSITIONS, THETA, WIDTH, Tied
 from max_voices.recipe.sound import RATES, Codec
@@ -43,23 +36,10 @@ SAMPLING = SamplingDefaults(temperature=0.2, top_p=0.9, max_new_tokens=1500)
 
 
 def speech_format(speakers: tuple[str, ...]) -> SpeechFormat:
-    """What ``voice.json`` holds. Voice tokens of speakers that have not been trained are left out."""
+    """What ``voice.json`` holds."""
     return SpeechFormat(
         fade_in=160,  # 10 ms: the decoder begins from nothing, and speech only some 50 ms later
-        layout=SpeechLayout(
-            audio_base=AUDIO,
-            codebook_size=CODES,
-            end_ids=(EOS,),
-            prompt=PromptFormat(
-                before_text=(SOH,),
-                after_text=(EOT,),
-                speech=(SOA,),
-                voices=tuple(Voice(speaker, (TOKENS[f"<voice_{speaker}>"],)) for speaker in speakers),
-            ),
-            phones=PhoneFormat(
-                phones=((FIRST_PHONE + 1, LAST_PHONE),), start_of_frames=SOS, next_clause=SOC, word_border=FIRST_PHONE
-            ),
-        ),
+        layout=speech_layout(speakers),
         spell=True,
         max_words=LONGEST,
         sampling=SAMPLING,

@@ -14,6 +14,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from max_codecs.layout import PhoneFormat, SpeechLayout
+from max_codecs.prompt import PromptFormat, Voice
 from max_voices.recipe.flite import PAUSE, Phone
 
 FRAME = 2048  # samples: 128 ms at 16 kHz, one code of the coarsest level
@@ -202,18 +204,35 @@ def frames_of(spoken: Sequence[Clause], total: int) -> list[int]:
     return counts
 
 
+def speech_layout(speakers: Sequence[str] = ()) -> SpeechLayout:
+    """The ids above, as serving knows them. Voice tokens of speakers that have not been trained are left out."""
+    return SpeechLayout(
+        audio_base=AUDIO,
+        codebook_size=CODES,
+        end_ids=(EOS,),
+        prompt=PromptFormat(
+            before_text=(SOH,),
+            after_text=(EOT,),
+            speech=(SOA,),
+            voices=tuple(Voice(speaker, (TOKENS[f"<voice_{speaker}>"],)) for speaker in speakers),
+        ),
+        phones=PhoneFormat(
+            phones=((FIRST_PHONE + 1, LAST_PHONE),), start_of_frames=SOS, next_clause=SOC, word_border=FIRST_PHONE
+        ),
+    )
+
+
+_LAYOUT = speech_layout()
+
+
 def interleave(codes: Sequence[npt.NDArray[np.integer]]) -> Ids:
     """Codes of the three levels, [n], [2n] and [4n] → audio ids [7n], slot by slot as in Orpheus."""
-    coarse, middle, fine = codes[0], codes[1].reshape(-1, 2), codes[2].reshape(-1, 4)
-    columns = (coarse, middle[:, 0], fine[:, 0], fine[:, 1], middle[:, 1], fine[:, 2], fine[:, 3])
-    rows = np.stack(columns, axis=1).astype(np.int64)
-    return (rows + AUDIO + CODES * np.arange(SLOTS)).reshape(-1)
+    return _LAYOUT.ids(_LAYOUT.from_levels([level.astype(np.int64) for level in codes]))
 
 
-def deinterleave(ids: Ids) -> tuple[Ids, Ids, Ids]:
+def deinterleave(ids: Ids) -> list[Ids]:
     """The inverse of ``interleave``: audio ids [7n] → codes [n], [2n], [4n]."""
-    rows = ids.reshape(-1, SLOTS) - AUDIO - CODES * np.arange(SLOTS)
-    return rows[:, 0], rows[:, [1, 4]].reshape(-1), rows[:, [2, 3, 5, 6]].reshape(-1)
+    return _LAYOUT.levels(_LAYOUT.frames(ids))
 
 
 def prompt(text: str, speaker: str = "slt") -> list[int]:
