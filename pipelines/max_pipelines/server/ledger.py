@@ -8,7 +8,10 @@ from .table import ClientRecord, Deadlines, LiveRequest, WaitingLine
 
 
 class Ledger:
-    """Live requests by id. A client is known as long as it has some; its lease ends `lease_s` after its last ping."""
+    """Live requests by id. A client is known as long as it has some; its lease ends `lease_s` after its last ping.
+
+    `wake` is when a deadline or lease may have ended: never too late, but too early once what was due is put off.
+    """
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
@@ -16,9 +19,10 @@ class Ledger:
         self.requests: dict[str, LiveRequest] = {}
         self.clients: dict[bytes, ClientRecord] = {}
         self.waiting = WaitingLine()
+        self.wake = math.inf
 
-    def open(self, request: LiveRequest, now: float) -> float:
-        """Enter a request. Returns when its client or itself is next due."""
+    def open(self, request: LiveRequest, now: float) -> None:
+        """Enter a request."""
         self.requests[request.request_id] = request
         client = self.clients.get(request.peer)
         if client is None:
@@ -26,7 +30,7 @@ class Ledger:
         client.seen = now
         client.requests.add(request.request_id)
         self._deadlines.add(request, self.requests)
-        return min(request.deadline, now + self._lease_s)
+        self.wake = min(self.wake, request.deadline, now + self._lease_s)
 
     def close(self, request: LiveRequest) -> None:
         """Strike a request out: the only way out of the table."""
@@ -58,8 +62,7 @@ class Ledger:
         """The clients whose lease has ended."""
         return [peer for peer, client in self.clients.items() if client.seen + self._lease_s <= now]
 
-    @property
-    def due(self) -> float:
-        """When the next deadline or lease ends, infinity if there is none."""
+    def look_ahead(self) -> None:
+        """Set `wake` to when the next deadline or lease ends, infinity if there is none."""
         seen = min((client.seen for client in self.clients.values()), default=math.inf)
-        return min(self._deadlines.next, seen + self._lease_s)
+        self.wake = min(self._deadlines.next, seen + self._lease_s)

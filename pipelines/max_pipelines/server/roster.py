@@ -11,11 +11,16 @@ REMEMBERED_DEAD = 256  # workers whose last messages may still be on their way
 
 
 class Roster:
-    """Workers by routing id."""
+    """Workers by routing id. One is silent once nothing was heard of it for `silence_s` beyond what it announced.
 
-    def __init__(self) -> None:
+    `wake` is when one may be: never too late, but too early once one was heard again.
+    """
+
+    def __init__(self, silence_s: float) -> None:
+        self._silence_s = silence_s
         self._dead: deque[str] = deque(maxlen=REMEMBERED_DEAD)
         self.workers: dict[bytes, WorkerRecord] = {}
+        self.wake = math.inf
 
     def named(self, name: str) -> list[WorkerRecord]:
         """Those that call themselves `name`."""
@@ -38,14 +43,19 @@ class Roster:
         """Whether a worker of that name was buried lately."""
         return name in self._dead
 
+    def heard(self, worker: WorkerRecord, now: float) -> None:
+        """It lives."""
+        worker.silent_after = now + self._silence_s
+        if worker.silent_after < self.wake:
+            self.wake = worker.silent_after
+
     def silent(self, now: float) -> list[WorkerRecord]:
         """Those that should have been heard of by now."""
         return [worker for worker in self.workers.values() if worker.silent_after <= now]
 
-    @property
-    def due(self) -> float:
-        """When the next one will be silent, infinity if there is none."""
-        return min((worker.silent_after for worker in self.workers.values()), default=math.inf)
+    def look_ahead(self) -> None:
+        """Set `wake` to when the next one will be silent, infinity if there is none."""
+        self.wake = min((worker.silent_after for worker in self.workers.values()), default=math.inf)
 
     def least_loaded(self, model: str) -> WorkerRecord | None:
         """The one to give a request for `model` to: it has a credit left, and the others are no freer."""
