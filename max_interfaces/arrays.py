@@ -34,6 +34,7 @@ class ArrayOf:
         """`value` frozen; ValueError, naming the field `where`, the value and the bound, if it is out of bounds."""
         if not isinstance(value, np.ndarray):
             raise WrongType(where, value, "must be a numpy array")
+        value = np.asarray(value)  # a subclass may hold more, which nobody has frozen
         kind = value.dtype.kind
         if kind not in self.kinds:
             raise fail(where, value.dtype.name, f"its dtype must be of kind {' or '.join(self.kinds)}")
@@ -72,7 +73,7 @@ def freeze(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _is_frozen(array: NDArray[Any]) -> bool:
-    """True when no one can write: read-only, down to an immutable buffer."""
+    """True when no one can write: read-only, down to `bytes`. A view may be read-only and its owner not."""
     if not array.flags.c_contiguous:
         return False
     base: object = array
@@ -80,7 +81,7 @@ def _is_frozen(array: NDArray[Any]) -> bool:
         if base.flags.writeable:
             return False
         base = base.base
-    return isinstance(base, bytes) or (isinstance(base, memoryview) and base.readonly)
+    return isinstance(base.obj if isinstance(base, memoryview) else base, bytes)
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

@@ -7,11 +7,11 @@ and checks each field by that annotation; `mirrors` builds the wire's decoder fr
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, NamedTuple, get_type_hints
+from typing import Annotated, NamedTuple, Self, get_type_hints
 
 from msgspec import Meta
 
-from .checks import Check, check_for, right_at_once
+from .checks import Rule, rule_for
 from .per_type import PerType, ValuesOf, values_of
 
 TOKEN_ID_MAX = 2**31 - 1  # ids are int32 on the device
@@ -42,40 +42,41 @@ class Bounded:
     def check_rules(self) -> None:
         """ValueError for fields that do not go together."""
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # all of it is immutable; a copy would hold arrays that can be written
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        """Copied by its constructor, which freezes everything, into other processes as well."""
+        return type(self), _plans[type(self)][0](self)
+
 
 def check_fields(instance: object) -> None:
     """Freeze and check every field of a frozen dataclass; ValueError names the field, its value and its bound."""
     values, steps = _plans[type(instance)]
-    for value, step in zip(values(instance), steps, strict=True):
-        if value is step.default:
+    for value, (name, where, default, rule) in zip(values(instance), steps, strict=True):
+        if value is default:
             continue
-        if type(value) is step.kind and (step.low is None or step.low <= value <= step.high):  # type: ignore[operator]
+        if type(value) is rule.kind and (rule.low is None or rule.low <= value <= rule.high):  # type: ignore[operator]
             continue
-        frozen = step.check(step.where, value)
+        frozen = rule.check(where, value)
         if frozen is not value:
-            object.__setattr__(instance, step.name, frozen)
+            object.__setattr__(instance, name, frozen)
 
 
 class _Step(NamedTuple):
     name: str
     where: str
-    check: Check
     default: object  # within the bounds, and immutable: tests/interfaces holds it to that
-    kind: type | None  # what is of just this type, and a number from `low` to `high`, is right as it is
-    low: float | None
-    high: float | None
+    rule: Rule
 
 
 def _plan(kind: type) -> tuple[ValuesOf, tuple[_Step, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     steps = tuple(
-        _Step(
-            field.name,
-            f"{kind.__name__}.{field.name}",
-            check_for(hints[field.name]),
-            field.default,
-            *right_at_once(hints[field.name]),
-        )
+        _Step(field.name, f"{kind.__name__}.{field.name}", field.default, rule_for(hints[field.name]))
         for field in dataclasses.fields(kind)
     )
     return values_of([step.name for step in steps]), steps

@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Union, get_args, get_origin
+from typing import Annotated, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
 from msgspec import Meta
@@ -23,57 +23,50 @@ from .values import FrozenMapping, Json
 Check = Callable[[str, object], object]  # (where, value) -> the frozen value, or ValueError
 
 
-def check_for(hint: object, meta: Meta | None = None) -> Check:
-    """The check for one annotation. TypeError for an annotation that has none."""
+class Rule(NamedTuple):
+    """How a value is checked; one of exactly the type `kind`, and from `low` to `high`, need not be: it is right."""
+
+    check: Check
+    kind: type | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def rule_for(hint: object, meta: Meta | None = None) -> Rule:
+    """The rule for one annotation. TypeError for an annotation that has none."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *extras = get_args(hint)
         for extra in extras:
             if isinstance(extra, ArrayOf):
-                return extra.check
-        return check_for(inner, next((extra for extra in extras if isinstance(extra, Meta)), None))
+                return Rule(extra.check)
+        return rule_for(inner, next((extra for extra in extras if isinstance(extra, Meta)), None))
     if origin in (Union, types.UnionType):
         return _union(get_args(hint))
     if origin is tuple:
-        return _sequence(check_for(get_args(hint)[0]), meta)
+        return Rule(_sequence(rule_for(get_args(hint)[0]).check, meta))
     if origin is Mapping:
         key, value = get_args(hint)
-        return _mapping(check_for(key), check_for(value), meta)
+        return Rule(_mapping(rule_for(key).check, rule_for(value).check, meta))
     if isinstance(hint, type):
         return _plain(hint, meta)
     raise TypeError(f"no validator for the annotation {hint!r}")
 
 
-def right_at_once(hint: object, meta: Meta | None = None) -> tuple[type | None, float | None, float | None]:
-    """Values of exactly this type, and numbers from here to there, pass the check: so it need not be called."""
-    origin = get_origin(hint)
-    if origin is Annotated:
-        inner, *extras = get_args(hint)
-        return right_at_once(inner, next((extra for extra in extras if isinstance(extra, Meta)), None))
-    if origin in (Union, types.UnionType):
-        arms = [arm for arm in get_args(hint) if arm is not type(None)]
-        return right_at_once(arms[0]) if len(arms) == 1 else (None, None, None)
-    if hint is int or hint is float:
-        return hint, *_range(hint, meta)
-    if isinstance(hint, type) and hint not in (str, bytes):
-        return hint, None, None
-    return None, None, None
-
-
-def _plain(kind: type, meta: Meta | None) -> Check:
+def _plain(kind: type, meta: Meta | None) -> Rule:
     if issubclass(kind, Enum):
-        return _enum(kind)
+        return Rule(_enum(kind), kind)
     if kind is bool:
-        return _bool
+        return Rule(_bool, bool)
     if kind is int:
         return _number(int, operator.index, "an integer", meta)
     if kind is float:
         return _number(float, _to_float, "a number", meta)
     if kind is str or kind is bytes:
-        return _text(kind, meta)
+        return Rule(_text(kind, meta))
     if kind is Json:
-        return lambda where, value: value if isinstance(value, Json) else Json.of(value, where)
-    return _instance(kind)
+        return Rule(lambda where, value: value if isinstance(value, Json) else Json.of(value, where), Json)
+    return Rule(_instance(kind), kind)
 
 
 def _bool(where: str, value: object) -> object:
@@ -90,7 +83,7 @@ def _to_float(value: object) -> float:
     return float(value)
 
 
-def _number(kind: type, convert: Callable[..., int | float], what: str, meta: Meta | None) -> Check:
+def _number(kind: type, convert: Callable[..., int | float], what: str, meta: Meta | None) -> Rule:
     low, high = _range(kind, meta)
 
     def check(where: str, value: object) -> object:
@@ -110,7 +103,7 @@ def _number(kind: type, convert: Callable[..., int | float], what: str, meta: Me
             _check_range(where, number, meta)
         return number
 
-    return check
+    return Rule(check, kind, low, high)
 
 
 def _range(kind: type, meta: Meta | None) -> tuple[float, float]:
@@ -166,6 +159,8 @@ def _text(kind: type, meta: Meta | None) -> Check:
                 value.encode()
             except UnicodeEncodeError:
                 raise fail(where, value, "must be text that UTF-8 can carry") from None
+        if type(value) is not kind:  # a subclass may hold more, and the wire takes none
+            return str.__str__(value) if isinstance(value, str) else bytes(memoryview(value))
         return value
 
     return check
@@ -193,27 +188,27 @@ def _instance(kind: type) -> Check:
     return check
 
 
-def _union(arms: tuple[object, ...]) -> Check:
-    checks = [check_for(arm) for arm in arms if arm is not type(None)]
-    if len(checks) == 1:
-        only = checks[0]
-        return lambda where, value: None if value is None else only(where, value)
+def _union(arms: tuple[object, ...]) -> Rule:
+    rules = [rule_for(arm) for arm in arms if arm is not type(None)]
+    if len(rules) == 1:
+        only = rules[0].check
+        return rules[0]._replace(check=lambda where, value: None if value is None else only(where, value))
     optional = type(None) in arms
 
     def check(where: str, value: object) -> object:
         if value is None and optional:
             return None
         bounds: list[str] = []
-        for arm in checks:
+        for arm in rules:
             try:
-                return arm(where, value)
+                return arm.check(where, value)
             except WrongType as problem:
                 if problem.where != where:  # the value is of this arm's type; a part of it is wrong
                     raise
                 bounds.append(problem.bound)
         raise WrongType(where, value, " or ".join(bounds))
 
-    return check
+    return Rule(check)
 
 
 def _sequence(item: Check, meta: Meta | None) -> Check:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .arrays import ArrayOf, freeze
 from .bounds import Bounded
 from .identity import RequestID
-from .mirrors import ARRAY_FRAME_BYTES, UNIONS, ArrayMirror, mirrors
+from .mirrors import ARRAY_FRAME_BYTES, UNIONS, ArrayMirror, mirrors, stand_in
 from .per_type import PerType, values_of
 from .values import FrozenMapping, Json
 
@@ -33,43 +33,35 @@ class Conversion(NamedTuple):
     read: Read
 
 
-class _Part(NamedTuple):
-    """A field whose value is another one on the wire."""
-
-    at: int  # its number among the fields
-    conversion: Conversion
-    default: Callable[[], Any]  # makes what stands for the default on the wire into the default
-    shared: object  # the default, if all instances share it: need not be converted, as it is known to the other side
-    stand_in: object  # what travels for it: nothing
-
-
 def _of_class(kind: type) -> Conversion:
-    """A dataclass: field by field, None as it is."""
+    """A dataclass: field by field, None as it is, and nothing for a default that all instances share."""
     hints = get_type_hints(kind, include_extras=True)
     fields = dataclasses.fields(kind)
     values = values_of([field.name for field in fields])
     mirror, make = mirrors[kind], _maker(kind)
-    parts = [
-        _part(at, field, conversion)
-        for at, field in enumerate(fields)
-        if (conversion := _of(hints[field.name], f"{kind.__name__}.{field.name}"))
-    ]
-    writes = [(part.at, part.conversion.write, part.shared, part.stand_in) for part in parts]
-    reads = [(part.at, part.conversion.read, part.stand_in, part.default) for part in parts]
+    writes: list[tuple[int, Write, object, object]] = []  # field, how, its default, what travels for that
+    reads: list[tuple[int, Read, object, Callable[[], Any]]] = []  # field, how, what travels for its default, that
+    for at, field in enumerate(fields):
+        conversion = _of(hints[field.name], f"{kind.__name__}.{field.name}")
+        if conversion is not None:
+            writes.append((at, conversion.write, field.default, stand_in(field)))
+            reads.append((at, conversion.read, stand_in(field), _default(field)))
+        elif stand_in(field) is msgspec.UNSET:
+            raise TypeError(f"{kind.__name__}.{field.name}: the default {field.default!r} cannot travel")
 
     def write(value: Any, frames: list[Frame]) -> Any:
         given = list(values(value))
-        for at, convert, shared, stand_in in writes:
-            if given[at] is shared:
-                given[at] = stand_in
+        for at, convert, default, instead in writes:
+            if given[at] is default:
+                given[at] = instead
             elif given[at] is not None:
                 given[at] = convert(given[at], frames)
         return mirror(*given)
 
     def read(value: Any, frames: Sequence[Frame]) -> Any:
         given = list(msgspec.structs.astuple(value))
-        for at, convert, stand_in, default in reads:
-            if given[at] is stand_in:
+        for at, convert, instead, default in reads:
+            if given[at] is instead:
                 given[at] = default()
             elif given[at] is not None:
                 given[at] = convert(given[at], frames)
@@ -78,13 +70,10 @@ def _of_class(kind: type) -> Conversion:
     return Conversion(kind, mirror, write, read)
 
 
-def _part(at: int, field: dataclasses.Field[Any], conversion: Conversion) -> _Part:
-    """Mirrors have a plain default as it is, {} for a mapping, and UNSET for a dataclass or what a factory makes."""
-    shared = field.default
+def _default(field: dataclasses.Field[Any]) -> Callable[[], Any]:
     if field.default_factory is not dataclasses.MISSING:
-        return _Part(at, conversion, field.default_factory, dataclasses.MISSING, msgspec.UNSET)
-    stand_in = msgspec.UNSET if dataclasses.is_dataclass(shared) else {} if isinstance(shared, Mapping) else shared
-    return _Part(at, conversion, lambda: shared, shared, stand_in)
+        return field.default_factory
+    return lambda: field.default
 
 
 conversions = PerType(_of_class)

@@ -32,18 +32,25 @@ class ArrayMirror(msgspec.Struct, forbid_unknown_fields=True, array_like=True, g
     data: memoryview | Annotated[int, Meta(ge=0, le=2**16)]
 
 
+def stand_in(field: dataclasses.Field[Any]) -> object:
+    """What travels for a field's default: a plain one as it is, else UNSET; MISSING for a field without one."""
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        return dataclasses.MISSING
+    plain = field.default is None or isinstance(field.default, bool | int | float | str | tuple)
+    return field.default if plain else msgspec.UNSET
+
+
 def _mirror(kind: type) -> type[msgspec.Struct]:
     hints = get_type_hints(kind, include_extras=True)
     fields: list[Any] = []
     for field in dataclasses.fields(kind):
-        annotation = mirrored(hints[field.name])
-        if field.default is not dataclasses.MISSING and not dataclasses.is_dataclass(field.default):
-            default = {} if isinstance(field.default, Mapping) else field.default
-            fields.append((field.name, annotation, default))
-        elif field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
-            fields.append((field.name, annotation | msgspec.UnsetType, msgspec.UNSET))
-        else:
+        annotation, default = mirrored(hints[field.name]), stand_in(field)
+        if default is dataclasses.MISSING:
             fields.append((field.name, annotation))
+        elif default is msgspec.UNSET:
+            fields.append((field.name, annotation | msgspec.UnsetType, default))
+        else:
+            fields.append((field.name, annotation, default))
     return msgspec.defstruct(
         kind.__name__ + "Mirror",
         fields,

@@ -27,7 +27,7 @@ from max_interfaces import (
     TextGenerationRequest,
 )
 from max_interfaces.values import FrozenMapping
-from max_interfaces.wire import Payload
+from max_interfaces.wire import Payload, decode_payload, encode_payload
 from tests.interfaces.identical import identical
 from tests.interfaces.public_types import parts_of, public_dataclasses
 from tests.interfaces.strategies import instances
@@ -107,6 +107,7 @@ def test_copies_are_equal_and_hash_alike(kind: type, data: st.DataObject) -> Non
     for other in (dataclasses.replace(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):  # noqa: S301
         assert other == value
         assert hash(other) == hash(value)
+        assert_immutable(other)
     assert value != object()
     assert dataclasses.asdict(value).keys() == {field.name for field in dataclasses.fields(value)}
 
@@ -115,6 +116,32 @@ def test_copies_are_equal_and_hash_alike(kind: type, data: st.DataObject) -> Non
 def test_every_public_dataclass_is_frozen_and_has_no_dict(kind: type) -> None:
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert kind.__dictoffset__ == 0
+
+
+def test_an_array_that_somebody_else_can_still_change_is_copied() -> None:
+    owned = bytearray(np.zeros(4, np.float32).tobytes())
+    view = np.frombuffer(memoryview(owned).toreadonly(), np.float32)
+    masked = np.ma.masked_array(np.zeros(4, np.float32), mask=[True, False, False, False])
+    outputs = [AudioGenerationOutput(GenerationStatus.ACTIVE, 1, sound) for sound in (view, masked)]
+    owned[:4] = np.ones(1, np.float32).tobytes()
+    masked[:] = 1
+    for output in outputs:
+        assert type(output.audio_data) is np.ndarray
+        assert not output.audio_data.any()
+        assert_immutable(output)
+
+
+def test_a_kind_of_str_becomes_a_str_which_the_wire_takes() -> None:
+    class Shouted(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return self.upper()
+
+    request = AudioGenerationRequest(RequestID(Shouted("id")), np.str_("m"), Shouted("hi"))
+    assert [type(text) for text in (request.request_id.value, request.model, request.input)] == [str, str, str]
+    assert (request.model, request.input) == ("m", "hi")
+    assert decode_payload(encode_payload([request])) == [request]
 
 
 def test_requests_hash_by_id() -> None:

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from max_interfaces import Json, RequestOptions
 from max_interfaces.arrays import ArrayOf
-from max_interfaces.checks import check_for
+from max_interfaces.checks import rule_for
 from max_interfaces.problems import MAX_SHOWN, shown
 from max_interfaces.wire import Payload
 from tests.interfaces.identical import identical
@@ -145,5 +145,5 @@ def test_plain_defaults_are_within_their_bounds_and_frozen() -> None:
         hints = get_type_hints(kind, include_extras=True)
         for field in dataclasses.fields(kind):
             if field.default is not dataclasses.MISSING:
-                checked = check_for(hints[field.name])(field.name, field.default)
+                checked = rule_for(hints[field.name]).check(field.name, field.default)
                 assert identical(checked, field.default), field.name

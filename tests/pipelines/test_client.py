@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zmq
 
@@ -19,6 +20,7 @@ from max_interfaces.messages import (
     Describe,
     Described,
     Ended,
+    Goodbye,
     Header,
     ModelInfo,
     Submit,
@@ -115,15 +117,15 @@ def test_a_failed_start_leaves_nothing_open() -> None:
 
 
 async def test_an_inbox_wakes_its_reader() -> None:
-    inbox: Inbox[int] = Inbox(asyncio.get_running_loop())
+    inbox, item = Inbox(asyncio.get_running_loop()), Ended("a", GenerationStatus.CANCELLED)
     waiting = inbox.arrival()
-    inbox.put(1)
-    inbox.put(2)
+    inbox.put(item)
+    inbox.put(item)
     await waiting
-    assert list(inbox.items) == [1, 2]
+    assert list(inbox.items) == [item, item]
     cancelled = inbox.arrival()
     cancelled.cancel()
-    inbox.put(3)  # a reader that has been cancelled is no error
+    inbox.put(item)  # a reader that has been cancelled is no error
 
 
 # -- a server that the test plays --------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ async def played(tmp_path: Path) -> AsyncIterator[tuple[PlayedServer, AsyncClien
     server = PlayedServer(tmp_path)
     opening = asyncio.ensure_future(AsyncClient.connect(server.address).__aenter__())
     await asyncio.to_thread(server.hear, Describe)
-    server.say(Described((ModelInfo("voice", "audio_generation"),)))
+    server.say(Described((ModelInfo("voice", "audio_generation", 24_000),)))
     client = await opening
     yield server, client
     await client.close()
@@ -230,3 +232,51 @@ async def test_a_cancel_with_a_reason_is_the_servers_own(played: tuple[PlayedSer
     server.say(Ended("a", GenerationStatus.CANCELLED, FailureKind.SHUTTING_DOWN, "the server shut down"))
     with pytest.raises(RequestFailed, match="shut down"):
         await whole
+
+
+async def test_a_server_that_cannot_read_us_fails_everything(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    whole = asyncio.ensure_future(client.generate(speech()))
+    await asyncio.to_thread(server.hear, Submit)
+    server.say(Described(problem="this end speaks protocol version 1, the other sent version 2"))
+    with pytest.raises(RequestFailed, match="protocol version 1"):
+        await whole
+
+
+async def test_samples_that_are_not_finite_fail_the_request(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    whole = asyncio.ensure_future(client.generate(speech(key="a")))
+    await asyncio.to_thread(server.hear, Submit)
+    (sound,) = encode_payload([AudioGenerationOutput(DONE, 1, np.ones(4, np.float32))])
+    broken = bytes(sound).replace(np.ones(1, "<f4").tobytes(), np.full(1, np.nan, "<f4").tobytes())
+    server.say(Delivery(server.peer, (ChunkHead("a", 1, 0, 0, 4, DONE),)), payload=broken)
+    with pytest.raises(RequestFailed, match="finite"):
+        await whole
+
+
+async def test_what_a_new_server_may_get_of_a_failed_request_is_ended_there(tmp_path: Path) -> None:
+    server = PlayedServer(tmp_path)
+    opening = asyncio.ensure_future(AsyncClient.connect(server.address).__aenter__())
+    await asyncio.to_thread(server.hear, Describe)
+    server.say(Described((ModelInfo("voice", "audio_generation", 24_000),)))
+    client = await opening
+    server.close()
+    with pytest.raises(RequestFailed, match="is gone"):
+        await client.generate(speech(key="lost"))
+    server = PlayedServer(tmp_path)
+    assert isinstance(await asyncio.to_thread(server.hear, Goodbye), Goodbye)
+    await client.close()
+    server.close()
+
+
+async def test_what_is_spoken_and_cancelled_ends_as_cancelled(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+
+    async def spoken() -> list[AudioGenerationOutput]:
+        return [output async for output in client.speak("It is late. We go home.")]
+
+    listening = asyncio.ensure_future(spoken())
+    submit = await asyncio.to_thread(server.hear, Submit)
+    assert isinstance(submit, Submit)
+    server.say(Ended(submit.request_id, GenerationStatus.CANCELLED))
+    assert (await listening)[-1].final_status is GenerationStatus.CANCELLED

@@ -482,3 +482,13 @@ def test_messages_for_others_are_ignored() -> None:
     for message in (Described(), Stop("a", 1), Retire(), Start("a", b"c1", 1, 1)):
         assert not desk.tell(Received(b"c1", message))
     assert not desk.hear(b"nobody", Ready("nobody", (), 1)) or desk.dispatcher.workers.keys() == {b"w1"}
+
+
+def test_a_worker_that_is_ready_again_gets_nothing_by_what_it_said_before() -> None:
+    desk = Desk(models=["one", "two"])
+    desk.worker(places=1, models=["one"])
+    desk.submit("a", model="one")
+    desk.submit("b", model="one")
+    actions = desk.hear(b"w1", Ready("w1", (ModelInfo("two", "audio_generation"),), 1))
+    assert ends(actions) == [("a", FAILED, FailureKind.WORKER_DIED)]
+    assert not started(actions)

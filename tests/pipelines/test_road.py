@@ -21,7 +21,9 @@ from max_interfaces import (
     RequestOptions,
     StartFailed,
 )
+from max_interfaces.messages import ModelInfo
 from max_pipelines.client import AsyncClient, Client
+from max_pipelines.client.speaking import plan
 from max_pipelines.config import Limits
 from tests.pipelines.processes import MAXPIPE, config, plugins, serving, speech
 
@@ -171,3 +173,8 @@ async def test_serve_says_why_it_cannot_in_one_line(tmp_path: Path) -> None:
         assert says in errors.decode()
         assert errors.count(b"\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_model_without_a_sample_rate_cannot_be_spoken_with() -> None:
+    with pytest.raises(ValueError, match="no sample rate"):
+        plan(ModelInfo("echo", "text_generation"), "Hello.")

@@ -35,6 +35,7 @@ class Scripted:
     refused: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     unsendable: set[str] = field(default_factory=set)
+    misnamed: set[str] = field(default_factory=set)
     given: dict[str, int] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     admitted: list[Attempt[AudioGenerationRequest]] = field(default_factory=list)
@@ -60,6 +61,8 @@ class Scripted:
         self.given[key.value] += 1
         if key.value in self.unsendable:
             return Chunk(key, Unsendable())
+        if key.value in self.misnamed:
+            return Chunk(key.value, AudioGenerationOutput(ACTIVE, 1))  # type: ignore[arg-type]
         status = DONE if number == 2 else ACTIVE
         return Chunk(
             key, AudioGenerationOutput(status, 1, metadata=AudioGenerationMetadata(chunk_id=number)), (number,)
@@ -185,6 +188,14 @@ def test_an_output_that_cannot_be_sent_fails_its_request_alone() -> None:
     assert failures(outgoing) == [("b", FailureKind.WORKER_ERROR)]
     assert delivered(outgoing) == [("a", 0), ("c", 0)]
     assert delivered(worker.step()) == [("a", 1), ("c", 1)]
+
+
+def test_a_chunk_whose_id_is_no_request_id_fails_its_request_alone() -> None:
+    worker = core(Scripted(misnamed={"b"}))
+    begin(worker, "a", "b", "c")
+    outgoing = worker.step()
+    assert failures(outgoing) == [("b", FailureKind.WORKER_ERROR)]
+    assert {key for key, _ in delivered(outgoing)} == {"a", "c"}
 
 
 def test_a_stop_frees_the_request_and_a_stale_one_is_ignored() -> None:

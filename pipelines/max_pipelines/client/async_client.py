@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -32,26 +32,24 @@ from max_interfaces import (
 )
 from max_interfaces.messages import (
     Cancel,
-    Delivery,
     Describe,
     Described,
-    Ended,
     Goodbye,
-    Header,
     ModelInfo,
     Submit,
 )
-from max_interfaces.wire import AnyOutput, AnyRequest, Frame, encode_payload
+from max_interfaces.wire import AnyOutput, AnyRequest, encode_payload
 
 from ..address import IPC, check_address
 from ..config import Config, load_config
 from .connection import Connection
 from .demultiplexer import Demultiplexer
 from .embedded import Embedded, start_embedded
+from .inbox import Inbox
 from .lease import Lease
 from .outputs import join_audio, join_text, model_of, seed_of
 from .speaking import Joiner, plan, requests
-from .stream import Arrivals, OutputStream
+from .stream import OutputStream
 
 NO_OPTIONS = RequestOptions()
 NO_PARAMS = SamplingParams()
@@ -89,7 +87,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         """Start or connect, and wait until the models are ready. StartFailed or NotServing if they will not be."""
         self._loop = asyncio.get_running_loop()
-        self._demultiplexer = Demultiplexer(self._loop, self._cancel)
+        self._demultiplexer = Demultiplexer(self._loop, self._cancel, self._answer)
         self._context = zmq.Context()
         try:
             if self._config is not None:
@@ -98,7 +96,7 @@ class AsyncClient:
             else:
                 address = self._address or ""
                 _check_served(address)
-            self._connection = Connection(self._context, address, self._on_message, self._fail_all)
+            self._connection = Connection(self._context, address, self._demultiplexer.take, self._fail_all)
             self._lease = Lease(self._context, address, self._connection.peer)
             await self._wait_ready()
         except BaseException:
@@ -156,7 +154,7 @@ class AsyncClient:
         demultiplexer, _ = self._opened()
         return OutputStream(demultiplexer, request, partial(self._submit, request, options))
 
-    def _submit(self, request: AnyRequest, options: RequestOptions) -> Arrivals:
+    def _submit(self, request: AnyRequest, options: RequestOptions) -> Inbox:
         demultiplexer, connection = self._opened()
         key = request.request_id.value
         demultiplexer.check_free(key)
@@ -208,8 +206,9 @@ class AsyncClient:
                 async for output in current:
                     if ahead is None and not last:
                         ahead = self.stream(waiting[number + 1], options).submit()
-                    yield joiner.join(output, part, last)
-                    if output.final_status is GenerationStatus.CANCELLED:
+                    cancelled = output.final_status is GenerationStatus.CANCELLED
+                    yield joiner.join(output, part, last or cancelled)
+                    if cancelled:
                         return
                 if ahead is not None:
                     current, ahead = ahead, None
@@ -245,24 +244,19 @@ class AsyncClient:
 
     # -- messages ------------------------------------------------------------------------------------------------
 
-    def _on_message(self, message: Header, payload: Sequence[Frame]) -> None:
-        match message:
-            case Delivery() if self._demultiplexer is not None:
-                self._demultiplexer.delivered(message, payload)
-            case Ended() if self._demultiplexer is not None:
-                self._demultiplexer.ended(message)
-            case Described():
-                self._answer(message)
-
     def _answer(self, described: Described) -> None:
+        """What was asked for; unasked, it is that the server cannot read us."""
         if self._described is not None and not self._described.done():
             self._described.set_result(described)
+        elif described.problem:
+            self._fail_all(described.problem)
 
     def _fail_all(self, why: str) -> None:
         """Nothing more will come for anybody."""
         if self._demultiplexer is not None:
             self._demultiplexer.fail_all(why)
-        self._answer(Described(problem=why))
+        if self._described is not None and not self._described.done():
+            self._described.set_result(Described(problem=why))
 
     def _lost_in_a_thread(self, why: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and all requests with it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from max_interfaces import RequestFailed, WireError
-from max_interfaces.messages import Header, decode_header, encode_header
+from max_interfaces.messages import Goodbye, Header, decode_header, encode_header
 from max_interfaces.status import Failure, FailureKind
 from max_interfaces.wire import Frame
 
@@ -88,13 +89,21 @@ class Connection:
         try:
             message = decode_header(frames[0])
         except WireError as problem:  # nobody can say whom it was for
+            self._leave()
             self._on_lost(f"the server cannot be understood: {problem}")
             return
         self._on_message(message, frames[1:])
 
+    def _leave(self) -> None:
+        """The server shall end all our requests: here they have ended."""
+        with contextlib.suppress(zmq.Again):
+            send_frames(self._socket, (encode_header(Goodbye()),))
+
     def _watch(self) -> None:
         while not self._closed and readable(self._monitor):
             if recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                if self._gone:  # what was sent before we knew may reach the new server, and was reported as failed
+                    self._leave()
                 self._gone = ""
                 continue
             while not self._closed and readable(self._socket):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Generic, TypeVar
 
-ItemT = TypeVar("ItemT")
+from max_interfaces.messages import Ended
+from max_interfaces.wire import AnyOutput
 
 
-class Inbox(Generic[ItemT]):
+class Inbox:
     """A queue with one reader in one event loop. Bounded by what one request can produce.
 
     `items` may be taken from the left; where there are none, `await arrival()`.
@@ -18,11 +18,16 @@ class Inbox(Generic[ItemT]):
     __slots__ = ("_loop", "_waiter", "items")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.items: deque[ItemT] = deque()
+        self.items: deque[AnyOutput | Ended] = deque()
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, item: ItemT) -> None:
+    @property
+    def awaited(self) -> bool:
+        """Whether the reader waits."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def put(self, item: AnyOutput | Ended) -> None:
         """Add an item and wake the reader."""
         self.items.append(item)
         self.wake()

@@ -63,7 +63,15 @@ def join_audio(outputs: Sequence[AudioGenerationOutput]) -> AudioGenerationOutpu
     rate = last.metadata.sample_rate
     duration = audio.size / rate if rate else None
     metadata = replace(last.metadata, chunk_id=0, duration=duration, tokens_generated=steps)
-    return replace(last, audio_data=audio, steps_executed=steps, metadata=metadata)
+    return rebuilt(last, audio_data=audio, steps_executed=steps, metadata=metadata)
+
+
+def rebuilt(output: AudioGenerationOutput, **fields: object) -> AudioGenerationOutput:
+    """`output` with other fields. RequestFailed if a worker sent samples that are not finite: this checks them."""
+    try:
+        return replace(output, **fields)  # type: ignore[arg-type]
+    except ValueError as problem:
+        raise RequestFailed(Failure(FailureKind.WORKER_ERROR, str(problem))) from None
 
 
 def join_text(outputs: Sequence[TextGenerationOutput]) -> TextGenerationOutput:

@@ -18,12 +18,15 @@ from max_interfaces import (
 from max_interfaces.messages import ModelInfo
 
 from ..speech.splitting import Part, split_text
+from .outputs import rebuilt
 
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
 
 
 def plan(info: ModelInfo, text: str) -> list[Part]:
-    """The parts of a text for a model. ValueError if there is nothing to say."""
+    """The parts of a text for a model. ValueError if there is nothing to say, or the model does not speak."""
+    if not info.sample_rate:
+        raise ValueError(f"model = {info.name!r}: cannot speak a text; its pipeline ({info.task}) has no sample rate")
     if info.max_words:
         from max_voices.text import spell
 
@@ -98,7 +101,7 @@ class Joiner:
             final_chunk=status.is_done,
             tokens_generated=self.steps,
         )
-        return replace(output, audio_data=samples, final_status=status, metadata=metadata)
+        return rebuilt(output, audio_data=samples, final_status=status, metadata=metadata)
 
 
 def _faded(samples: NDArray[np.float32], size: int, direction: int) -> NDArray[np.float32]:

@@ -145,10 +145,13 @@ class Client:
         async def leave() -> None:
             await outputs.aclose()  # type: ignore[attr-defined]
 
+        step: Future[ResultT | None] | None = None
         try:
-            while (output := self._run(advance())) is not None:
+            while (output := (step := self._begin(advance())).result()) is not None:
                 yield output
         finally:
+            if step is not None:
+                step.cancel()  # Ctrl-C while it waited
             # Not waited for: an iterator dropped half-way may be collected in the loop's own thread.
             with contextlib.suppress(NotServing):
                 self._begin(leave())

@@ -101,7 +101,8 @@ class WorkerMessages:
         worker = self._roster.workers.get(peer)
         if worker is None:
             return [] if self._roster.is_dead(ready.worker) else [Send(peer, Retire())]
-        lost = self._placement.lose(worker, "was started again") if worker.credits else []
+        again, worker.credits = bool(worker.credits), 0  # until it is known what it serves now
+        lost = self._placement.lose(worker, "was started again") if again else []
         self._roster.heard(worker, now)
         worker.models = frozenset(model.name for model in ready.models)
         worker.credits = ready.credits

@@ -104,7 +104,11 @@ class WorkerCore:
     def _execute(self, active: list[RequestID], ended: list[Outgoing]) -> list[Chunk[Output]]:
         """One step. A request that breaks it is found by halving the step, and fails alone; the others go on."""
         try:
-            return list(self._pipeline.execute(active))
+            chunks = list(self._pipeline.execute(active))
+            for chunk in chunks:
+                if type(chunk.request_id) is not RequestID:
+                    raise TypeError(f"a chunk's request_id is {chunk.request_id!r}: must be a RequestID")
+            return chunks
         except Exception as problem:  # a step may fail in any way a model can
             if len(active) > 1:
                 middle = len(active) // 2
