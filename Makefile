@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 TEXT ?= Hello. This sentence was made token by token, and streamed while it was being made.
 OUT ?= hello.wav
+# As given: neither make nor the shell is to read anything into a text.
+export SPOKEN := $(value TEXT)
+export SPOKEN_FILE := $(value OUT)
 # One thread a process: spinning threads of several processes on shared cores are far slower.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: speak test check tests sizes soak bench voice clean
 
 speak: $(VENV)/serving
-	$(BIN)/maxpipe speak "$(TEXT)" -o "$(OUT)"
+	$(BIN)/maxpipe speak -o "$$SPOKEN_FILE" -- "$$SPOKEN"
 
 test: check tests
 

@@ -141,7 +141,9 @@ class Stop(_Header, frozen=True):
 
 
 class Retire(_Header, frozen=True):
-    """End yourself: the dispatcher has no more work for this worker."""
+    """End yourself: the dispatcher has no more work for this worker; `reason` says why it never had."""
+
+    reason: Message = ""
 
 
 class Alive(_Header, frozen=True):

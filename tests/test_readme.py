@@ -50,12 +50,13 @@ def test_make_speak(tmp_path: Path) -> None:
 
 def test_serve_and_speak(tmp_path: Path) -> None:
     """The player is a stand-in that reads to the end; the address is a fresh one, which the speakers wait for."""
-    (script,) = (snippet for snippet in snippets("bash") if "maxpipe serve" in snippet)
+    (serve,) = (snippet for snippet in snippets("bash") if snippet.startswith("maxpipe serve"))
+    (speak,) = (snippet for snippet in snippets("bash") if "--connect" in snippet)
     player = tmp_path / "aplay"
     player.write_text("#!/bin/sh\ncat > played.wav\n")
     player.chmod(0o755)
-    lines = script.replace("ipc:///tmp/voice", f"ipc://{tmp_path}/voice").strip().splitlines()
-    lines[0] = f"exec 3< <({lines[0].removesuffix('&').strip()}); server=$!; trap 'kill $server' EXIT"
+    lines = (serve + speak).replace("ipc:///tmp/voice", f"ipc://{tmp_path}/voice").strip().splitlines()
+    lines[0] = f"exec 3< <({lines[0]}); server=$!; trap 'kill $server' EXIT"
     lines.insert(1, "read -r _ <&3; read -r _ <&3")  # "loading …", "serving …"
     done = shell("\n".join(lines), tmp_path)
     assert done.returncode == 0, done.stderr

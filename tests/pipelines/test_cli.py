@@ -164,3 +164,51 @@ def test_bench_writes_plain_names(tiny_voice_file: Path, tmp_path: Path) -> None
     out = tmp_path / "queue.json"
     assert run("bench", "queue", "--requests", "5", "--concurrent", "20", "--json", out).returncode == 0
     assert {"idle.p50_ms", "idle.bare_p50_ms", "serial.p50_ms", "chunks_per_s"} <= set(json.loads(out.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("speak", "hi", "-o", "hello.mp3"), "ends in .wav"),
+        (("speak", "hi", "-o", ""), "is empty"),
+        (("speak", "hi", "-o", "x.wav", "--connect", ""), "address"),
+        (("bench", "queue", "--json", "no/such/folder.json"), "folder does not exist"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_done(arguments: tuple[str, ...], says: str) -> None:
+    fails(*arguments, says=says)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_no_file_behind(number: signal.Signals, tiny_voice_file: Path, tmp_path: Path) -> None:
+    out, temporary = tmp_path / "out", tmp_path / "t"
+    for folder in (out, temporary):
+        folder.mkdir()
+    command = [*MAXPIPE, "speak", "hello there. " * 2000, "-o", str(out / "x.wav"), "--config", str(tiny_voice_file)]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE) as speaking:
+        while not os.listdir(out):  # until it speaks
+            assert speaking.poll() is None
+        os.killpg(speaking.pid, number)
+        assert speaking.wait(timeout=60) in (128 + number, 130)
+        assert speaking.stderr is not None
+        speaking.stderr.read()  # until the last process that holds it has ended
+    assert os.listdir(out) == os.listdir(temporary) == []
+
+
+def test_a_worker_of_another_model_is_sent_away(tiny_voice_file: Path, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/socket"
+    with subprocess.Popen(
+        [*MAXPIPE, "serve", str(tiny_voice_file), "--address", address], stdout=subprocess.PIPE
+    ) as server:
+        try:
+            assert server.stdout is not None
+            while b"serving" not in server.stdout.readline():
+                pass
+            trivial = Path(__file__).parents[2] / "configs" / "trivial.yaml"
+            stranger = run("worker", trivial, "--connect", address)
+            assert stranger.returncode != 0
+            assert "this server serves tiny, not trivial" in stranger.stderr.decode()
+            assert run("speak", "hi", "-o", tmp_path / "x.wav", "--connect", address).returncode == 0
+        finally:
+            server.send_signal(signal.SIGTERM)

@@ -175,6 +175,20 @@ async def test_serve_says_why_it_cannot_in_one_line(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
 
 
+def test_parts_without_a_word_are_left_out_and_those_that_cannot_be_cut_are_refused_at_once() -> None:
+    info = ModelInfo("voice", "audio_generation", 16_000, max_words=12)
+    assert [part.text for part in plan(info, "Great job! 😀 Done. :-) . . . And bye. 你好。")] == [
+        "Great job!",
+        "😀 Done.",
+        "And bye.",
+    ]
+    with pytest.raises(ValueError, match="nothing to say that this voice can read"):
+        plan(info, "😀 你好。")
+    for long, says in (("9" * 40, "12 at most"), ("a" * 3000, "a word of 3000 letters")):
+        with pytest.raises(ValueError, match=says):
+            plan(info, f"All is well. {long}")
+
+
 def test_a_model_without_a_sample_rate_cannot_be_spoken_with() -> None:
     with pytest.raises(ValueError, match="no sample rate"):
         plan(ModelInfo("echo", "text_generation"), "Hello.")

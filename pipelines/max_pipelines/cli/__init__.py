@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib.metadata import version
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
@@ -47,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         summary = (module.__doc__ or "").strip().partition("\n")[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
     options = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # else it would end us without tidying up
+            signal.signal(number, _terminate)
     try:
         return COMMANDS[options.command].run(options)
     except (ValueError, OSError, MaxpipeError) as problem:
@@ -57,6 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE if isinstance(problem, ValueError) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _one_line(problem: Exception) -> str:

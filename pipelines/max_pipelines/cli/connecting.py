@@ -13,13 +13,14 @@ SPEECH_CONFIG = "speech.yaml"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`--connect` and `--config`."""
-    parser.add_argument("--connect", metavar="ADDRESS", help="a running server, as `maxpipe serve` prints it")
-    parser.add_argument("--config", metavar="FILE", help="start a server of its own from this file (default: built in)")
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument("--connect", metavar="ADDRESS", help="a running server, as `maxpipe serve` prints it")
+    server.add_argument("--config", metavar="FILE", help="start a server of its own from this file (default: built in)")
 
 
 def client(options: argparse.Namespace) -> AsyncClient:
     """A client of the served address, or one with a server below it."""
-    if options.connect:
+    if options.connect is not None:
         return AsyncClient.connect(options.connect)
     return AsyncClient.embedded(chosen_config(options.config))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from max_codecs.wav import WavFile, WavStream
 from max_interfaces import AudioGenerationOutput, SamplingParams
 
 from . import connecting
+from .files import check_writable
 
 
 class Sink(Protocol):
@@ -37,26 +37,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", help="what to say; - reads it from standard input")
     parser.add_argument("-o", "--output", default="speech.wav", metavar="FILE", help="a WAV file, or - (speech.wav)")
     parser.add_argument("--voice", help="which voice; see `maxpipe voices`")
+    parser.add_argument("--model", help="which model, where a server has several")
     parser.add_argument("--seed", type=int, help="say it in the same way again")
     connecting.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Speak. ValueError, OSError or a MaxpipeError say what went wrong."""
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = _standard_input() if options.text == "-" else options.text
     if not text.strip():
         raise ValueError("there is nothing to say; give some text")
-    if options.output != "-":
-        _check_writable(Path(options.output))
+    _check_output(options.output)
     return asyncio.run(_speak(options, text))
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise ValueError("the text is to be read from standard input, which is closed")
+    return sys.stdin.read()
+
+
+def _check_output(name: str) -> None:
+    if name != "-":
+        check_writable(name)
+        if Path(name).suffix.lower() not in ("", ".wav"):
+            raise ValueError(f"{name}: what is written is WAV; give the file a name that ends in .wav")
+    elif sys.stdout is None:
+        raise ValueError("-o -: standard output is closed")
+    elif sys.stdout.isatty():
+        raise ValueError("-o -: standard output is a terminal; pipe it into a player, or name a file")
 
 
 async def _speak(options: argparse.Namespace, text: str) -> int:
     params = SamplingParams(seed=options.seed)
     async with connecting.client(options) as client:
-        rate = client.model().sample_rate
+        rate = client.model(options.model).sample_rate
         with _sink(options.output, rate) as sink:
-            await _write(client.speak(text, voice=options.voice, sampling_params=params), sink, rate)
+            spoken = client.speak(text, voice=options.voice, model=options.model, sampling_params=params)
+            await _write(spoken, sink, rate)
     if options.output != "-":
         print(options.output)
     return 0
@@ -77,14 +95,3 @@ def _sink(path: str, rate: int) -> Iterator[Sink]:
         return
     with WavFile(path, rate) as file:
         yield file
-
-
-def _check_writable(path: Path) -> None:
-    """Before a model is loaded. OSError names the path."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(2, "its folder does not exist", str(path))
-    if path.is_dir():
-        raise IsADirectoryError(21, "is a folder", str(path))
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise PermissionError(13, "cannot be written", str(path))

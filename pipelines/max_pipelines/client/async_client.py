@@ -234,7 +234,8 @@ class AsyncClient:
         for info in self.models:
             if info.name == name:
                 return info
-        text = f"no model {name!r} is served here; served: {', '.join(names) or 'none'}"
+        asked = f"no model {name!r} is served here" if name else "which model? Name one of those that are served"
+        text = f"{asked}; served: {', '.join(names) or 'none'}"
         raise RequestFailed(Failure(FailureKind.UNKNOWN_MODEL, text))
 
     def _opened(self) -> tuple[Demultiplexer, Connection]:

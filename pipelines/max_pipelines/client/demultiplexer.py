@@ -66,16 +66,17 @@ class Demultiplexer:
 
     def _delivered(self, delivery: Delivery, payload: Sequence[Frame]) -> None:
         """Chunks of any number of requests."""
-        skip = frozenset(delivery.skip)
-        heads = {index: head for index, head in enumerate(delivery.heads) if index not in skip}
+        heads, skip = delivery.heads, frozenset(delivery.skip)
         try:
             outputs: Sequence[Any] = decode_payload(payload)
-            if len(outputs) != len(delivery.heads):
-                raise WireError(f"{len(outputs)} outputs for {len(delivery.heads)} chunks")
+            if len(outputs) != len(heads):
+                raise WireError(f"{len(outputs)} outputs for {len(heads)} chunks")
         except WireError as problem:
-            self._undecodable(heads.values(), str(problem))
+            self._undecodable([head for index, head in enumerate(heads) if index not in skip], str(problem))
             return
-        for index, head in heads.items():
+        for index, head in enumerate(heads):
+            if index in skip:
+                continue
             output = outputs[index]
             if output.final_status is head.status:
                 self._put(head.request_id, output, last=head.status is not GenerationStatus.ACTIVE)

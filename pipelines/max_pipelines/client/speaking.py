@@ -16,10 +16,12 @@ from max_interfaces import (
     SamplingParams,
 )
 from max_interfaces.messages import ModelInfo
+from max_interfaces.problems import shown
 
 from ..speech.splitting import Part, split_text
 from .outputs import rebuilt
 
+MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in one breath
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
 
 
@@ -30,12 +32,28 @@ def plan(info: ModelInfo, text: str) -> list[Part]:
     if info.max_words:
         from max_voices.text import spell
 
-        parts = split_text(text, info.max_words, lambda part: len(spell(part).split()))
+        parts = [
+            part
+            for part in split_text(text, info.max_words, lambda part: len(spell(part).split()))
+            if _is_speakable(part.text, spell(part.text).split(), info.max_words)
+        ]
     else:
-        parts = split_text(text, 0)
+        parts = [part for part in split_text(text, 0) if any(map(str.isalnum, part.text))]
     if not parts:
-        raise ValueError(f"text = {text!r}: has nothing to say; give some text")
+        raise ValueError(f"text = {shown(text)}: has nothing to say that this voice can read; give some words")
     return parts
+
+
+def _is_speakable(part: str, words: list[str], max_words: int) -> bool:
+    """False for a part without a word, such as an emoji. ValueError for one that cannot be cut any further."""
+    longest = max(map(len, words), default=0)
+    if len(words) > max_words:
+        what = f"has {len(words)} words when written out, this voice takes {max_words} at most"
+    elif longest > MAX_LETTERS:
+        what = f"has a word of {longest} letters, this voice takes {MAX_LETTERS} at most"
+    else:
+        return bool(words)
+    raise ValueError(f"the part {shown(part)} of the text {what}, and it cannot be cut; write it differently")
 
 
 def requests(

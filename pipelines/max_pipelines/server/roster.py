@@ -59,8 +59,8 @@ class Roster:
 
     def least_loaded(self, model: str) -> WorkerRecord | None:
         """The one to give a request for `model` to: it has a credit left, and the others are no freer."""
-        best, least = None, 1.0
+        best, least = None, 1.0  # where no credit is left
         for worker in self.workers.values():
-            if model in worker.models and worker.load < least:
-                best, least = worker, worker.load
+            if model in worker.models and worker.credits and (load := len(worker.running) / worker.credits) < least:
+                best, least = worker, load
         return best

@@ -19,8 +19,12 @@ from .shell import Server, Stopping
 
 
 def serve(config: Config, config_path: Path, address: str, on_ready: Callable[[], None]) -> int:
-    """Serve in the foreground until SIGTERM or SIGINT, which drain; a second one ends at once. The exit code."""
-    signals = _catch(signal.SIGTERM, signal.SIGINT)
+    """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, which drain; a second one ends at once.
+
+    Returns the exit code.
+    """
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as it is below nohup
+    signals = _catch(signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangs_up)
     problem = _run(config, config_path, address, Stopping(signals=signals), on_ready, embedded=False)
     if problem:
         print(f"maxpipe serve: {problem}", file=sys.stderr)
@@ -29,7 +33,8 @@ def serve(config: Config, config_path: Path, address: str, on_ready: Callable[[]
 
 def serve_embedded(config: Config, config_path: Path, address: str, parent: int) -> int:
     """Serve until the client that started us is gone: standard input closes, or its process `parent` ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the client decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # these reach the whole group; the client decides
+        signal.signal(number, signal.SIG_IGN)
     stopping = Stopping(parents=(0, *_process(parent)), signals=_catch(signal.SIGTERM))
     try:
         _run(config, config_path, address, stopping, lambda: None, embedded=True)

@@ -56,11 +56,6 @@ class WorkerRecord(msgspec.Struct, eq=False):
     credits: int = 0  # 0 until it is ready
     running: set[str] = set()
 
-    @property
-    def load(self) -> float:
-        """From 0 to 1, where no credit is left."""
-        return len(self.running) / self.credits if self.credits else 1.0
-
 
 class WaitingLine:
     """Requests that wait for a worker, by model: higher priority first, then in order of arrival."""

@@ -36,6 +36,7 @@ class WorkerCore:
         self.model = model
         self.steps = 0
         self.retired = False
+        self.refusal = ""  # why the server does not want this worker
 
     @property
     def info(self) -> ModelInfo:
@@ -56,8 +57,8 @@ class WorkerCore:
                 running = self._running.get(request_id)
                 if running is not None and running.attempt == attempt:
                     self._release(running.request_id)
-            case Retire():
-                self.retired = True
+            case Retire(reason):
+                self.retired, self.refusal = True, reason
         return []
 
     def step(self) -> list[Outgoing]:

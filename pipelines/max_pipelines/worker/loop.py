@@ -53,6 +53,9 @@ def run_worker(
         loop = WorkerLoop(socket, core, name)
         while not core.retired and not stopped():
             loop.turn()
+        if core.refusal:
+            print(f"maxpipe: {name} is not wanted: {core.refusal}", file=sys.stderr)
+            return UNFIT
     except WireError as problem:
         # Nobody can say which request the message was about. So all of them end, with this reason, and loudly: a
         # server that this worker cannot read is of another version, and neither waiting nor guessing mends that.

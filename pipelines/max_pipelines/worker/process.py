@@ -27,11 +27,17 @@ def run_process(options: argparse.Namespace) -> int:
     """Run until retired. Returns the exit code; ConfigError for a config or an address that cannot be used."""
     if options.supervised:
         die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides
+        for number in (signal.SIGINT, signal.SIGHUP):  # these reach the whole group; the server decides
+            signal.signal(number, signal.SIG_IGN)
     config = load_config(options.config)
     address = check_address(options.connect)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when torch is first imported
         os.environ[variable] = str(config.workers.threads)
     name = options.name or f"worker-{os.getpid()}"
-    # What is loaded by then stays: no collection need look at it again.
-    return run_worker(config, address, name, zmq.Context.instance(), on_ready=gc.freeze)
+
+    def on_ready() -> None:
+        gc.freeze()  # what is loaded by now stays: no collection need look at it again
+        if not options.supervised:
+            print(f"maxpipe: {name} has loaded {config.model.name} and offers it to {address}", flush=True)
+
+    return run_worker(config, address, name, zmq.Context.instance(), on_ready=on_ready)
