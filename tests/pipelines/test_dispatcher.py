@@ -492,3 +492,12 @@ def test_a_worker_that_is_ready_again_gets_nothing_by_what_it_said_before() -> N
     actions = desk.hear(b"w1", Ready("w1", (ModelInfo("two", "audio_generation"),), 1))
     assert ends(actions) == [("a", FAILED, FailureKind.WORKER_DIED)]
     assert not started(actions)
+
+
+def test_a_worker_of_another_model_is_sent_away_with_the_reason_and_the_catalogue_stays() -> None:
+    desk = Desk(models=["one"])
+    actions = desk.worker("w9", models=["one", "stranger"])
+    assert to(b"w9", actions) == [Retire("this server serves one, not stranger")]
+    assert not desk.dispatcher.workers
+    assert desk.dispatcher.catalogue.names == ["one"]
+    assert not desk.dispatcher.catalogue.complete

@@ -127,18 +127,18 @@ class Deadlines:
 
 @dataclass(slots=True)
 class Catalogue:
-    """What is served: the models expected from the start, and what ready workers said of them."""
+    """What is served: the models expected from the start, and what ready workers said of them, which are no others."""
 
     expected: frozenset[str]
     known: dict[str, ModelInfo] = field(default_factory=dict)
 
     def __contains__(self, model: str) -> bool:
-        return model in self.known or model in self.expected
+        return model in self.expected
 
     @property
     def names(self) -> list[str]:
         """Every model that a request may ask for."""
-        return sorted(self.expected | self.known.keys())
+        return sorted(self.expected)
 
     @property
     def complete(self) -> bool:

@@ -103,8 +103,8 @@ class WorkerMessages:
             return [] if self._roster.is_dead(ready.worker) else [Send(peer, Retire())]
         strange = sorted({model.name for model in ready.models} - self._catalogue.expected)
         if strange:
-            here = ", ".join(sorted(self._catalogue.expected))
-            return [*self.gone(worker, "left"), Send(peer, Retire(f"this server serves {here}, not {strange[0]}"))]
+            reason = f"this server serves {', '.join(self._catalogue.names)}, not {strange[0]}"
+            return [*self.gone(worker, "left"), Send(peer, Retire(reason[:4096]))]
         again, worker.credits = bool(worker.credits), 0  # until it is known what it serves now
         lost = self._placement.lose(worker, "was started again") if again else []
         self._roster.heard(worker, now)
