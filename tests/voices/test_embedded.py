@@ -11,6 +11,11 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from max_codecs.chunks import ChunkSchedule
+from max_codecs.snac.codec import SnacCodec
+from max_codecs.snac.model import load_model
+from max_codecs.snac.noise import CounterNoise
+from max_interfaces.protocols import StreamStart
 from max_voices import FOLDER, load_voice
 from max_voices.recipe.export import speech_format
 from max_voices.recipe.generate import Speaker
@@ -55,6 +60,16 @@ def test_a_short_text_is_spoken(speaker: Speaker) -> None:
     assert 0.4 < len(sound) / 16_000 < 3.0
     assert np.abs(sound).max() > 0.02
     assert speaker.write(["thank you very much."], seed=1)[0] == spoken  # the seed decides
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1, 2, 4, 8), (3,), (50,)])
+def test_the_shipped_codec_streams_what_it_decodes_at_once(sizes: tuple[int, ...]) -> None:
+    model = load_model(FOLDER / "codec")
+    frames = np.random.default_rng(1).integers(0, model.config.codebook_size, (60, model.config.codes_per_frame))
+    stream = SnacCodec(model).open(StreamStart(seed=7))
+    parts = [stream.push(frames[part]) for part in ChunkSchedule(sizes).slices(len(frames))]
+    streamed = np.concatenate([*parts, stream.flush()])
+    np.testing.assert_allclose(streamed, model.decode(frames, CounterNoise(7)), rtol=0, atol=1e-5)
 
 
 def test_voice_json_says_what_the_recipe_does() -> None:
