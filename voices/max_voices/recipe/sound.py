@@ -147,6 +147,35 @@ class Adversaries(nn.Module):
             return [judge(spectrum) for judge, spectrum in zip(self.judges, spectra, strict=True)]
 
 
+def _fight(
+    judges: Adversaries, against: torch.optim.Optimizer, heard: Tensor, target: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Trains the judges one step; returns what they add to the decoder's loss, and figures for the log.
+
+    Leaves the judges frozen: the decoder's gradient goes through them, and they are not to learn from it.
+    """
+    real, fake = judges(target), judges(heard.detach())
+    judge = sum(
+        (
+            functional.relu(1 - r.float()).mean() + functional.relu(1 + f.float()).mean()
+            for (r, _), (f, _) in zip(real, fake, strict=True)
+        ),
+        heard.new_zeros(()),
+    )
+    against.zero_grad()
+    judge.backward()  # type: ignore[no-untyped-call]
+    against.step()
+    fooled = feature = heard.new_zeros(())
+    judges.requires_grad_(False)
+    for (_, saw), (score, sees) in zip(real, judges(heard), strict=True):
+        fooled = fooled - score.float().mean()
+        feature = feature + sum(
+            (functional.l1_loss(a.float(), b.detach().float()) for a, b in zip(sees, saw, strict=True)),
+            heard.new_zeros(()),
+        ) / len(saw)
+    return 0.05 * fooled + 0.5 * feature, {"fooled": fooled, "feature": feature, "judge": judge}
+
+
 def train(work: Path, speaker: str, seconds: float, adversarial: float | None = None, seed: int = 1) -> None:
     """Writes ``codec.safetensors``. ``adversarial``: the last share of the time, in which the adversaries take part.
 
@@ -181,27 +210,8 @@ def train(work: Path, speaker: str, seconds: float, adversarial: float | None = 
         figures = {"loss": loss, "mel": mel, "onset": onset}
         loss = loss + 20 * onset
         if fight:
-            real, fake = judges(target), judges(heard.detach())
-            judge = sum(
-                (
-                    functional.relu(1 - r.float()).mean() + functional.relu(1 + f.float()).mean()
-                    for (r, _), (f, _) in zip(real, fake, strict=True)
-                ),
-                loss.new_zeros(()),
-            )
-            against.zero_grad()
-            judge.backward()
-            against.step()
-            fooled = feature = loss.new_zeros(())
-            judges.requires_grad_(False)
-            for (_, saw), (score, sees) in zip(real, judges(heard), strict=True):
-                fooled = fooled - score.float().mean()
-                feature = feature + sum(
-                    (functional.l1_loss(a.float(), b.detach().float()) for a, b in zip(sees, saw, strict=True)),
-                    loss.new_zeros(()),
-                ) / len(saw)
-            loss = loss + 0.05 * fooled + 0.5 * feature
-            figures |= {"fooled": fooled, "feature": feature, "judge": judge}
+            added, seen = _fight(judges, against, heard, target)
+            loss, figures = loss + added, figures | seen
         optimizer.zero_grad()
         loss.backward()
         judges.requires_grad_(True)
