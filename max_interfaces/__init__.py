@@ -25,6 +25,7 @@ from .protocols import (
     CodecStream,
     Output,
     Pipeline,
+    PromptReport,
     PullQueue,
     PushQueue,
     SequenceStart,
@@ -37,6 +38,7 @@ from .protocols import (
 from .sampling import SamplingParams
 from .status import Failure, FailureKind, GenerationStatus, PipelineTask
 from .text import (
+    GenerationStatistics,
     LogProbabilities,
     MediaContentPart,
     MediaKind,
@@ -64,6 +66,7 @@ __all__ = [
     "EmbeddingsGenerationRequest",
     "Failure",
     "FailureKind",
+    "GenerationStatistics",
     "GenerationStatus",
     "Json",
     "LoRAOperation",
@@ -79,6 +82,7 @@ __all__ = [
     "Output",
     "Pipeline",
     "PipelineTask",
+    "PromptReport",
     "PullQueue",
     "PushQueue",
     "RequestFailed",

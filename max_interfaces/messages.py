@@ -19,6 +19,7 @@ from msgspec import Meta
 from .bounds import Count, Name, Position, Seed, TokenIds
 from .errors import WireError
 from .identity import MAX_ID_LENGTH
+from .options import Priority, Tenant
 from .status import FailureKind, GenerationStatus
 from .wire import Frame
 
@@ -55,8 +56,8 @@ class Submit(_Header, frozen=True):
     request_id: IdText
     model: Name
     deadline_s: Wait
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    tenant: Annotated[str, Meta(max_length=128)] = ""
+    priority: Priority = 0
+    tenant: Tenant = ""
     seed: Seed | None = None
 
 
@@ -131,6 +132,8 @@ class Start(_Header, frozen=True):
     tokens: TokenIds = ()
     next_sample: Position = 0
     next_seq: Count = 0
+    priority: Priority = 0
+    tenant: Tenant = ""
 
 
 class Stop(_Header, frozen=True):

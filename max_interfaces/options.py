@@ -9,6 +9,9 @@ from msgspec import Meta
 
 from .bounds import Bounded
 
+Priority = Annotated[int, Meta(ge=-100, le=100)]
+Tenant = Annotated[str, Meta(max_length=128)]
+
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions(Bounded):
@@ -19,5 +22,8 @@ class RequestOptions(Bounded):
     """
 
     deadline_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    tenant: Annotated[str, Meta(max_length=128)] = ""
+    priority: Priority = 0
+    tenant: Tenant = ""
+
+
+DEFAULT_OPTIONS = RequestOptions()

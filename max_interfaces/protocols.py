@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from .arrays import INT64, ArrayOf
 from .bounds import Count, Position, Seed, TokenId, TokenIds
 from .identity import RequestID
+from .options import DEFAULT_OPTIONS, Priority, RequestOptions, Tenant
 from .sampling import SamplingParams
 from .status import GenerationStatus
+from .text import LogProbabilities
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
@@ -43,6 +45,7 @@ class Attempt(Generic[RequestT]):
     number: Count = 1
     tokens: TokenIds = ()
     next_sample: Position = 0
+    options: RequestOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +201,8 @@ class SequenceStart:
 
     `prompt` int ids; `accepted` are ids generated for it earlier, by another worker, which the constraint,
     the penalties and the random stream count as generated. `seed` keys the counter-based random stream:
-    position i of the output always uses hash(seed, i).
+    position i of the output always uses hash(seed, i). `bad_words` are runs of ids that must not be completed. A
+    higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`.
     """
 
     request_id: RequestID
@@ -208,17 +212,33 @@ class SequenceStart:
     eos_token_ids: Annotated[frozenset[TokenId], Meta(max_length=1024)] = frozenset()
     constraint: TokenConstraint | None = None
     accepted: TokenIds = ()
+    bad_words: Annotated[tuple[TokenIds, ...], Meta(max_length=4096)] = ()
+    priority: Priority = 0
+    cache_salt: Tenant = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptReport:
+    """What became of a prompt: how many of its tokens came from the prefix cache, and, if `prompt_logprobs` asked,
+    the log probabilities of its ids from the second on.
+    """
+
+    cached_tokens: Count = 0
+    log_probabilities: LogProbabilities | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
     """What one engine step did for one sequence: the new ids in order, and where it stands now.
 
-    An end-of-sequence id is counted as generated and is the last of `tokens`.
+    An end-of-sequence id is counted as generated and is the last of `tokens`. `log_probabilities` has an entry for
+    each of `tokens`, if `logprobs` or `top_n_tokens` asked; `prompt` comes once, with the first token.
     """
 
     tokens: TokenIds = ()
     status: GenerationStatus = GenerationStatus.ACTIVE
+    log_probabilities: LogProbabilities | None = None
+    prompt: PromptReport | None = None
 
 
 class TokenGenerator(Protocol):

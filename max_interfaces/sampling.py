@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .bounds import Bounded, Seed, TokenId, TokenIds
+from .bounds import Bounded, Name, Seed, TokenId, TokenIds
 from .values import FrozenMapping, Json
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -23,7 +23,8 @@ class SamplingParams(Bounded):
 
     `temperature` 0 is greedy. `top_k` -1 or 0, `top_p` 1, `min_p` 0, `typical_p` 1 and penalties at 0 (or 1 for the
     repetition penalty) are off. `seed` None asks the dispatcher for one. `logprobs` None is off, -1 the whole
-    vocabulary. Each face translates its own defaults and "off" values into these.
+    vocabulary. `logits_processors` names functions that were registered in the worker's own process, which only the
+    thread transport shares with its caller. Each face translates its own defaults and "off" values into these.
 
     Raises ValueError naming the field, its value and its bound.
     Source: https://docs.modular.com/max/api/python/interfaces (MAX 25.7 to 26.3).
@@ -66,6 +67,7 @@ class SamplingParams(Bounded):
     max_kv_size: Annotated[int, Meta(ge=16, le=2**20)] | None = None
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
+    logits_processors: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence

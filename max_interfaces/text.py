@@ -20,6 +20,7 @@ from .status import Failure, GenerationStatus
 from .values import Json
 
 MAX_MEDIA_BYTES = 2**26
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 LogProbability = Annotated[float, Meta(ge=-1e9, le=0)]
 Media = Annotated[tuple[Annotated[bytes, Meta(max_length=MAX_MEDIA_BYTES)], ...], Meta(max_length=64)]
 LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype=FLOAT32)]
@@ -206,8 +207,38 @@ class LogProbabilities(Bounded):
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationStatistics(Bounded):
+    """What a request cost. Times in seconds, memory in bytes; all sequences of `n` or `best_of` together.
+
+    `prompt_s` runs from the admission by the worker to the first token, `generation_s` from there to the last.
+    """
+
+    prompt_tokens: Count = 0
+    cached_tokens: Count = 0
+    generated_tokens: Count = 0
+    prompt_s: Seconds = 0.0
+    generation_s: Seconds = 0.0
+    peak_memory: Position = 0
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """How fast the prompt was read, what came from the cache included; 0 if it took no time."""
+        return self.prompt_tokens / self.prompt_s if self.prompt_s else 0.0
+
+    @property
+    def generated_tokens_per_second(self) -> float:
+        """How fast tokens came after the first one; 0 if it took no time."""
+        return max(0, self.generated_tokens - 1) / self.generation_s if self.generation_s else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class TextGenerationOutput(Bounded):
-    """New tokens of one request and, if asked for, their text. `index` tells the children of `n` > 1 apart."""
+    """New tokens of one request and, if asked for, their text.
+
+    `index` tells the sequences of `n` > 1 apart; `sequence_status` is where this one stands, `final_status` where the
+    request does. `stop` is the stop text or id that ended it. `prompt_tokens` and `prompt_log_probabilities` come with
+    the first output of a request that asked for `echo` or `prompt_logprobs`, `statistics` with its last.
+    """
 
     request_id: RequestID
     tokens: TokenIds
@@ -217,6 +248,11 @@ class TextGenerationOutput(Bounded):
     index: Annotated[int, Meta(ge=0, le=255)] = 0
     num_prompt_tokens: Count = 0
     failure: Failure | None = None
+    sequence_status: GenerationStatus = GenerationStatus.ACTIVE
+    stop: Annotated[str, Meta(max_length=1024)] | TokenId | None = None
+    prompt_tokens: TokenIds = ()
+    prompt_log_probabilities: LogProbabilities | None = None
+    statistics: GenerationStatistics | None = None
 
     @property
     def is_done(self) -> bool:

@@ -145,6 +145,7 @@ class Dispatcher:
             submit.model,
             now + submit.deadline_s,
             submit.priority,
+            submit.tenant,
             self._random.getrandbits(62) if submit.seed is None else submit.seed,
             event.payload,
         )

@@ -54,6 +54,8 @@ class Placement:
             tuple(request.tokens),
             request.next_sample,
             request.next_seq,
+            request.priority,
+            request.tenant,
         )
         return Send(worker.peer, start, request.payload)
 

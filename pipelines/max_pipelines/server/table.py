@@ -30,6 +30,7 @@ class LiveRequest(msgspec.Struct, eq=False):
     model: str
     deadline: float
     priority: int
+    tenant: str
     seed: int
     payload: Frames
     worker: WorkerRecord | None = None

@@ -9,8 +9,18 @@ from typing import TypeAlias
 
 import msgspec
 
-from max_interfaces import Attempt, Chunk, FailureKind, GenerationStatus, Output, RequestID, WireError
+from max_interfaces import (
+    Attempt,
+    Chunk,
+    FailureKind,
+    GenerationStatus,
+    Output,
+    RequestID,
+    RequestOptions,
+    WireError,
+)
 from max_interfaces.messages import ChunkHead, Delivery, Ended, ModelInfo, Retire, Start, Stop, WorkerMessage
+from max_interfaces.options import DEFAULT_OPTIONS
 from max_interfaces.wire import AnyRequest, Frame, decode_payload, encode_payload
 
 from ..registry import AnyServed
@@ -80,7 +90,9 @@ class WorkerCore:
         except ValueError as problem:
             return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
         try:
-            self._pipeline.admit(Attempt(request, start.seed, attempt, start.tokens, start.next_sample))
+            self._pipeline.admit(
+                Attempt(request, start.seed, attempt, start.tokens, start.next_sample, _options(start))
+            )
         except ValueError as problem:
             self._release(request.request_id)
             return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
@@ -164,6 +176,13 @@ class WorkerCore:
             self._pipeline.release(key)
         except Exception as problem:  # what it could not free is lost; the other requests need not be
             _report(problem)
+
+
+def _options(start: Start) -> RequestOptions:
+    """What the caller said beside the request; its deadline is the dispatcher's to keep."""
+    if not start.priority and not start.tenant:
+        return DEFAULT_OPTIONS  # as nearly always
+    return RequestOptions(priority=start.priority, tenant=start.tenant)
 
 
 def _failed(key: str, attempt: int, kind: FailureKind, message: str) -> Outgoing:
