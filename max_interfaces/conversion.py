@@ -38,7 +38,7 @@ def _of_class(kind: type) -> Conversion:
     hints = get_type_hints(kind, include_extras=True)
     fields = dataclasses.fields(kind)
     values = values_of([field.name for field in fields])
-    mirror, make = mirrors[kind], _maker(kind)
+    mirror, make = mirrors[kind], unchecked(kind)
     writes: list[tuple[int, Write, object, object]] = []  # field, how, its default, what travels for that
     reads: list[tuple[int, Read, object, Callable[[], Any]]] = []  # field, how, what travels for its default, that
     for at, field in enumerate(fields):
@@ -80,7 +80,7 @@ conversions = PerType(_of_class)
 """`conversions[kind]` is the conversion of a dataclass."""
 
 
-def _maker(kind: type) -> Callable[[Sequence[Any]], Any]:
+def unchecked(kind: type) -> Callable[[Sequence[Any]], Any]:
     """The constructor, from all fields in order.
 
     Fields of a Bounded class are not checked once more: msgspec has just decoded each by the same bounds, and `read`
@@ -117,7 +117,7 @@ def _of(hint: Any, where: str) -> Conversion | None:
     if origin is Mapping:
         return _mapping(_of(get_args(hint)[1], where))
     if hint is RequestID or hint is Json:
-        make = _maker(hint)
+        make = unchecked(hint)
         field = dataclasses.fields(hint)[0].name
         return Conversion(hint, str, lambda value, frames: getattr(value, field), lambda text, frames: make((text,)))
     return conversions[hint] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None

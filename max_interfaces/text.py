@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -198,6 +198,19 @@ class LogProbabilities(Bounded):
         Meta(max_length=2**20),
     ] = ()
     all_log_probabilities: LogProbabilityRows | None = None
+
+    @classmethod
+    def joined(cls, pieces: Iterable[LogProbabilities | None]) -> LogProbabilities | None:
+        """Those of one piece of a text after the other; None if no piece has any."""
+        given = [piece for piece in pieces if piece is not None]
+        rows = [piece.all_log_probabilities for piece in given if piece.all_log_probabilities is not None]
+        if not given:
+            return None
+        return cls(
+            tuple(value for piece in given for value in piece.token_log_probabilities),
+            tuple(top for piece in given for top in piece.top_log_probabilities),
+            np.concatenate(rows) if rows else None,
+        )
 
     def __eq__(self, other: object) -> bool:
         return same_fields(self, other)
