@@ -8,82 +8,109 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .random_stream import uniform
-from .rules import Rule, SequenceError, filters, score_rules
-from .rules.rule import column
+from .draw import DrawFromAll, DrawFromFew, look
+from .likeliest import COLUMNS
+from .log_probabilities import PendingLogProbabilities, Wanted
+from .rules import Layout, Rule, Watermark, score_rules
+from .sampled import Sampled
 from .sampling_row import SamplingRow
-
-COLUMNS = 32  # torch's vector loops take so many floats; a rest would be computed by other code, in the last row only
 
 
 class Sampler:
     """Chooses the next token of many rows at once; a row's token does not depend on the others.
 
-    A draw takes one number from the row's random stream and inverts the CDF of the filtered distribution in the
-    order of token ids, so that it does not depend on how the filters found what to keep. The CDF is float32: one
-    token's probability is off by up to 6e-8.
+    What a batch of rows asks for is sorted out once, when the batch changes, and kept as its plan.
     """
 
-    def __init__(self) -> None:
-        self._score_rules = score_rules()
-        self._filters = filters()
+    def __init__(self, watermark: Watermark | None = None) -> None:
+        self._rules = score_rules(Watermark() if watermark is None else watermark)
+        self._plan: Plan | None = None
 
     @torch.inference_mode()
-    def sample(self, logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
-        """One token id for each of `rows`, whose logits are `logits` `[rows, vocabulary]` (overwritten).
+    def sample(self, logits: Tensor, rows: Sequence[SamplingRow]) -> Sampled:
+        """One token for each of `rows`, whose logits are `logits` `[rows, vocabulary]` (may be overwritten).
 
-        Changes no row. Raises SequenceError for a row in which no token is possible.
+        Changes no row. Raises SequenceError for a row whose constraint or processor fails.
         """
-        scores = self.scores(logits, rows)
-        best, chosen = scores.max(1, keepdim=True)
-        random = [index for index, row in enumerate(rows) if not row.params.greedy]
-        if len(random) == len(rows):
-            chosen = _draw(self.weights(scores, best, rows), rows)
-        elif random:
-            drawn = [rows[index] for index in random]
-            chosen[random] = _draw(self.weights(scores[random], best[random], drawn), drawn)
-        tokens: list[int]
-        possible, tokens = torch.cat((torch.isfinite(best), chosen), 1).T.tolist()
-        for row, fine in zip(rows, possible, strict=True):
-            if not fine:
-                raise SequenceError(row.name, "no token can follow: every score is -inf, or the model gave NaN")
-        return tokens
+        plan = self._plan_for(logits, rows)
+        raw = {wanted: logits[indices] for wanted, indices in plan.asked.items()}
+        if plan.as_they_are:
+            best, tokens = logits.max(1)
+        else:
+            best, tokens = plan.choose(plan.scores(logits))
+        pending = [
+            (indices, PendingLogProbabilities(raw[wanted], tokens[indices], wanted))
+            for wanted, indices in plan.asked.items()
+        ]
+        return Sampled(tokens, best, plan.names, pending)
 
-    def scores(self, logits: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+    def _plan_for(self, logits: Tensor, rows: Sequence[SamplingRow]) -> Plan:
+        size = logits.shape[1]
+        layout = Layout(size, -(-size // COLUMNS) * COLUMNS, logits.device)
+        if self._plan is None or self._plan.rows != [*rows] or self._plan.layout != layout:
+            self._plan = Plan(rows, layout, self._rules)
+        return self._plan
+
+
+class Plan:
+    """What one batch asks for. `rows` are compared by identity: what a row asks for never changes."""
+
+    def __init__(self, rows: Sequence[SamplingRow], layout: Layout, rules: Sequence[Rule]) -> None:
+        self.rows = list(rows)
+        self.layout = layout
+        self.names = [row.name for row in rows]
+        self.asked: dict[Wanted, list[int]] = {}
+        for index, row in enumerate(rows):
+            if row.wanted is not None:
+                self.asked.setdefault(row.wanted, []).append(index)
+        self._applied = []
+        for rule in rules:
+            concerned = {index: row for index, row in enumerate(rows) if rule.concerns(row)}
+            if concerned:
+                self._applied.append(rule.prepare(concerned, layout))
+        self._some_greedy = any(row.params.greedy for row in rows)
+        self._draws = self._draws_of(rows)
+
+    @property
+    def as_they_are(self) -> bool:
+        """True if the highest logit is the choice in every row."""
+        return not self._applied and not self._draws
+
+    def scores(self, logits: Tensor) -> Tensor:
         """Scores float32[rows, columns] after the rules on scores; columns past the vocabulary are -inf."""
         scores = logits.float()
-        rest = -scores.shape[1] % COLUMNS
-        if rest:
-            scores = pad(scores, (0, rest), value=-torch.inf)
-        return _apply(self._score_rules, scores, rows)
+        if self.layout.columns > self.layout.vocab_size:
+            scores = pad(scores, (0, self.layout.columns - self.layout.vocab_size), value=-torch.inf)
+        scores = scores.contiguous()
+        for apply in self._applied:
+            apply(scores)
+        return scores
 
-    def weights(self, scores: Tensor, best: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
-        """What each token weighs in the draw, float32[rows, columns]: 1 for the likeliest, 0 for what is cut.
+    def choose(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest score of each row, and the token that is chosen: that one's, or one drawn."""
+        if self._some_greedy:
+            best, tokens = scores.max(1)
+        else:
+            best = scores.amax(1)
+            tokens = torch.empty(len(self.rows), dtype=torch.int64, device=scores.device)
+        for where, draw in self._draws:
+            if where is None:
+                tokens = draw.tokens(scores, best[:, None])
+            else:
+                tokens[where] = draw.tokens(scores[where], best[where, None])
+        return best, tokens
 
-        `best` `[rows, 1]` are the highest scores, `rows` none that are greedy. Temperature is applied here.
-        """
-        distance = scores - best
-        if any(row.params.temperature != 1 for row in rows):
-            distance /= column([row.params.temperature for row in rows], scores)
-        return _apply(self._filters, distance.exp_(), rows)
-
-
-def _apply(rules: Sequence[Rule], values: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
-    """The rules one after the other, each on the rows that it concerns."""
-    for rule in rules:
-        concerned = [index for index, row in enumerate(rows) if rule.concerns(row)]
-        if len(concerned) == len(rows):
-            values = rule.apply(values, rows)
-        elif concerned:
-            values[concerned] = rule.apply(values[concerned], [rows[index] for index in concerned])
-    return values
-
-
-def _draw(weights: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
-    """Token ids int64[rows, 1]: the first at which the summed weights reach (1 - u) times their total, u in [0, 1).
-
-    That product is above 0 and not above the total, so that a token of weight 0 is never the first.
-    """
-    cdf = weights.cumsum(1)
-    share = [1 - uniform(row.seed, len(row.output)) for row in rows]
-    return torch.searchsorted(cdf, cdf[:, -1:] * column(share, cdf))
+    def _draws_of(self, rows: Sequence[SamplingRow]) -> list[tuple[Tensor | None, DrawFromAll | DrawFromFew]]:
+        """One draw for the rows with `top_k`, one for those with a nucleus, one for those that look at everything."""
+        kinds: dict[tuple[bool, bool], list[int]] = {}
+        for index, row in enumerate(rows):
+            if not row.params.greedy:
+                kinds.setdefault((look(row) > 0, row.params.top_k > 0), []).append(index)
+        draws: list[tuple[Tensor | None, DrawFromAll | DrawFromFew]] = []
+        for indices in kinds.values():
+            drawn = [rows[index] for index in indices]
+            where = None if len(drawn) == len(rows) else torch.tensor(indices, device=self.layout.device)
+            count = max(map(look, drawn))
+            few = 0 < count < self.layout.columns - COLUMNS
+            draws.append((where, DrawFromFew(drawn, self.layout, count) if few else DrawFromAll(drawn, self.layout)))
+        return draws

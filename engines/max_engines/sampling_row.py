@@ -5,12 +5,17 @@ from __future__ import annotations
 from max_interfaces.protocols import SequenceStart, TokenConstraint
 from max_interfaces.sampling import SamplingParams
 
+from .log_probabilities import MOST_LIKELIEST, MOST_ROW_VALUES, Wanted
+from .processors import lookup
+from .token_counts import TokenCounts
+
 
 class SamplingRow:
     """One sequence as the sampler sees it: its parameters, its prompt and its output so far.
 
     `output` begins with the ids accepted from another worker, so that penalties, constraint and random stream go on
-    where they were. `end_ids` are the ids that end the sequence.
+    where they were; it only ever grows. `unread` more have been sampled, but nobody knows them yet. `end_ids` are the
+    ids that end the sequence.
     """
 
     def __init__(self, start: SequenceStart) -> None:
@@ -20,45 +25,99 @@ class SamplingRow:
         self.params: SamplingParams = params
         self.seed: int = start.seed
         self.constraint: TokenConstraint | None = start.constraint
+        self.bad_words: tuple[tuple[int, ...], ...] = start.bad_words
         self.prompt: tuple[int, ...] = start.prompt
         self.output: list[int] = list(start.accepted)
+        self.unread = 0
         self.end_ids: frozenset[int] = eos | frozenset(params.stop_token_ids)
+        self.wanted: Wanted | None = Wanted.of_output(params)
+        self._generated, self._counted = TokenCounts(), 0
+        self._seen, self._first, self._last = TokenCounts(), 0, 0  # of the ids at these positions, prompt first
+
+    @property
+    def position(self) -> int:
+        """Which of the output's tokens is sampled next."""
+        return len(self.output) + self.unread
+
+    @property
+    def reads_output(self) -> bool:
+        """True if what is sampled next depends on which tokens came before: they must be known."""
+        params = self.params
+        return (
+            self.constraint is not None
+            or bool(self.bad_words or params.logits_processors or params.watermark)
+            or params.repetition_penalty != 1
+            or bool(params.frequency_penalty or params.presence_penalty)
+        )
+
+    @property
+    def length(self) -> int:
+        """Tokens in all, prompt and output."""
+        return len(self.prompt) + len(self.output)
+
+    def tokens(self, first: int, last: int) -> list[int]:
+        """Token ids at positions `first` to `last` (excluded), the prompt's first one being 0."""
+        prompt, output = self.prompt, self.output
+        if first >= len(prompt):
+            return output[first - len(prompt) : last - len(prompt)]
+        return [*prompt[first:last], *output[: max(0, last - len(prompt))]]
+
+    def generated(self) -> TokenCounts:
+        """Counts of the output. Costs what is new since the last call."""
+        self._generated.add(self.output[self._counted :])
+        self._counted = len(self.output)
+        return self._generated
+
+    def seen(self) -> TokenCounts:
+        """Counts of prompt and output, or of their last `repetition_context_size`. Costs what is new."""
+        size, last = self.params.repetition_context_size, self.length
+        first = 0 if size is None else max(0, last - size)
+        self._seen.remove(self.tokens(self._first, min(first, self._last)))
+        self._seen.add(self.tokens(max(first, self._last), last))
+        self._first, self._last = first, last
+        return self._seen
 
 
 # What the engine does not do yet, and the value that means "not asked for". Anything else is refused by name.
-_NOT_YET: dict[str, object] = {
-    "n": 1,
-    "best_of": None,
-    "beam_width": None,
-    "logprobs": None,
-    "top_n_tokens": 0,
-    "prompt_logprobs": None,
-    "echo": False,
-    "truncate": None,
-    "grammar": None,
-    "bad_words": (),
-    "watermark": False,
-    "thinking_budget": None,
-    "kv_bits": None,
-    "max_kv_size": None,
-}
+_NOT_YET: dict[str, object] = {"beam_width": None, "kv_bits": None, "max_kv_size": None}
 
 
 def check_start(start: SequenceStart, vocab_size: int) -> None:
-    """Refuse what cannot be done: ValueError naming the field, its value and its bound."""
+    """Refuse what cannot be done: ValueError naming the field, its value and its bound.
+
+    What the text pipeline sees to is nothing to a sequence and is not looked at: n, best_of, echo, truncate, stop,
+    bad_words (their ids come in `SequenceStart.bad_words`), grammar, thinking_budget (both come as its constraint) and
+    how to detokenise.
+    """
     params = start.sampling_params
     for field, off in _NOT_YET.items():
         value = getattr(params, field)
-        if value != off and not (field in ("best_of", "beam_width") and value == 1):
+        if value != off and not (field == "beam_width" and value == 1):
             raise ValueError(
                 f"SamplingParams.{field} = {value!r:.80}: this engine does not do it yet; leave it {off!r}"
             )
     if not start.prompt:
         raise ValueError("SequenceStart.prompt = (): needs at least one token")
+    if params.allowed_token_ids is not None and not params.allowed_token_ids:
+        raise ValueError("SamplingParams.allowed_token_ids = (): no token could ever follow")
+    if not all(start.bad_words):
+        raise ValueError("SequenceStart.bad_words: has a run without ids; each needs at least one")
+    _check_ids(start, vocab_size)
+    _check_log_probabilities(start, vocab_size)
+    for name in params.logits_processors:
+        try:
+            lookup(name)
+        except ValueError as error:
+            raise ValueError(f"SamplingParams.logits_processors: {error}") from None
+
+
+def _check_ids(start: SequenceStart, vocab_size: int) -> None:
+    params = start.sampling_params
     named = {
         "SequenceStart.prompt": start.prompt,
         "SequenceStart.accepted": start.accepted,
         "SequenceStart.eos_token_ids": start.eos_token_ids,
+        "SequenceStart.bad_words": [token for run in start.bad_words for token in run],
         "SamplingParams.stop_token_ids": params.stop_token_ids,
         "SamplingParams.allowed_token_ids": params.allowed_token_ids or (),
         "SamplingParams.logit_bias": params.logit_bias,
@@ -67,5 +126,19 @@ def check_start(start: SequenceStart, vocab_size: int) -> None:
         if ids and (min(ids) < 0 or max(ids) >= vocab_size):
             wrong = next(token for token in ids if not 0 <= token < vocab_size)
             raise ValueError(f"{field}: token {wrong} is not in the vocabulary of {vocab_size}")
-    if params.allowed_token_ids is not None and not params.allowed_token_ids:
-        raise ValueError("SamplingParams.allowed_token_ids = (): no token could ever follow")
+
+
+def _check_log_probabilities(start: SequenceStart, vocab_size: int) -> None:
+    params = start.sampling_params
+    for field in ("logprobs", "prompt_logprobs"):
+        count = getattr(params, field)
+        if count is not None and min(count, vocab_size) > MOST_LIKELIEST:
+            raise ValueError(
+                f"SamplingParams.{field} = {count}: must be at most {MOST_LIKELIEST}, or -1 for the whole vocabulary"
+            )
+    values = (len(start.prompt) - 1) * vocab_size
+    if params.prompt_logprobs == -1 and values > MOST_ROW_VALUES:
+        raise ValueError(
+            f"SamplingParams.prompt_logprobs = -1: {len(start.prompt)} tokens times a vocabulary of {vocab_size} are "
+            f"more than {MOST_ROW_VALUES} values; ask for at most {MOST_LIKELIEST} of the likeliest"
+        )

@@ -1,47 +1,22 @@
-"""Sampling, rule by rule, against independent references."""
+"""Sampling as a whole: rules against those of transformers, their order, constraints, draws and random numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers.generation import logits_process as theirs
 
-from max_engines.random_stream import splitmix64, uniform
+from max_engines.random_stream import RandomStreams, child_seed, splitmix64
 from max_engines.rules import SequenceError
 from max_engines.sampler import Sampler
-from max_engines.sampling_row import SamplingRow
-from tests.engines.tiny_models import Params, start
-
-V = 150
-INFINITY = float("inf")
-
-
-def row(output: Sequence[int] = (), prompt: Sequence[int] = (1,), seed: int = 0, **params: Any) -> SamplingRow:
-    chosen: Params = {"temperature": 1.0, **params}
-    return SamplingRow(start(prompt, seed=seed, accepted=output, **chosen))
-
-
-def logits(rows: int = 1, seed: int = 0, scale: float = 3.0) -> Tensor:
-    return torch.randn(rows, V, generator=torch.Generator().manual_seed(seed)) * scale
-
-
-def probabilities(scores: Tensor, *rows: SamplingRow) -> Tensor:
-    """What the sampler draws from, `[rows, V]`."""
-    sampler = Sampler()
-    scores = sampler.scores(scores.clone(), rows)
-    weights = sampler.weights(scores, scores.amax(1, keepdim=True), rows)
-    return (weights / weights.sum(1, keepdim=True))[:, :V]
-
-
-def softmax(scores: Tensor) -> Tensor:
-    return torch.softmax(scores, 1)
-
+from tests.engines.sampling_tools import V, logits, probabilities, row, softmax
+from tests.engines.tiny_models import Params
 
 IDS = torch.LongTensor([[3, 3, 9, 20, 9, 9]])
 AGAINST_TRANSFORMERS = {
@@ -87,42 +62,6 @@ def test_rules_together_go_in_the_documented_order() -> None:
     torch.testing.assert_close(probabilities(scores, ours), softmax(expected))
 
 
-def test_top_p_looks_further_when_the_first_look_does_not_reach() -> None:
-    flat = logits(scale=0.0)
-    assert int((probabilities(flat, row(top_p=0.5)) > 0).sum()) == V  # all tie
-    nearly_flat = logits(scale=0.01)
-    kept = probabilities(nearly_flat, row(top_p=0.9)) > 0
-    torch.testing.assert_close(kept, softmax(theirs.TopPLogitsWarper(0.9)(IDS, nearly_flat)) > 0)
-
-
-@pytest.mark.parametrize(("size", "seen"), [(None, {3, 20, 9, 7}), (3, {20, 9, 7}), (2, {9, 7}), (1, {7}), (0, set())])
-def test_repetition_context_size(size: int | None, seen: set[int]) -> None:
-    scores = logits()
-    penalised = row([9, 7], [3, 20], repetition_penalty=2.0, repetition_context_size=size)
-    expected = scores.clone()
-    for token in seen:
-        expected[0, token] = scores[0, token] * 2 if scores[0, token] < 0 else scores[0, token] / 2
-    torch.testing.assert_close(probabilities(scores, penalised), softmax(expected))
-
-
-def test_frequency_and_presence_penalty_count_the_output_alone() -> None:
-    scores = logits()
-    expected = scores.clone()
-    expected[0, 9] -= 2 * 0.5 + 0.25
-    expected[0, 7] -= 0.5 + 0.25
-    ours = row([9, 7, 9], [3, 9, 9], frequency_penalty=0.5, presence_penalty=0.25)
-    torch.testing.assert_close(probabilities(scores, ours), softmax(expected))
-
-
-def test_allowed_ids_and_bias() -> None:
-    scores = logits()
-    found = probabilities(scores, row(allowed_token_ids=(3, 8, 140), logit_bias={8: 5.0, 100: 100.0}))
-    expected = torch.full_like(scores, -INFINITY)
-    expected[0, [3, 8, 140]] = scores[0, [3, 8, 140]]
-    expected[0, 8] += 5
-    torch.testing.assert_close(found, softmax(expected))
-
-
 class Only:
     """Allows a fixed set of ids, with one mask object or a new one for each call."""
 
@@ -142,21 +81,21 @@ def test_a_constraint_is_honoured(fresh: bool) -> None:
     constraint = Only(4, 77, fresh=fresh)
     sampler = Sampler()
     for seed in range(300):  # more masks than the sampler keeps
-        assert sampler.sample(logits(), [row(constraint=constraint, seed=seed)])[0] in (4, 77)
+        assert sampler.sample(logits(), [row(constraint=constraint, seed=seed)]).resolve()[0] in (4, 77)
     greedy = [row(constraint=constraint, temperature=0), row([4], constraint=constraint, temperature=0)]
     scores = logits(2)
     best = 4 if scores[0, 4] > scores[0, 77] else 77
-    assert sampler.sample(scores.clone(), greedy) == [best, int(scores[1].argmax())]
+    assert sampler.sample(scores.clone(), greedy).resolve() == [best, int(scores[1].argmax())]
 
 
 def test_what_leaves_no_token_names_the_sequence() -> None:
     lost = row(constraint=Only(5), allowed_token_ids=(6,))
     with pytest.raises(SequenceError, match="no token can follow") as caught:
-        Sampler().sample(logits(2), [row(), lost])
+        Sampler().sample(logits(2), [row(), lost]).resolve()
     assert caught.value.name == lost.name
     for temperature in (0.0, 1.0):
         with pytest.raises(SequenceError, match="NaN"):
-            Sampler().sample(torch.full((1, V), float("nan")), [row(temperature=temperature)])
+            Sampler().sample(torch.full((1, V), float("nan")), [row(temperature=temperature)]).resolve()
     wide = Only(5)
     wide.mask = np.ones(400, np.bool_)
     with pytest.raises(SequenceError, match=r"mask bool\[400\]"):
@@ -179,13 +118,30 @@ MIXED: list[Params] = [
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     scores = logits(len(MIXED))
     rows = [row([3, 4], seed=index, **params) for index, params in enumerate(MIXED)]
-    together = Sampler().sample(scores.clone(), rows)
-    alone = [Sampler().sample(scores[i : i + 1].clone(), [rows[i]])[0] for i in range(len(rows))]
-    backwards = Sampler().sample(scores.flip(0), rows[::-1])
+    together = Sampler().sample(scores.clone(), rows).resolve()
+    alone = [Sampler().sample(scores[i : i + 1].clone(), [rows[i]]).resolve()[0] for i in range(len(rows))]
+    backwards = Sampler().sample(scores.flip(0), rows[::-1]).resolve()
     assert together == alone == backwards[::-1]
     drawn = rows[1:]
     each = torch.cat([probabilities(scores[i : i + 1], rows[i]) for i in range(1, len(rows))])
     assert torch.equal(probabilities(scores[1:], *drawn), each)
+
+
+def test_another_batch_is_another_plan() -> None:
+    sampler, scores = Sampler(), logits(3)
+    batches = [[row(seed=i, **params) for i, params in enumerate(MIXED[first : first + 3])] for first in range(6)]
+    for rows in [*batches, *reversed(batches)]:
+        assert sampler.sample(scores.clone(), rows).resolve() == Sampler().sample(scores.clone(), rows).resolve()
+    narrow = logits(3, vocab=64)
+    assert sampler.sample(narrow.clone(), rows).resolve() == Sampler().sample(narrow.clone(), rows).resolve()
+
+
+def test_a_step_can_be_launched_before_its_tokens_are_read() -> None:
+    rows = [row(temperature=0.0), row(seed=1)]
+    sampled = Sampler().sample(logits(2), rows)
+    assert sampled.tokens.dtype == torch.int64
+    assert sampled.tokens.tolist() == sampled.resolve()
+    assert [each.output for each in rows] == [[], []]
 
 
 @pytest.mark.parametrize("params", [{}, {"top_p": 0.8}, {"top_k": 5, "temperature": 0.5}, {"typical_p": 0.6}])
@@ -196,7 +152,7 @@ def test_draws_follow_the_filtered_distribution(params: Params) -> None:
     counts = np.zeros(V)
     for first in range(0, draws, batch):
         rows = [row(seed=seed, **params) for seed in range(first, first + batch)]
-        counts += np.bincount(Sampler().sample(scores.expand(batch, V).clone(), rows), minlength=V)
+        counts += np.bincount(Sampler().sample(scores.expand(batch, V).clone(), rows).resolve(), minlength=V)
     assert counts[expected == 0].sum() == 0
     usual = expected * draws >= 5  # below that, the chi-square distribution is none
     statistic = (((counts - expected * draws) ** 2)[usual] / (expected * draws)[usual]).sum()
@@ -207,11 +163,35 @@ def test_draws_follow_the_filtered_distribution(params: Params) -> None:
 def test_the_random_stream_is_splitmix64_of_seed_and_position() -> None:
     # The first outputs of splitmix64 seeded with 0: https://prng.di.unimi.it/splitmix64.c
     gamma = 0x9E3779B97F4A7C15
-    states = [(i * gamma) % 2**64 for i in range(3)]
-    assert [splitmix64(s) for s in states] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    numbers = np.array([uniform(seed, position) for seed in range(100) for position in range(100)])
+    states = np.array([(i * gamma) % 2**64 for i in range(3)], np.uint64)
+    assert splitmix64(states).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    streams = RandomStreams(range(100))
+    numbers = np.array([streams.uniform([position] * 100) for position in range(100)])
     assert numbers.min() >= 0
     assert numbers.max() < 1
     assert abs(numbers.mean() - 0.5) < 0.01
-    assert len(set(numbers)) == 10_000
-    assert uniform(2**63 - 1, 2**20) == uniform(2**63 - 1, 2**20)
+    assert len(np.unique(numbers)) == 10_000
+    assert RandomStreams([2**63 - 1]).uniform([2**20])[0] == RandomStreams([3, 2**63 - 1]).uniform([0, 2**20])[1]
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**20))
+def test_a_random_number_is_that_of_plain_integer_arithmetic(seed: int, position: int) -> None:
+    def mix(value: int) -> int:
+        value = (value + 0x9E3779B97F4A7C15) % 2**64
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+        return value ^ value >> 31
+
+    expected = (mix((mix(seed) + position * 0x9E3779B97F4A7C15) % 2**64) >> 12) * 2.0**-52
+    assert RandomStreams([seed, 1]).uniform([position, 0])[0] == expected
+
+
+def test_children_have_streams_of_their_own() -> None:
+    seeds = [child_seed(seed, index) for seed in range(50) for index in range(50)]
+    assert len(set(seeds)) == 2500
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**63
+    assert child_seed(17, 0) == 17
+    numbers = np.concatenate([RandomStreams(seeds).uniform([position] * 2500) for position in range(4)])
+    assert len(np.unique(numbers)) == 10_000
+    assert abs(numbers.mean() - 0.5) < 0.02

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..sampling_row import SamplingRow
+from ..token_counts import TokenCounts
+from .rule import Apply, Layout, Rows
 
 
 class RepetitionPenalty:
@@ -21,12 +24,16 @@ class RepetitionPenalty:
     def concerns(self, row: SamplingRow) -> bool:
         return row.params.repetition_penalty != 1
 
-    def apply(self, values: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
-        for index, row in enumerate(rows):
-            ids = torch.tensor(sorted(_seen(row)), dtype=torch.int64, device=values.device)
-            known, penalty = values[index, ids], row.params.repetition_penalty
-            values[index, ids] = torch.where(known < 0, known * penalty, known / penalty)
-        return values
+    def prepare(self, rows: Rows, layout: Layout) -> Apply:
+        penalties = np.array([row.params.repetition_penalty for row in rows.values()], np.float32)
+
+        def apply(scores: Tensor) -> None:
+            said = _Said(rows, [row.seen() for row in rows.values()])
+            named, penalty = said.entries(layout), said.column(penalties).to(layout.device)
+            known = scores[named]
+            scores[named] = torch.where(known < 0, known * penalty, known / penalty)
+
+        return apply
 
 
 class FrequencyAndPresencePenalty:
@@ -36,23 +43,37 @@ class FrequencyAndPresencePenalty:
     """
 
     def concerns(self, row: SamplingRow) -> bool:
-        return bool(row.output) and bool(row.params.frequency_penalty or row.params.presence_penalty)
+        return bool(row.params.frequency_penalty or row.params.presence_penalty)
 
-    def apply(self, values: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
-        for index, row in enumerate(rows):
-            counts = Counter(row.output)
-            ids = torch.tensor(list(counts), device=values.device)
-            times = torch.tensor(list(counts.values()), dtype=torch.float32, device=values.device)
-            values[index, ids] -= row.params.frequency_penalty * times + row.params.presence_penalty
-        return values
+    def prepare(self, rows: Rows, layout: Layout) -> Apply:
+        frequency = np.array([row.params.frequency_penalty for row in rows.values()], np.float32)
+        presence = np.array([row.params.presence_penalty for row in rows.values()], np.float32)
+
+        def apply(scores: Tensor) -> None:
+            said = _Said(rows, [row.generated() for row in rows.values()])
+            lost = said.column(frequency) * said.times + said.column(presence)
+            scores[said.entries(layout)] -= lost.to(layout.device)
+
+        return apply
 
 
-def _seen(row: SamplingRow) -> set[int]:
-    """The ids that the repetition penalty is about."""
-    size = row.params.repetition_context_size
-    if size is None:
-        return {*row.prompt, *row.output}
-    from_prompt = size - len(row.output)
-    if from_prompt > 0:
-        return {*row.prompt[-from_prompt:], *row.output}
-    return set(row.output[-size:]) if size else set()
+class _Said:
+    """What some rows have said, as one flat list of (row, id, count)."""
+
+    def __init__(self, rows: Rows, counts: Sequence[TokenCounts]) -> None:
+        times = np.concatenate([count.times for count in counts])
+        self._there = times > 0
+        self._lengths = [len(count.ids) for count in counts]
+        self._indices = np.array(list(rows))
+        self._ids = np.concatenate([count.ids for count in counts])[self._there]
+        self.times = torch.from_numpy(times[self._there])
+
+    def entries(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Index of the scores in question."""
+        both = np.stack((np.repeat(self._indices, self._lengths)[self._there], self._ids))
+        rows, ids = torch.from_numpy(both).to(layout.device)
+        return rows, ids
+
+    def column(self, values: NDArray[np.float32]) -> Tensor:
+        """One value per row, repeated for each of its entries; on the host."""
+        return torch.from_numpy(np.repeat(values, self._lengths)[self._there])

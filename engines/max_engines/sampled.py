@@ -1,0 +1,53 @@
+"""What a step has sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import isfinite
+
+from torch import Tensor
+
+from max_interfaces.text import LogProbabilities
+
+from .host_copy import HostCopy
+from .log_probabilities import PendingLogProbabilities
+from .rules import SequenceError
+
+
+class Sampled:
+    """The tokens of a step, while the device may still be computing them.
+
+    `tokens` int64[rows] lie on the device, where the next step can take them before anybody has read them. `best`
+    `[rows]` are the highest scores: where one is not finite, no token is possible.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        best: Tensor,
+        names: Sequence[str],
+        pending: Sequence[tuple[Sequence[int], PendingLogProbabilities]] = (),
+    ) -> None:
+        self.tokens = tokens
+        self._names = names
+        self._pending = pending
+        self._copy = HostCopy(tokens, best)
+
+    def resolve(self) -> list[int]:
+        """The token ids, read from the device. SequenceError names the first row in which no token is possible."""
+        tokens, best = self._copy.read()
+        for name, score in zip(self._names, best.tolist(), strict=True):
+            if not isfinite(score):
+                raise SequenceError(name, "no token can follow: every score is -inf, or the model gave NaN")
+        ids: list[int] = tokens.tolist()
+        return ids
+
+    @cached_property
+    def log_probabilities(self) -> list[LogProbabilities | None]:
+        """For each row what it asked for, None if nothing; read from the device, as `resolve` does."""
+        every: list[LogProbabilities | None] = [None] * len(self._names)
+        for indices, pending in self._pending:
+            for index, entry in zip(indices, pending.each(), strict=True):
+                every[index] = entry
+        return every
