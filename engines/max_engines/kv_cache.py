@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+VIEWS_KEPT = 1024  # one is some 10 KB of tensor headers, and serves a group of rows for a whole block
+
 
 @dataclass(frozen=True, slots=True)
 class KVShape:
@@ -24,63 +26,86 @@ class KVShape:
         return 2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize
 
 
-class KVCache:
-    """Keys and values `[layers, slots, heads, head_dim]`, and one block more that nobody reads, for padding rows.
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Where some sequences lie that have equally many blocks, side by side, and begin at equally spaced blocks."""
 
-    Slot = block * block_size + offset. Which blocks belong to whom is the `BlockPool`'s business.
+    first: int
+    spacing: int
+    count: int
+    blocks: int
+
+
+class KVCache:
+    """Keys and values `[layers, slots, 2 * heads, head_dim]`, the keys first; slot = block * block_size + offset.
+
+    One block more than `num_blocks` takes what padding rows write, and is read by nobody. Which blocks belong to whom
+    is the `BlockPool`'s business.
     """
 
     def __init__(self, shape: KVShape, num_blocks: int, block_size: int, device: torch.device) -> None:
         self.shape = shape
         self.block_size = block_size
         slots = (num_blocks + 1) * block_size
-        size = (shape.layers, slots, shape.heads, shape.head_dim)
         # zeros() maps memory lazily: a cache that is never full never costs its full size.
-        self._keys = torch.zeros(size, dtype=shape.dtype, device=device)
-        self._values = torch.zeros(size, dtype=shape.dtype, device=device)
-        self._layer_keys = self._keys.unbind(0)
-        self._layer_values = self._values.unbind(0)
+        self._store = torch.zeros(
+            (shape.layers, slots, 2 * shape.heads, shape.head_dim), dtype=shape.dtype, device=device
+        )
+        self._layers = self._store.unbind(0)
+        self._views: dict[Lanes, KVView] = {}
         self.padding_slot = num_blocks * block_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self._store.device
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zero blocks for a new owner. Slots past a sequence's end are masked, but 0 × NaN would still be NaN."""
-        for first, last in _runs(blocks):
-            slots = slice(first * self.block_size, (last + 1) * self.block_size)
-            self._keys[:, slots].zero_()
-            self._values[:, slots].zero_()
+        for first, last in runs(blocks):
+            self._store[:, first * self.block_size : (last + 1) * self.block_size].zero_()
 
-    def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store `keys` and `values` `[tokens, heads, head_dim]` of one layer at `slots` int64[tokens]."""
-        self._layer_keys[layer].index_copy_(0, slots, keys)
-        self._layer_values[layer].index_copy_(0, slots, values)
+    def copy_block(self, source: int, target: int, tokens: int) -> None:
+        """Copy the keys and values of a block's first `tokens`, all layers, to another block."""
+        first, to = source * self.block_size, target * self.block_size
+        self._store[:, to : to + tokens].copy_(self._store[:, first : first + tokens])
 
-    def view(self, blocks: Sequence[int]) -> KVView:
-        """Keys and values of one sequence, whose table is `blocks`. It sees what is written later, too."""
-        runs = _runs(blocks)
-        if len(runs) > 1:
-            return GatheredView(self, torch.tensor(blocks, device=self._keys.device))
-        first, last = runs[0]
-        slots = slice(first * self.block_size, (last + 1) * self.block_size)
-        keys = self._keys[:, slots].transpose(1, 2).unsqueeze(1).unbind(0)
-        values = self._values[:, slots].transpose(1, 2).unsqueeze(1).unbind(0)
-        return KVView(keys, values)
+    def write(self, layer: int, slots: Tensor, keys_values: Tensor) -> None:
+        """Store `keys_values` `[tokens, 2 * heads, head_dim]` of one layer at `slots` int64[tokens]."""
+        self._layers[layer].index_copy_(0, slots, keys_values)
 
-    def gather(self, layer: int, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies `[1, heads, keys, head_dim]` of one layer's blocks, in the order of `blocks` int64[n]."""
-        heads, head_dim = self.shape.heads, self.shape.head_dim
+    def lanes(self, lanes: Lanes) -> KVView:
+        """Keys and values of `lanes.count` sequences, without a copy. It sees what is written later, too."""
+        view = self._views.get(lanes)
+        if view is None:
+            if len(self._views) == VIEWS_KEPT:
+                self._views.clear()
+            view = self._views[lanes] = self._view(lanes)
+        return view
 
-        def collect(layers: tuple[Tensor, ...]) -> Tensor:
-            paged = layers[layer].view(-1, self.block_size, heads, head_dim)
-            return paged.index_select(0, blocks).view(1, -1, heads, head_dim).transpose(1, 2)
+    def table(self, blocks: Sequence[int]) -> KVView:
+        """Keys and values of one sequence whose blocks are `blocks`, wherever they lie."""
+        if blocks[-1] - blocks[0] == len(blocks) - 1 and len(runs(blocks)) == 1:
+            return self.lanes(Lanes(blocks[0], 0, 1, len(blocks)))
+        return GatheredView(self._layers, self.block_size, torch.tensor(blocks, device=self._store.device))
 
-        return collect(self._layer_keys), collect(self._layer_values)
+    def _view(self, lanes: Lanes) -> KVView:
+        shape, size = self.shape, self.block_size
+        per_layer, per_slot, per_head, _ = self._store.stride()
+        both = self._store.as_strided(
+            (shape.layers, lanes.count, 2 * shape.heads, lanes.blocks * size, shape.head_dim),
+            (per_layer, lanes.spacing * size * per_slot, per_head, per_slot, 1),
+            lanes.first * size * per_slot,
+        )
+        keys, values = both[:, :, : shape.heads].unbind(0), both[:, :, shape.heads :].unbind(0)
+        return KVView(tuple(zip(keys, values, strict=True)))
 
 
 class KVView:
-    """One sequence's keys and values, `[1, heads, keys, head_dim]` per layer; its blocks lie side by side."""
+    """Keys and values of some sequences, `[sequences, heads, keys, head_dim]` per layer."""
 
-    def __init__(self, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> None:
-        self._layers = tuple(zip(keys, values, strict=True))
+    def __init__(self, layers: tuple[tuple[Tensor, Tensor], ...]) -> None:
+        self._layers = layers
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer."""
@@ -88,23 +113,27 @@ class KVView:
 
 
 class GatheredView(KVView):
-    """The same for blocks that are scattered: copied together whenever a layer asks."""
+    """The same of one sequence whose blocks are scattered: copied together whenever a layer asks."""
 
-    def __init__(self, cache: KVCache, blocks: Tensor) -> None:
-        self._cache = cache
+    def __init__(self, stores: tuple[Tensor, ...], block_size: int, blocks: Tensor) -> None:
+        self._stores = stores
+        self._block_size = block_size
         self._blocks = blocks
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer."""
-        return self._cache.gather(index, self._blocks)
+        _, both, head_dim = self._stores[index].shape
+        paged = self._stores[index].view(-1, self._block_size, both, head_dim)
+        collected = paged.index_select(0, self._blocks).view(1, -1, both, head_dim).transpose(1, 2)
+        return collected[:, : both // 2], collected[:, both // 2 :]
 
 
-def _runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
+def runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
     """`blocks` as (first, last) pairs of neighbours: [3, 4, 5, 9] is [(3, 5), (9, 9)]."""
-    runs: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     for block in blocks:
-        if runs and block == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], block)
+        if found and block == found[-1][1] + 1:
+            found[-1] = (found[-1][0], block)
         else:
-            runs.append((block, block))
-    return runs
+            found.append((block, block))
+    return found

@@ -2,135 +2,221 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from bisect import bisect_left, insort
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from max_interfaces.identity import RequestID
 
 from .blocks import BlockPool
 from .kv_cache import KVCache
+from .memory import Match, SequenceMemory
 from .sequence import Sequence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """The next `count` tokens of a sequence, to be computed in this step."""
+    """The tokens of a sequence from position `first` to `last` (excluded), to be computed in one step.
+
+    If it `samples`, a new token follows. `entry` tells whether the sequence still has the memory it had then.
+    """
 
     sequence: Sequence
-    count: int
+    first: int
+    last: int
+    samples: bool
+    entry: int
+
+    @classmethod
+    def next(cls, sequence: Sequence, count: int) -> Chunk:
+        """The next `count` tokens."""
+        first, last = sequence.computed, sequence.computed + count
+        return cls(sequence, first, last, last == sequence.length, sequence.entry)
 
     @property
-    def first(self) -> int:
-        """Position of the first of them."""
-        return self.sequence.computed
+    def count(self) -> int:
+        """How many tokens."""
+        return self.last - self.first
 
     @property
-    def last(self) -> int:
-        """Position after the last of them."""
-        return self.sequence.computed + self.count
+    def current(self) -> bool:
+        """True if the sequence has not lost its memory since."""
+        return self.entry == self.sequence.entry
 
     @property
-    def samples(self) -> bool:
-        """True if a new token can be sampled after it."""
-        return self.count == self.sequence.wanted
+    def scored(self) -> int:
+        """How many of its tokens, from the first on, are followed by one of the prompt whose score is asked for."""
+        if not self.sequence.scores_prompt:
+            return 0
+        return max(0, min(self.last, self.sequence.prompt_length - 1) - self.first)
 
 
 class Scheduler:
     """Deals each step's token budget, and the blocks of the KV cache.
 
-    Sequences that want one token come first, then prompts in chunks; among equals the one that was added first. A
-    waiting sequence enters when its blocks fit; those behind it wait, too. When blocks run out, a paused sequence
-    gives its up, or else the youngest; it computes them again later. A sequence that nobody younger can help waits.
-    The oldest active one therefore always goes on, so that all finish.
+    Sequences are ranked by their priority, then by when they were added. Those that want one token have it; the rest
+    of the budget goes to prompts in chunks, by rank. A waiting sequence enters when its blocks fit, and those behind
+    it wait, too; it throws out others of lower priority, but among equals it waits. Only one whose prefix is just
+    being computed, by another one that is in this step, lets others pass, and takes it by reference afterwards.
+
+    When blocks run out, a paused sequence gives its up, or else the one that ranks last; it computes them again
+    later. A sequence that nobody behind it can help waits. So of those that have memory and are active the first
+    always goes on, unless one before it enters; and if none has memory, the first of those that wait enters: all
+    finish. Deadlines are the dispatcher's, which stops between two steps what is late.
 
     Scheduling moves memory but no token: a step that fails after it has lost nothing.
     """
 
     def __init__(self, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int) -> None:
-        self.sequences: dict[RequestID, Sequence] = {}  # in the order they were added
+        self.sequences: dict[RequestID, Sequence] = {}
         self.pool = pool
-        self._cache = cache
+        self._memory = SequenceMemory(cache, pool)
         self._max_batch = max_batch
-        self._token_budget = token_budget
+        self.token_budget = token_budget
+        self._ranked: list[Sequence] = []
+        self._added = 0
+        self._turn = 0
 
     @property
     def capacity(self) -> int:
         """Tokens that fit in the memory."""
-        return self.pool.total * self._cache.block_size
+        return self._memory.capacity
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence, which waits from now on."""
+        self._added += 1
+        sequence.rank = (-sequence.priority, self._added)
+        self.sequences[sequence.request_id] = sequence
+        insort(self._ranked, sequence, key=_rank)
 
     def schedule(self, active: Collection[RequestID]) -> list[Chunk]:
-        """What to compute in this step for the sequences named by `active`. KeyError for an unknown id."""
-        named = set(active)
-        unknown = named - self.sequences.keys()
-        if unknown:
-            raise KeyError(f"no sequence {min(unknown)}: it was not added, or has been released")
-        ready = [s for s in self.sequences.values() if s.request_id in named and not s.status.is_done]
-        chunks = [Chunk(s, 1) for s in ready if s.running and s.wanted == 1 and self._grow(s, ready)]
-        budget = self._token_budget - len(chunks)
+        """What to compute in this step for the sequences named by `active`. KeyError for an unknown id.
+
+        Chunks of one token come first.
+        """
+        ready = self._ready(active)
+        singles: list[Chunk] = []
+        prompts: list[Chunk] = []
+        promised: set[bytes] = set()  # keys of the blocks that this step and those after it compute
+        budget = self.token_budget - sum(1 for s in ready if s.blocks and s.wanted == 1)
+        door_open = True
         for sequence in ready:
-            if budget <= 0:
-                break
-            if sequence.running and sequence.wanted == 1:
-                continue  # dealt with above
-            if not sequence.running and not self._admit(sequence, ready):
-                break  # those behind it would take what it waits for
-            chunks.append(Chunk(sequence, min(budget, sequence.wanted)))
-            budget -= chunks[-1].count
-        return chunks
+            if sequence.blocks and sequence.wanted == 1:
+                if not self._grow(sequence):
+                    continue
+                singles.append(Chunk.next(sequence, 1))
+            elif budget > 0 and (sequence.blocks or door_open):
+                if not sequence.blocks:
+                    match = self._memory.match(sequence)
+                    if not promised.isdisjoint(match.wanted):
+                        continue
+                    if not self._admit(sequence, match):
+                        door_open = False  # those behind it would take what it waits for
+                        continue
+                prompts.append(Chunk.next(sequence, min(budget, sequence.wanted)))
+                budget -= prompts[-1].count
+            else:
+                continue
+            if sequence.next_border <= sequence.prompt_length:  # not all of its prompt can be found yet
+                promised.update(self._memory.prompt_keys(sequence))
+        return singles + prompts
+
+    def launched(self, chunks: Collection[Chunk]) -> None:
+        """Book chunks as under way: the next step goes on behind them."""
+        for chunk in chunks:
+            chunk.sequence.computed = chunk.last
+            chunk.sequence.row.unread += chunk.samples
+
+    def undo(self, chunks: Collection[Chunk]) -> None:
+        """Book chunks as not under way: they have failed. The last that were launched must be undone first."""
+        for chunk in chunks:
+            chunk.sequence.row.unread -= chunk.samples
+            if chunk.current:
+                chunk.sequence.computed = chunk.first
+
+    def commit(self, chunk: Chunk) -> None:
+        """Book a chunk as computed: others can use it from now on."""
+        chunk.sequence.row.unread -= chunk.samples
+        if chunk.current:
+            self._memory.commit(chunk.sequence, chunk.last)
 
     def retire(self, sequence: Sequence) -> None:
         """Free the memory of a sequence that is done, and note that its end has been told."""
-        self.pool.release(sequence.forget())
+        self._memory.drop(sequence)
         sequence.reported = True
 
     def release(self, request_id: RequestID) -> None:
         """Forget a sequence and free its blocks."""
         sequence = self.sequences.pop(request_id, None)
         if sequence is not None:
-            self.pool.release(sequence.forget())
+            del self._ranked[bisect_left(self._ranked, sequence.rank, key=_rank)]
+            self._memory.drop(sequence)
 
-    def _admit(self, sequence: Sequence, ready: Collection[Sequence]) -> bool:
+    def audit(self) -> list[str]:
+        """Check that every block has its owners and nothing else, and mend what does not; what was found, in words."""
+        findings = [] if len(self._ranked) == len(self.sequences) else ["a sequence has no rank, or two"]
+        self._ranked = sorted(self.sequences.values(), key=_rank)
+        return findings + self._memory.audit(self._ranked)
+
+    def _ready(self, active: Collection[RequestID]) -> list[Sequence]:
+        """The sequences that this step may move, by rank. It costs no sort: each has its turn noted."""
+        self._turn = turn = self._turn + 1
+        for request_id in active:
+            sequence = self.sequences.get(request_id)
+            if sequence is None:
+                raise KeyError(f"no sequence {request_id}: it was not added, or has been released")
+            sequence.turn = turn
+        return [s for s in self._ranked if s.turn == turn and not s.ended and (s.blocks or not s.row.unread)]
+
+    def _admit(self, sequence: Sequence, match: Match) -> bool:
         """Give a waiting sequence a place in the batch and blocks for all its tokens, if there is room."""
-        needed = self._blocks(sequence.length)
-        paused = [s for s in self._running() if s not in ready]
-        others = [s for s in self._running() if s in ready]
-        while paused and (len(paused) + len(others) >= self._max_batch or self.pool.free < needed):
-            self.pool.release(paused.pop().forget())
+        running = [s for s in self._ranked if s.blocks]
+        paused = [s for s in running if s.turn != self._turn]
+        lower = [s for s in running if s.turn == self._turn and s.priority < sequence.priority]
+        victims = lower + paused  # the last goes first
+        staying = len(running) - len(victims)
+        if match.source is not None and self._memory.cost(sequence, match) > self.pool.free:
+            match = self._memory.without_copy(match)  # what it would copy is in the way of what it needs
+        help_to_come = sum(len(s.blocks) for s in victims)
+        cost = self._memory.cost(sequence, match)
+        if staying >= self._max_batch or cost + staying > self.pool.free + help_to_come:
+            return False  # nobody is thrown out in vain
         # One block per running sequence is left free: else it would be the first to be thrown out again.
-        if len(paused) + len(others) >= self._max_batch or self.pool.free < needed + len(others):
-            return False
-        self._allocate(sequence, needed)
+        active = staying + len(lower)
+        while staying + len(victims) >= self._max_batch or cost + active > self.pool.free:
+            if not victims:
+                return False
+            victim = victims.pop()
+            active -= victim.turn == self._turn
+            self._memory.drop(victim)
+            cost = self._memory.cost(sequence, match)
+        self._memory.enter(sequence, match)
         return True
 
-    def _grow(self, sequence: Sequence, ready: Collection[Sequence]) -> bool:
+    def _grow(self, sequence: Sequence) -> bool:
         """See that a running sequence has a block for its next token, at the expense of others if need be."""
-        if not sequence.running:
-            return False  # it was thrown out for another one in this very step
-        missing = self._blocks(sequence.length) - len(sequence.blocks)
+        missing = self._memory.missing(sequence)
+        if not missing:
+            return True
         while missing > self.pool.free:
-            victim = self._victim(sequence, ready)
+            victim = self._victim(sequence)
             if victim is None:
                 return False
-            self.pool.release(victim.forget())
-        if missing:
-            self._allocate(sequence, missing)
+            self._memory.drop(victim)
+        self._memory.grow(sequence, missing)
         return True
 
-    def _victim(self, needy: Sequence, ready: Collection[Sequence]) -> Sequence | None:
-        """The youngest paused sequence, or the youngest one after `needy`; None if there is neither."""
-        running = list(self._running())
-        paused = [s for s in running if s not in ready]
-        younger = running[running.index(needy) + 1 :]
-        candidates = paused or younger
-        return candidates[-1] if candidates else None
+    def _victim(self, needy: Sequence) -> Sequence | None:
+        """The last paused sequence, or the last one behind `needy`; None if there is neither."""
+        last: Sequence | None = None
+        for sequence in reversed(self._ranked):
+            if sequence.blocks and sequence is not needy:
+                if sequence.turn != self._turn:
+                    return sequence
+                if last is None and sequence.rank > needy.rank:
+                    last = sequence
+        return last
 
-    def _allocate(self, sequence: Sequence, count: int) -> None:
-        blocks = self.pool.allocate(count, after=sequence.blocks[-1] if sequence.blocks else None)
-        self._cache.clear(blocks)
-        sequence.blocks.extend(blocks)
 
-    def _running(self) -> Iterable[Sequence]:
-        return (s for s in self.sequences.values() if s.running)
-
-    def _blocks(self, tokens: int) -> int:
-        return -(-tokens // self._cache.block_size)
+def _rank(sequence: Sequence) -> tuple[int, int]:
+    return sequence.rank

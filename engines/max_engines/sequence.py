@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from max_interfaces.identity import RequestID
-from max_interfaces.protocols import SequenceStart
-from max_interfaces.status import GenerationStatus
+from torch import Tensor
 
-from .kv_cache import KVCache, KVView
+from max_interfaces.identity import RequestID
+from max_interfaces.protocols import PromptReport, SequenceStart
+from max_interfaces.status import GenerationStatus
+from max_interfaces.text import LogProbabilities
+
+from .log_probabilities import join, prompt_log_probabilities
 from .sampling_row import SamplingRow
 
 
 class Sequence:
     """Tokens computed and tokens wanted; there is no prefill and no decode state.
 
-    `computed` tokens have their keys and values in `blocks`. Both can be thrown away at any time and computed again:
-    only `row.output` and `status` are what the sequence is.
+    `computed` tokens have their keys and values in `blocks`, or will have when what is launched has run. Both can be
+    thrown away at any time and computed again: only `row.output` and `status` are what the sequence is.
+    `cached_tokens` of the prompt were found in the prefix cache. `keys`, `tail_key`, `published` and `next_border` are
+    notes of the `SequenceMemory`, `rank` and `turn` of the `Scheduler`.
     """
 
     def __init__(self, start: SequenceStart, limit: int) -> None:
         self.request_id: RequestID = start.request_id
         self.row = SamplingRow(start)
+        self.prompt_length = len(start.prompt)
+        self.priority: int = start.priority
+        self.cache_salt: str = start.cache_salt
+        self.scores_prompt = start.sampling_params.prompt_logprobs is not None  # then all of it is computed
         self.blocks: list[int] = []
         self.computed = 0
+        self.entry = 0  # how often it has lost its memory
+        self.cached_tokens = 0
+        self.keys: list[bytes] = []  # of its full blocks, as far as they were needed
+        self.tail_key = b""  # of the prompt's last, partial block; made when it is needed
+        self.published = 0  # full blocks that have been made findable
+        self.next_border = 0  # computed tokens at which there is something to make findable
+        self.rank = (0, 0)  # who comes first: the smaller one
+        self.turn = 0  # the last step that named it
         self._limit = limit
-        self._view: tuple[int, KVView] | None = None
+        self._side_by_side = 0
+        self._prompt_scores: list[LogProbabilities] = []
         self.status = self._status()
         self.reported = False
+        self.prompt_told = False
+
+    @property
+    def known(self) -> int:
+        """Tokens in all, prompt and output, whose ids are known."""
+        return self.prompt_length + len(self.row.output)
 
     @property
     def length(self) -> int:
-        """Tokens in all, prompt and output."""
-        return len(self.row.prompt) + len(self.row.output)
+        """The same, and those that have been sampled but not been read yet."""
+        return self.prompt_length + len(self.row.output) + self.row.unread
+
+    @property
+    def ended(self) -> bool:
+        """True if it has all the tokens it may have, though the last may be unread, or has ended otherwise."""
+        return self.status is not GenerationStatus.ACTIVE or self.row.position >= self._limit
 
     @property
     def wanted(self) -> int:
@@ -42,12 +71,31 @@ class Sequence:
         """True while it holds memory."""
         return bool(self.blocks)
 
+    @property
+    def side_by_side(self) -> int:
+        """How many of its blocks, from the first on, are neighbours in the cache."""
+        blocks, count = self.blocks, self._side_by_side
+        while count < len(blocks) and (not count or blocks[count] == blocks[count - 1] + 1):
+            count += 1
+        self._side_by_side = count
+        return count
+
     def tokens(self, first: int, last: int) -> list[int]:
         """Token ids at positions `first` to `last` (excluded)."""
         prompt, output = self.row.prompt, self.row.output
         if first >= len(prompt):
             return output[first - len(prompt) : last - len(prompt)]
         return [*prompt[first:last], *output[: max(0, last - len(prompt))]]
+
+    def keep_scores(self, first: int, logits: Tensor) -> None:
+        """Keep the log probabilities of the prompt's ids from position `first` + 1 on, under `logits`."""
+        followers = self.row.prompt[first + 1 : first + 1 + logits.shape[0]]
+        self._prompt_scores.append(prompt_log_probabilities(logits, followers, self.row.params))
+
+    def report(self) -> PromptReport:
+        """What became of its prompt; to be told once."""
+        self.prompt_told = True
+        return PromptReport(self.cached_tokens, join(self._prompt_scores) if self.scores_prompt else None)
 
     def accept(self, token: int) -> None:
         """Append a sampled token, and see whether it was the last."""
@@ -57,15 +105,11 @@ class Sequence:
     def forget(self) -> list[int]:
         """Drop what was computed and return the blocks, which are no longer its own."""
         blocks, self.blocks = self.blocks, []
-        self.computed = 0
-        self._view = None
+        self.computed = self.published = 0
+        self.entry += 1
+        self._prompt_scores = []
+        self._side_by_side = 0
         return blocks
-
-    def view(self, cache: KVCache, count: int) -> KVView:
-        """Its first `count` blocks in the cache. The last view is kept: in decode it serves for a whole block."""
-        if self._view is None or self._view[0] != count:
-            self._view = (count, cache.view(self.blocks[:count]))
-        return self._view[1]
 
     def _status(self) -> GenerationStatus:
         output = self.row.output

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from max_engines.blocks import BlockPool
+from max_engines.kv_cache import KVCache
 from max_engines.loading import LoadedModel
+from max_engines.scheduler import Scheduler
 from tests.engines.tiny_models import load, save_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _all_memory_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After every test each engine that it made is audited, whatever it was in the midst of."""
+    made: list[Scheduler] = []
+    note = Scheduler.__init__
+
+    def noted(scheduler: Scheduler, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int) -> None:
+        note(scheduler, cache, pool, max_batch, token_budget)
+        made.append(scheduler)
+
+    monkeypatch.setattr(Scheduler, "__init__", noted)
+    yield
+    assert [finding for scheduler in made for finding in scheduler.audit()] == []
 
 
 @pytest.fixture(scope="session")
