@@ -2,72 +2,33 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
 
-from .attention import MAX_BLOCK_SIZE
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
-from .kv_cache import KVCache, KVShape
+from .config import MEASURED_TOKENS, EngineConfig
+from .decode_graphs import CudaRecorder
+from .kv_cache import KVCache
+from .launched import Launched
 from .loading import LoadedModel
 from .runner import ModelRunner
 from .sampler import Sampler
 from .sampling_row import check_start
-from .scheduler import Chunk, Scheduler
+from .scheduler import Scheduler
 from .sequence import Sequence
 
-DEFAULT_KV_MEMORY = 2**30  # bytes, if max_batch whole contexts are not less
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How much the engine takes on at a time.
-
-    `max_batch` sequences hold memory at once; a step computes at most `token_budget` tokens. The KV cache has
-    `num_blocks` blocks of `block_size` tokens, or as many as fit in `kv_memory` bytes; with neither, enough for
-    `max_batch` whole contexts, but no more than 1 GiB. Above 128 tokens a step, MKL may take another kernel for wide
-    layers, and a float32 result its last bit from it. ValueError names the field and its bound.
-    """
-
-    max_batch: int = 16
-    token_budget: int = 128
-    block_size: int = 32
-    num_blocks: int | None = None
-    kv_memory: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise ValueError(f"EngineConfig.max_batch = {self.max_batch}: must be at least 1")
-        if self.token_budget < self.max_batch:
-            raise ValueError(
-                f"EngineConfig.token_budget = {self.token_budget}: must be at least max_batch = {self.max_batch}"
-            )
-        if not 1 <= self.block_size <= MAX_BLOCK_SIZE:
-            raise ValueError(f"EngineConfig.block_size = {self.block_size}: must be from 1 to {MAX_BLOCK_SIZE}")
-        for name in ("num_blocks", "kv_memory"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"EngineConfig.{name} = {value}: must be at least 1")
-        if self.num_blocks is not None and self.kv_memory is not None:
-            raise ValueError("EngineConfig: give num_blocks or kv_memory, not both")
-
-    def blocks_for(self, shape: KVShape, context_length: int) -> int:
-        """The number of blocks of the KV cache. ValueError if the memory does not hold one."""
-        if self.num_blocks is not None:
-            return self.num_blocks
-        block_bytes = shape.bytes_per_token * self.block_size
-        memory = DEFAULT_KV_MEMORY if self.kv_memory is None else self.kv_memory
-        useful = self.max_batch * -(-context_length // self.block_size)
-        count = min(useful, memory // block_bytes)
-        if count < 1:
-            raise ValueError(f"EngineConfig.kv_memory = {memory}: one block of this model takes {block_bytes} bytes")
-        return count
+STEP_S = 0.2  # how long a step may make the others wait for their next token
+LARGEST_BUDGET = 8192
+UNCHANGED = TokenDelta()
 
 
 class Engine:
@@ -82,12 +43,21 @@ class Engine:
         self.config = EngineConfig() if config is None else config
         self._model = model
         shape = kv_shape(model)
-        blocks = self.config.blocks_for(shape, model.context_length)
+        blocks = self.config.blocks_for(shape, model.context_length, model.device)
         cache = KVCache(shape, blocks, self.config.block_size, model.device)
-        self._scheduler = Scheduler(cache, BlockPool(blocks), self.config.max_batch, self.config.token_budget)
+        exact = model.dtype == torch.float32 and model.device.type == "cpu"
+        pool = BlockPool(blocks, self.config.max_batch)
+        self._scheduler = Scheduler(cache, pool, self.config.max_batch, self.config.first_budget(exact))
         self._runner = ModelRunner(model.module, cache)
-        self._sampler = Sampler()
+        self._sampler = Sampler(self.config.watermark)
+        self._overlaps = self.config.overlaps(model.device)
+        self._under_way: Launched | None = None
+        self._held: dict[RequestID, TokenDelta] = {}
         take_over_attention(model, self._trial, self._scheduler.capacity - 1)
+        if self.config.token_budget is None and not exact:
+            self._scheduler.token_budget = self._measured_budget()
+        if model.device.type == "cuda":
+            self._runner.record_decode(CudaRecorder(), min(self.config.max_batch, blocks), pool.lane_size)
 
     @property
     def free_blocks(self) -> int:
@@ -112,7 +82,7 @@ class Engine:
             )
         wanted = start.sampling_params.max_new_tokens
         limit = room if wanted is None else min(wanted, room)
-        self._scheduler.sequences[start.request_id] = Sequence(start, limit)
+        self._scheduler.add(Sequence(start, limit))
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.
@@ -120,45 +90,114 @@ class Engine:
         A sequence in the midst of its prompt has a delta without tokens. KeyError for an unknown id, SequenceError
         (with the sequence's name) if no token can follow one of them.
         """
-        chunks = self._scheduler.schedule(active)
-        logits = self._runner.run(chunks) if chunks else None
-        tokens = self._sample(chunks, logits)
-        return self._commit(active, chunks, tokens)
+        return self.overlap_step(active) if self._overlaps else self.normal_step(active)
+
+    def normal_step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
+        """Schedule, run, sample, commit: the readable twin of `overlap_step`."""
+        launched = self._launch(active, None)
+        return self._commit(active, launched)
+
+    def overlap_step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
+        """The same tokens, each a step later: while the device computes this step, the host reads the one before.
+
+        So the device never waits for the host. Where the next token depends on what the last one was, it has to: then
+        what is under way is read first, and nothing is launched.
+        """
+        earlier = self._under_way
+        wait = earlier is not None and self._must_wait(active)
+        self._under_way = None if wait else self._launch(active, earlier)
+        return self._due(active, {} if earlier is None else self._commit(active, earlier))
 
     def release(self, request_id: RequestID) -> None:
         """Forget a sequence and free its memory. Safe between steps, also for an unknown id."""
         self._scheduler.release(request_id)
+        self._held.pop(request_id, None)
+        if not self._scheduler.sequences:
+            self._under_way = None
+            findings = self._scheduler.audit()
+            if findings:
+                what = f"{len(findings)} things in the engine's memory were wrong and have been mended"
+                warnings.warn(f"{what}: {'; '.join(findings)[:1000]}", stacklevel=2)
 
-    def _sample(self, chunks: list[Chunk], logits: Tensor | None) -> list[int]:
-        rows = [chunk.sequence.row for chunk in chunks if chunk.samples]
-        return self._sampler.sample(logits, rows) if rows and logits is not None else []
+    def _must_wait(self, active: Collection[RequestID]) -> bool:
+        """True if a sequence's next token depends on one that has not been read, or nothing is left to launch."""
+        sequences = [s for s in map(self._scheduler.sequences.get, active) if s is not None]
+        return any(s.row.unread and s.row.reads_output for s in sequences) or all(s.ended for s in sequences)
 
-    def _commit(
-        self, active: Collection[RequestID], chunks: list[Chunk], tokens: list[int]
-    ) -> dict[RequestID, TokenDelta]:
-        """Book what a step has computed. Nothing before this point has changed a sequence."""
+    def _launch(self, active: Collection[RequestID], earlier: Launched | None) -> Launched:
+        """Give the device a step's work, whose results nobody reads yet; `_commit` undoes what it books if it fails."""
+        chunks = self._scheduler.schedule(active)
+        if not chunks:
+            return Launched((), {}, None)
+        scores = self._runner.run(chunks, earlier)
+        rows = [chunk.sequence.row for chunk in scores.chunks if chunk.samples]
+        sampled = self._sampler.sample(scores.sampled, rows) if rows else None
+        self._scheduler.launched(scores.chunks)
+        return Launched(scores.chunks, scores.prompts, sampled)
+
+    def _commit(self, active: Collection[RequestID], launched: Launched) -> dict[RequestID, TokenDelta]:
+        """Read and book what a step has computed. Nothing before this point has changed a sequence's tokens."""
+        try:
+            tokens = iter([] if launched.sampled is None else launched.sampled.resolve())
+            chosen = iter([] if launched.sampled is None else launched.sampled.log_probabilities)
+        except Exception:
+            if self._under_way is not None:
+                self._scheduler.undo(self._under_way.chunks)
+                self._under_way = None
+            self._scheduler.undo(launched.chunks)
+            raise
         deltas: dict[RequestID, TokenDelta] = {}
-        sampled = iter(tokens)
-        for chunk in chunks:
+        for index, chunk in enumerate(launched.chunks):
+            token = next(tokens) if chunk.samples else None
+            log_probabilities = next(chosen) if chunk.samples else None
+            self._scheduler.commit(chunk)
             sequence = chunk.sequence
-            new = (next(sampled),) if chunk.samples else ()
-            sequence.computed += chunk.count
-            for token in new:
-                sequence.accept(token)
-            deltas[sequence.request_id] = TokenDelta(new, sequence.status)
+            if index in launched.prompts and chunk.current:
+                sequence.keep_scores(chunk.first, launched.prompts[index])
+            if sequence.status.is_done or self._scheduler.sequences.get(sequence.request_id) is not sequence:
+                continue  # it ended, or was released, after this had been launched
+            if token is None:
+                deltas[sequence.request_id] = UNCHANGED
+                continue
+            sequence.accept(token)
+            report = None if sequence.prompt_told else sequence.report()
+            deltas[sequence.request_id] = TokenDelta((token,), sequence.status, log_probabilities, report)
+        self._retire(active, deltas)
+        return deltas
+
+    def _due(self, active: Collection[RequestID], deltas: dict[RequestID, TokenDelta]) -> dict[RequestID, TokenDelta]:
+        """What may be told now: the token of a sequence that was paused while it was under way waits for its return."""
+        named = set(active)
+        for request_id in deltas.keys() - named:
+            self._held[request_id] = deltas.pop(request_id)
+        for request_id in self._held.keys() & named:
+            deltas[request_id] = self._held.pop(request_id)
+        return deltas
+
+    def _retire(self, active: Collection[RequestID], deltas: dict[RequestID, TokenDelta]) -> None:
+        """Take back the memory of those that are done."""
         for request_id in active:
             sequence = self._scheduler.sequences[request_id]
             if sequence.status.is_done and not sequence.reported:
                 # One that was accepted complete ends here, without a token of this worker's.
                 deltas.setdefault(request_id, TokenDelta((), sequence.status))
                 self._scheduler.retire(sequence)
-        return deltas
+
+    def _measured_budget(self) -> int:
+        """Tokens that a step of `STEP_S` computes, a power of two, going by one that is run for it."""
+        count = min(MEASURED_TOKENS, self.max_length - 1)
+        tokens = [token % self._model.vocab_size for token in range(count)]
+        self._trial(tokens)  # the first of its size pays for more than its tokens
+        begin = time.perf_counter()
+        self._trial(tokens)
+        affordable = int(count * STEP_S / max(1e-6, time.perf_counter() - begin))
+        return max(self.config.max_batch, min(LARGEST_BUDGET, 1 << affordable.bit_length() - 1))
 
     def _trial(self, tokens: list[int]) -> Tensor:
         """The logits `[vocabulary]` after some tokens, through the engine's own path."""
         start = SequenceStart(RequestID("trial"), tuple(tokens), SamplingParams(), seed=0)
         self.add(start)
         try:
-            return self._runner.run(self._scheduler.schedule([start.request_id]))[0]
+            return self._runner.run(self._scheduler.schedule([start.request_id])).sampled[0].cpu()
         finally:
             self.release(start.request_id)

@@ -3,74 +3,157 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from .attention import AttentionStep, BlockMasks, Span
+from .attention import AttentionStep, Group
+from .decode_graphs import DecodeGraphs, Recorder
+from .fused_decoder import fused_decoder
+from .grouping import decode_groups
 from .kv_cache import KVCache
+from .launched import Launched
+from .masks import BlockMasks, Span
 from .scheduler import Chunk
 
-LEAST_ROWS = 2  # MKL multiplies a single row by another kernel, whose last bits differ
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What a step computes: `sampled` `[rows, vocabulary]` of the chunks that sample, in the order of `chunks`.
+
+    `prompts[i]` `[tokens, vocabulary]` are those of chunk i's prompt, if it asked for them.
+    """
+
+    chunks: Sequence[Chunk]
+    sampled: Tensor
+    prompts: dict[int, Tensor]
 
 
 class ModelRunner:
-    """Runs a transformers model whose attention is `attention.paged_attention`."""
+    """Runs a transformers model whose attention is `attention.paged_attention`, or its fused twin."""
 
-    def __init__(self, module: nn.Module, cache: KVCache) -> None:
+    def __init__(self, module: PreTrainedModel, cache: KVCache) -> None:
         self._module = module
         self._cache = cache
-        self._device = next(module.parameters()).device
+        self._device = module.device
         self._masks = BlockMasks(cache.block_size, cache.shape.dtype, self._device)
+        exact = cache.shape.dtype == torch.float32 and self._device.type == "cpu"
+        self._least_rows = 2 if exact else 1  # MKL multiplies a single row by another kernel, whose last bits differ
+        self._graphs: DecodeGraphs | None = None
+
+    def record_decode(self, recorder: Recorder, lanes: int, lane_blocks: int) -> None:
+        """Record decode steps of up to `lanes` sequences in lanes of `lane_blocks`, if the decoder is a fused one."""
+        decoder = fused_decoder(self._module)
+        if decoder is not None:
+            self._graphs = DecodeGraphs(decoder, self._cache, self._masks, lanes, lane_blocks, recorder)
+            self._graphs.record_all()
 
     @torch.inference_mode()
-    def run(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute `chunks`, and write their keys and values; logits `[rows, vocabulary]` of those that sample."""
+    def run(self, chunks: Sequence[Chunk], earlier: Launched | None = None) -> Scores:
+        """Compute `chunks`, and write their keys and values. Tokens that nobody has read yet come from `earlier`."""
+        ordered, groups = decode_groups(chunks, self._cache)
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        spans: list[Span] = []
-        sampled: list[int] = []
-        for chunk in chunks:
-            spans.extend(self._spans(chunk, len(tokens)))
-            tokens.extend(chunk.sequence.tokens(chunk.first, chunk.last))
+        unread: list[int] = []
+        for chunk in ordered:
+            sequence = chunk.sequence
+            if chunk.count > 1:
+                groups.extend(self._spans(chunk, len(tokens)))
+            tokens.extend(sequence.tokens(chunk.first, chunk.last))
+            if chunk.last > sequence.known:
+                unread.append(len(tokens))
+                tokens.append(0)
             positions.extend(range(chunk.first, chunk.last))
             slots.extend(self._slots(chunk))
-            if chunk.samples:
-                sampled.append(len(tokens) - 1)
-        padding = max(0, LEAST_ROWS - len(tokens))
-        attention = AttentionStep(
-            self._cache, self._masks, self._tensor(slots + [self._cache.padding_slot] * padding), spans
+        padding = max(0, self._least_rows - len(tokens))
+        ids = self._tensor(tokens + [0] * padding)
+        if unread and earlier is not None and earlier.sampled is not None:
+            sources = [earlier.rows[chunk.sequence] for chunk in ordered if chunk.last > chunk.sequence.known]
+            ids[self._tensor(unread)] = earlier.sampled.tokens[self._tensor(sources)]
+        kept = _kept(ordered)
+        rows = None if len(kept) == len(tokens) else self._tensor(kept * self._least_rows if len(kept) == 1 else kept)
+        logits = self._compute(
+            ids,
+            self._tensor(positions + [0] * padding),
+            AttentionStep(self._cache, self._masks, self._tensor(slots + [self._cache.padding_slot] * padding), groups),
+            rows,
+            ordered,
         )
-        rows = sampled * LEAST_ROWS if len(sampled) == 1 else sampled
+        return _scores(ordered, logits)
+
+    def _compute(
+        self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None, chunks: Sequence[Chunk]
+    ) -> Tensor:
+        replayed = None if self._graphs is None else self._graphs.replay(ids, positions, step.slots, chunks)
+        return self._forward(ids, positions, step, rows) if replayed is None else replayed
+
+    def _forward(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
+        fused = fused_decoder(self._module)
+        if fused is not None:
+            return fused(ids, positions, step, rows)
         output = self._module(
-            input_ids=self._tensor(tokens + [0] * padding)[None],
-            position_ids=self._tensor(positions + [0] * padding)[None],
+            input_ids=ids[None],
+            position_ids=positions[None],
             use_cache=False,  # transformers' cache, that is
-            logits_to_keep=self._tensor(rows),
-            attention_step=attention,
+            logits_to_keep=0 if rows is None else rows,
+            attention_step=step,
         )
-        logits: Tensor = output.logits[0, : len(sampled)]
+        logits: Tensor = output.logits[0]
         return logits
 
-    def _spans(self, chunk: Chunk, start: int) -> list[Span]:
-        """The chunk's queries, whose first is row `start` of the step, cut where a block ends."""
-        size = self._cache.block_size
-        spans: list[Span] = []
+    def _spans(self, chunk: Chunk, start: int) -> list[Group]:
+        """The chunk's queries, whose first is row `start` of the step, in groups."""
+        size, block_size = self._masks.span, self._cache.block_size
+        groups: list[Group] = []
         first = chunk.first
         while first < chunk.last:
-            blocks = first // size + 1
-            last = min(chunk.last, blocks * size)
-            view = chunk.sequence.view(self._cache, blocks)
-            spans.append(Span(start, start + last - first, first % size, view, blocks * size))
+            last = min(chunk.last, (first // size + 1) * size)
+            blocks = -(-last // block_size)
+            view = self._cache.table(chunk.sequence.blocks[:blocks])
+            span = Span(tuple(range(first, last)), last - first, blocks * block_size)
+            groups.append(Group(start, start + last - first, view, span))
             start += last - first
             first = last
-        return spans
+        return groups
 
     def _slots(self, chunk: Chunk) -> list[int]:
         """Where in the cache the chunk's keys and values go."""
         size, blocks = self._cache.block_size, chunk.sequence.blocks
+        if chunk.count == 1:
+            return [blocks[chunk.first // size] * size + chunk.first % size]
         return [blocks[p // size] * size + p % size for p in range(chunk.first, chunk.last)]
 
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _kept(chunks: Sequence[Chunk]) -> list[int]:
+    """The rows of the step whose scores are wanted."""
+    rows: list[int] = []
+    start = 0
+    for chunk in chunks:
+        stop = start + chunk.count
+        rows.extend(range(start, start + chunk.scored))
+        if chunk.samples:
+            rows.append(stop - 1)
+        start = stop
+    return rows
+
+
+def _scores(chunks: Sequence[Chunk], logits: Tensor) -> Scores:
+    """`logits` `[rows, vocabulary]` of `_kept` rows, sorted by what they are for."""
+    sampled: list[int] = []
+    prompts: dict[int, Tensor] = {}
+    row = 0
+    for index, chunk in enumerate(chunks):
+        if chunk.scored:
+            prompts[index] = logits[row : row + chunk.scored]
+            row += chunk.scored
+        if chunk.samples:
+            sampled.append(row)
+            row += 1
+    wanted = logits[: len(sampled)] if not prompts else logits[sampled]
+    return Scores(chunks, wanted, prompts)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from max_engines.attention import AttentionStep, BlockMasks, PagedAttentionError, Span, attend, paged_attention
-from max_engines.engine import Engine, EngineConfig
-from max_engines.fused_layer import FusedLayer
+from max_engines.attention import Attention, AttentionStep, Group, PagedAttentionError, paged_attention
+from max_engines.config import EngineConfig
+from max_engines.engine import Engine
+from max_engines.fused_decoder import fused_decoder
 from max_engines.kv_cache import KVCache, KVShape
+from max_engines.masks import BlockMasks, Span
 from tests.engines.tiny_models import again, generate, load, prompts, start
 
 CPU = torch.device("cpu")
@@ -30,25 +33,28 @@ def test_attention_is_the_plain_formula(table: str, window: int | None, softcap:
     blocks = TABLES[table]
     cache = KVCache(KVShape(2, kv_heads, width, torch.float32), 8, BLOCK, CPU)
     keys, values = (torch.randn(length, kv_heads, width, generator=random) for _ in range(2))
-    query = torch.randn(1, heads, length - first, width, generator=random)
+    query = torch.randn(length - first, heads, width, generator=random)
     slots = torch.tensor([blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(length)])
-    cache.write(1, slots[:first], keys[:first], values[:first])
-    spans = []
+    both = torch.cat((keys, values), 1)
+    cache.write(1, slots[:first], both[:first])
+    groups = []
     for begin in range(first // BLOCK * BLOCK, length, BLOCK):
         one, last = max(begin, first), min(begin + BLOCK, length)
-        view = cache.view(blocks[: begin // BLOCK + 1])
-        spans.append(Span(one - first, last - first, one - begin, view, begin + BLOCK))
-    step = AttentionStep(cache, BlockMasks(BLOCK, torch.float32, CPU), slots[first:], spans)
+        view = cache.table(blocks[: begin // BLOCK + 1])
+        span = Span(tuple(range(one, last)), last - one, begin + BLOCK)
+        groups.append(Group(one - first, last - first, view, span))
+    step = AttentionStep(cache, BlockMasks(BLOCK, torch.float32, CPU), slots[first:], groups)
 
-    found = attend(step, 1, query, keys[first:], values[first:], 0.3, window, softcap)
+    step.store(1, both[first:])
+    found = Attention(1, 0.3, window, softcap)(query, step)
 
-    scores = torch.einsum("hqd,khd->hqk", query[0], keys.repeat_interleave(2, 1)) * 0.3
+    scores = torch.einsum("qhd,khd->hqk", query, keys.repeat_interleave(2, 1)) * 0.3
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     distance = torch.arange(first, length)[:, None] - torch.arange(length)
     seen = (distance >= 0) & (distance < (window or length))
     weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    torch.testing.assert_close(found[0], torch.einsum("hqk,khd->qhd", weights, values.repeat_interleave(2, 1)))
+    torch.testing.assert_close(found, torch.einsum("hqk,khd->qhd", weights, values.repeat_interleave(2, 1)))
 
 
 def test_what_another_left_in_a_block_is_not_seen(checkpoint: Callable[[str], Path]) -> None:
@@ -56,9 +62,9 @@ def test_what_another_left_in_a_block_is_not_seen(checkpoint: Callable[[str], Pa
     sequence = start(prompts(1)[0])
     expected = generate(engine, [again(sequence)])
     cache = engine._runner._cache
-    cache._keys.fill_(torch.nan)
-    cache._values.fill_(torch.nan)
-    assert generate(engine, [again(sequence)]) == expected
+    cache._store.fill_(torch.nan)
+    stranger = replace(again(sequence), cache_salt="a tenant who shares no prefix")
+    assert generate(engine, [stranger]) == expected
 
 
 def test_an_attention_that_is_not_ours_is_refused() -> None:
@@ -70,14 +76,18 @@ def test_an_attention_that_is_not_ours_is_refused() -> None:
         paged_attention(module, states, states, states, None, s_aux=states)
 
 
-@pytest.mark.parametrize(("architecture", "fused"), [("llama", 2), ("qwen2", 2), ("qwen3", 2), ("gemma2", 0)])
-def test_layers_are_fused_where_they_are_known(
-    architecture: str, fused: int, checkpoint: Callable[[str], Path]
+@pytest.mark.parametrize(
+    ("architecture", "fused"), [("llama", True), ("qwen2", True), ("qwen3", True), ("gemma2", False)]
+)
+def test_models_are_fused_where_they_are_known(
+    architecture: str, fused: bool, checkpoint: Callable[[str], Path]
 ) -> None:
     model = load(checkpoint(architecture))
     Engine(model)
+    decoder = fused_decoder(model.module)
     Engine(model)  # a second one finds it as it is
-    assert sum(isinstance(module, FusedLayer) for module in model.module.modules()) == fused
+    assert fused_decoder(model.module) is decoder
+    assert (decoder is not None) == fused
 
 
 def test_an_engine_refuses_a_model_that_it_would_run_wrongly(

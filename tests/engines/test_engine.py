@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from torch import Tensor
 
-from max_engines.engine import Engine, EngineConfig
+from max_engines.config import EngineConfig
+from max_engines.engine import Engine
+from max_engines.launched import Launched
 from max_engines.loading import LoadedModel
 from max_engines.rules import SequenceError
-from max_engines.runner import ModelRunner
+from max_engines.runner import ModelRunner, Scores
 from max_engines.scheduler import Chunk
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import TokenDelta, TokenGenerator
@@ -163,15 +164,15 @@ def test_a_step_that_fails_changes_nothing_and_can_be_repeated_with_fewer(
     poison = starts[1]
     run = ModelRunner.run
 
-    def poisoned(runner: ModelRunner, chunks: Sequence[Chunk]) -> Tensor:
-        logits = run(runner, chunks)
+    def poisoned(runner: ModelRunner, chunks: Sequence[Chunk], earlier: Launched | None) -> Scores:
+        scores = run(runner, chunks, earlier)
         if any(chunk.sequence.request_id == poison.request_id for chunk in chunks):
             if where[0] is ModelRunner:
                 raise RuntimeError("poison")
-            sampled = [chunk.sequence.request_id for chunk in chunks if chunk.samples]
+            sampled = [chunk.sequence.request_id for chunk in scores.chunks if chunk.samples]
             if poison.request_id in sampled:
-                logits[sampled.index(poison.request_id)] = float("nan")
-        return logits
+                scores.sampled[sampled.index(poison.request_id)] = float("nan")
+        return scores
 
     monkeypatch.setattr(ModelRunner, "run", poisoned)
     for sequence in starts:
@@ -202,18 +203,7 @@ def test_a_step_that_fails_changes_nothing_and_can_be_repeated_with_fewer(
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
-        ("best_of", 3),
         ("beam_width", 4),
-        ("logprobs", 0),
-        ("top_n_tokens", 2),
-        ("prompt_logprobs", 1),
-        ("echo", True),
-        ("truncate", 5),
-        ("grammar", {"type": "object"}),
-        ("bad_words", ("x",)),
-        ("watermark", True),
-        ("thinking_budget", 4),
         ("kv_bits", 8),
         ("max_kv_size", 64),
     ],
@@ -259,7 +249,7 @@ def test_what_could_never_run_is_refused_by_name(engine: Engine) -> None:
         ({"num_blocks": 4, "kv_memory": 10**6}, "not both"),
     ],
 )
-def test_a_bad_configuration_is_refused_by_name(options: dict[str, int], words: str) -> None:
+def test_a_bad_configuration_is_refused_by_name(options: Params, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         EngineConfig(**options)
 

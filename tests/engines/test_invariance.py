@@ -14,24 +14,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from max_engines.engine import Engine, EngineConfig
+from max_engines.config import EngineConfig
+from max_engines.engine import Engine
 from max_engines.loading import load_model, store_input_major
+from max_engines.sampled import Sampled
 from max_engines.sampler import Sampler
 from max_engines.sampling_row import SamplingRow
 from tests.engines.tiny_models import again, generate, load, prompts, save_checkpoint, start
 
-Seen = dict[tuple[tuple[int, ...], int], set[bytes]]
+Seen = dict[tuple[int, ...], set[bytes]]
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """The scores of every (prompt, position of the output) that any engine has computed, as bytes."""
+    """The scores after every prompt and output that any engine has computed, as bytes."""
     patterns: Seen = defaultdict(set)
     sample = Sampler.sample
 
-    def spy(sampler: Sampler, logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    def spy(sampler: Sampler, logits: Tensor, rows: Sequence[SamplingRow]) -> Sampled:
         for scores, row in zip(logits, rows, strict=True):
-            patterns[row.prompt, len(row.output)].add(scores.clone().numpy().tobytes())
+            patterns[*row.prompt, *row.output].add(scores.clone().numpy().tobytes())
         return sample(sampler, logits, rows)
 
     monkeypatch.setattr(Sampler, "sample", spy)
@@ -68,6 +70,26 @@ def test_the_shape_of_the_embedded_voice(tmp_path: Path, seen: Seen) -> None:
     assert generate(engine, [again(s) for s in starts]) == alone
     for sequence, tokens in zip(starts, alone, strict=True):
         assert generate(engine, [again(sequence, tokens[:21])]) == [tokens[21:]]
+    assert sum(len(patterns) > 1 for patterns in seen.values()) == 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral-window", "gemma3"])
+def test_with_shared_prefixes_forks_and_preemption(
+    architecture: str, checkpoint: Callable[[str], Path], seen: Seen
+) -> None:
+    model = load(checkpoint(architecture))
+    opening = prompts(1, seed=3)[0] * 80
+    texts = [opening[:shared] + own for shared, own in zip((70, 70, 64, 33, 9, 70), prompts(6, 20), strict=True)]
+    starts = [start(text, seed=i, temperature=1.0, max_new_tokens=25) for i, text in enumerate(texts)]
+    children = [start(texts[0], seed=i, temperature=1.0, max_new_tokens=25) for i in range(1, 5)]
+    alone = [generate(Engine(model, EngineConfig(block_size=8)), [again(s)])[0] for s in (*starts, *children)]
+    roomy = Engine(model, EngineConfig(block_size=8))
+    tight = Engine(model, EngineConfig(max_batch=5, token_budget=29, block_size=8, num_blocks=24))
+    for engine in (roomy, tight, roomy, tight):
+        assert generate(engine, [again(s) for s in (*starts, *children)]) == alone
+    assert generate(roomy, [again(s, tokens[:9]) for s, tokens in zip(starts, alone, strict=False)]) == [
+        tokens[9:] for tokens in alone[: len(starts)]
+    ]
     assert sum(len(patterns) > 1 for patterns in seen.values()) == 0
 
 

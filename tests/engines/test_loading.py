@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,15 +12,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from max_engines.engine import Engine
 from max_engines.loading import DType, load_model
+from max_engines.reference import ReferenceEngine
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces.protocols import TokenGenerator, Tokenizer
-from tests.engines.tiny_models import CONTEXT, VOCAB, load, save_checkpoint
+from tests.engines.tiny_models import (
+    CONTEXT,
+    VOCAB,
+    again,
+    generate,
+    load,
+    plain_greedy,
+    prompts,
+    save_checkpoint,
+    start,
+)
 
 
 def test_the_facts_about_a_model(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
@@ -42,19 +56,22 @@ def test_an_engine_is_a_token_generator(checkpoint: Callable[[str], Path]) -> No
 
 def test_what_cannot_be_loaded_is_said_in_one_line(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    pickled = save_checkpoint(tmp_path / "pickled", "llama")
-    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    bare = save_checkpoint(tmp_path / "bare", "llama")
+    (bare / "model.safetensors").unlink()
     broken = save_checkpoint(tmp_path / "broken", "llama")
     (broken / "model.safetensors").write_bytes(b"nothing")
     unknown = save_checkpoint(tmp_path / "unknown", "llama")
     (unknown / "config.json").write_text(json.dumps({"model_type": "no-such-thing"}))
+    picture = save_checkpoint(tmp_path / "picture", "llama")
+    (picture / "config.json").write_text(json.dumps({"model_type": "vit"}))
     for place, words in (
         (tmp_path / "missing", "no model folder at .*missing: check the path"),
         ("./missing", "no model folder at missing"),
         (tmp_path / "empty", "no config.json in .*empty"),
-        (pickled, "safetensors"),
+        (bare, r"no \*.safetensors in the folder"),
         (broken, "cannot load the model"),
-        (unknown, "no-such-thing"),
+        (unknown, "does not know its architecture 'no-such-thing'"),
+        (picture, "its architecture 'vit' is no causal language model"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
             load_model(place)
@@ -73,30 +90,144 @@ def test_a_device_or_dtype_that_is_not_there(checkpoint: Callable[[str], Path]) 
         load_model(folder, dtype="int8")  # type: ignore[arg-type]
 
 
+def change_config(folder: Path, **changes: object) -> None:
+    """Write other values into a checkpoint's config.json."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Have `change` alter a checkpoint's weights in place."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+THEIRS = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+NORM = "model.layers.1.input_layernorm.weight"
+
+
 def test_remote_code_is_never_run(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, "llama")
-    config = json.loads((folder / "config.json").read_text())
-    config["model_type"] = "theirs"
-    config["auto_map"] = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
-    (folder / "config.json").write_text(json.dumps(config))
+    change_config(folder, model_type="theirs", auto_map=THEIRS)
     (folder / "theirs.py").write_text("raise SystemExit('remote code ran')")
-    with pytest.raises(ValueError, match="cannot load the model"):
+    with pytest.raises(ValueError, match="its architecture 'theirs' needs code from the checkpoint"):
+        load_model(folder)
+    with (
+        pytest.warns(UserWarning, match="trust_remote_code is ignored") as warned,
+        pytest.raises(ValueError, match="its architecture 'theirs' needs code from the checkpoint"),
+    ):
+        load_model(folder, trust_remote_code=True)
+    assert len(warned) == 1
+
+
+def test_code_beside_an_architecture_that_transformers_has_is_left_alone(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    change_config(folder, auto_map=THEIRS)
+    (folder / "theirs.py").write_text("raise SystemExit('remote code ran')")
+    with pytest.warns(UserWarning, match="trust_remote_code is ignored"):
+        model = load_model(folder, trust_remote_code=True)
+    assert type(model.module).__name__ == "LlamaForCausalLM"
+
+
+FROM_THE_HUB = """
+from max_engines.loading import load_model
+print(load_model("tiny/llama").vocab_size)
+for name in ("tiny/pickled", "tiny/missing"):
+    try:
+        load_model(name)
+    except ValueError as problem:
+        print(problem)
+"""
+
+
+def test_a_model_of_the_hub_is_found_by_its_id(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """In the cache, that is, where a download leaves it; nothing is asked of the network."""
+    for name in ("llama", "pickled"):
+        repository = tmp_path / f"models--tiny--{name}"
+        shutil.copytree(checkpoint("llama"), repository / "snapshots" / "abc")
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("abc")
+    weights = tmp_path / "models--tiny--pickled" / "snapshots" / "abc" / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_THE_HUB], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded, pickled, missing = done.stdout.splitlines()
+    assert loaded == str(VOCAB)
+    assert pickled.startswith("cannot load the model 'tiny/pickled': it has no safetensors, and nothing else is read")
+    assert missing.startswith("cannot load the model 'tiny/missing': ")
+
+
+def test_pickled_weights_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match=r"pytorch_model.bin is a pickle, .*safetensors.*convert it: .*save_pretrained"
+    ):
         load_model(folder)
 
 
-def test_an_architecture_that_cannot_run_is_refused_by_name(tmp_path: Path) -> None:
-    config = T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="T5"):
-        load_model(tmp_path)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+def test_a_weight_that_is_not_a_number_is_refused_by_name(tmp_path: Path, wrong: float) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    change_weights(folder, lambda weights: weights[NORM].view(-1)[3:4].fill_(wrong))
+    with pytest.raises(ValueError, match=f"its weight {NORM} holds NaN or infinite numbers"):
+        load_model(folder)
 
 
-def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
-    model = load(save_checkpoint(tmp_path, "llama"))
-    for weight in model.module.parameters():
-        weight.fill_(float("nan"))
-    with pytest.raises(ValueError, match="NaN"):
-        Engine(model)
+def test_a_weight_that_is_too_large_for_float16_is_refused_there(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    change_weights(folder, lambda weights: weights[NORM].view(-1)[3:4].fill_(1e6))
+    load_model(folder, dtype="bfloat16")
+    with pytest.raises(ValueError, match=r"holds NaN or infinite numbers as torch\.float16"):
+        load_model(folder, dtype="float16")
+
+
+def test_a_weight_that_is_missing_is_not_made_up(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    change_weights(folder, lambda weights: weights.pop(NORM))
+    with pytest.raises(ValueError, match=f"it lacks 1 weights, such as {NORM}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "llama-multi-head"])  # the latter's embeddings are tied
+def test_a_checkpoint_in_several_files_is_the_same_model(tmp_path: Path, architecture: str) -> None:
+    whole = save_checkpoint(tmp_path / "whole", architecture)
+    AutoModelForCausalLM.from_pretrained(whole).save_pretrained(tmp_path / "parts", max_shard_size="50KB")
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 2
+    starts = [start(text) for text in prompts(3)]
+    expected = generate(ReferenceEngine(load(whole)), starts)
+    assert generate(Engine(load(tmp_path / "parts")), [again(one) for one in starts]) == expected
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3-moe", "gemma3", "gpt2", "phi3-window"])
+def test_half_precision_runs(checkpoint: Callable[[str], Path], architecture: str, dtype: DType) -> None:
+    engine = Engine(load_model(checkpoint(architecture), dtype=dtype))
+    outputs = generate(engine, [start(text, max_new_tokens=6) for text in prompts(3)])
+    assert [len(tokens) for tokens in outputs] == [6] * 3
+
+
+def test_a_window_that_the_architecture_does_not_have_is_none(tmp_path: Path) -> None:
+    """As in the model's own forward pass; transformers' `generate` would shorten its cache all the same."""
+    folder = save_checkpoint(tmp_path, "llama", sliding_window=20)
+    starts = [start(text) for text in prompts(3)]
+    expected = generate(ReferenceEngine(load(folder)), starts)
+    assert generate(Engine(load(folder)), [again(one) for one in starts]) == expected
+
+
+def test_frequencies_that_would_change_with_the_batch_end_the_context(tmp_path: Path) -> None:
+    """Beyond the first length, "longrope" turns all positions by other frequencies, also those of other sequences."""
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    lengths = {"max_position_embeddings": CONTEXT, "original_max_position_embeddings": 64}
+    folder = save_checkpoint(tmp_path, "phi3-window", rope_scaling=rope, partial_rotary_factor=1.0, **lengths)
+    model = load(folder)
+    assert model.context_length == 64
+    text = prompts(1, longest=30)[0]
+    (expected,) = plain_greedy(folder, [text], 20)
+    assert generate(Engine(model), [start(text), start([5] * 50)])[0] == expected
 
 
 @pytest.fixture

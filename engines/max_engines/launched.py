@@ -1,0 +1,31 @@
+"""A step's work that the device has been given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from . import sequence
+from .sampled import Sampled
+from .scheduler import Chunk
+
+
+@dataclass(frozen=True, eq=False)
+class Launched:
+    """What is computed, in the order of the step's rows, and what was sampled after it; None if nothing was.
+
+    `prompts[i]` `[tokens, vocabulary]` are the logits of chunk i's prompt, if they were asked for.
+    """
+
+    chunks: Sequence[Chunk]
+    prompts: Mapping[int, Tensor]
+    sampled: Sampled | None
+
+    @cached_property
+    def rows(self) -> Mapping[sequence.Sequence, int]:
+        """Which of the sampled tokens is whose."""
+        sampling = [chunk.sequence for chunk in self.chunks if chunk.samples]
+        return {sampler: row for row, sampler in enumerate(sampling)}
