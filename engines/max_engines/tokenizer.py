@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from .detokenizer import Detokenizer, PieceDetokenizer, TokenPieces, WindowDetokenizer, decoded
 from .loading import LOAD_ERRORS, first_line, model_source
+from .template_terms import GOES_ON, SHIELD
+
+PROMPT_TAIL = 8  # ids of a prompt that a decoder without known pieces is shown: enough for one whole character
 
 
 class TextTokenizer:
@@ -18,6 +22,8 @@ class TextTokenizer:
     def __init__(self, inner: PreTrainedTokenizerBase) -> None:
         self._inner = inner
         self._added = frozenset(inner.get_added_vocab().values())
+        self._special = frozenset(form.content for form in inner.added_tokens_decoder.values() if form.special)
+        self._pieces = TokenPieces.of(inner.backend_tokenizer) if inner.is_fast else None
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -51,17 +57,89 @@ class TextTokenizer:
         transformers splits up only those that are flagged as special. Orpheus's `<custom_token_7>` is not, and would
         let a text end its own turn.
         """
-        if self._added.isdisjoint(self._plain(text)):
+        return self._cut(text, self._plain(text), self._inner.get_added_vocab())
+
+    def _cut(self, text: str, ids: Sequence[int], names: Collection[str]) -> list[str]:
+        """The text, cut inside each of `names`, if its `ids` show that it holds an added token."""
+        if self._added.isdisjoint(ids):
             return [text]
-        names = [name for name in self._inner.get_added_vocab() if len(name) > 1 and name in text]
-        found = {match.start() + 1 for name in names for match in re.finditer(f"(?={re.escape(name)})", text)}
+        there = [name for name in names if len(name) > 1 and name in text]
+        found = {match.start() + 1 for name in there for match in re.finditer(f"(?={re.escape(name)})", text)}
         cuts = [0, *sorted(found), len(text)]
         return [text[begin:end] for begin, end in pairwise(cuts)]
 
+    def shielded(self, text: str, *, own_words: bool = False) -> str:
+        """The text of a message, so that no special token written out in it is one for `encode_shielded`.
+
+        With `own_words` of the model, added tokens that are not flagged as special are themselves: what it thought
+        and which tools it called. ValueError for a text with a character that means something here.
+        """
+        for mark in (SHIELD, GOES_ON[0]):
+            if mark in text:
+                raise ValueError(f"messages: a text has the noncharacter U+{ord(mark):04X}, which no text may have")
+        ids = self._inner.encode(text, add_special_tokens=False)
+        return SHIELD.join(self._cut(text, ids, self._special if own_words else self._inner.get_added_vocab()))
+
+    def encode_shielded(self, text: str) -> list[int]:
+        """The ids of a filled-in template: special tokens are themselves but where they are shielded."""
+        pieces = text.split(SHIELD)
+        return [
+            token
+            for piece in pieces
+            for token in self.encode(piece, add_special_tokens=False, parse_special_tokens=True)
+        ]
+
+    def chat_template(self, given: str | None, *, tools: bool) -> str:
+        """The model's template, or the one that is `given` as text or by name. ValueError if there is none."""
+        try:
+            return str(self._inner.get_chat_template(given, [{}] if tools else None))
+        except ValueError:
+            raise ValueError("messages: this model has no chat template; give chat_template, or a prompt") from None
+
+    @property
+    def special_names(self) -> dict[str, str]:
+        """What templates know the special tokens by: `bos_token` and the like."""
+        return {name: str(token) for name, token in self._inner.special_tokens_map.items() if isinstance(token, str)}
+
+    @property
+    def inner(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of transformers."""
+        return self._inner
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of `ids`."""
+        """The text of `ids`, as `detokenizer` gives it piece by piece."""
+        if self._pieces is None:
+            return self._decode(ids, skip_special_tokens)
+        return decoded(self.detokenizer(skip_special_tokens=skip_special_tokens), ids)
+
+    def detokenizer(
+        self,
+        *,
+        skip_special_tokens: bool = True,
+        spaces_between_special_tokens: bool = True,
+        prompt: Sequence[int] = (),
+    ) -> Detokenizer:
+        """Text as ids come. After a `prompt` it is the text that follows the prompt's.
+
+        Blanks stand between special tokens only where the tokenizer's own decoder writes them.
+        """
+        if self._pieces is not None:
+            return PieceDetokenizer(self._pieces, skip_special_tokens=skip_special_tokens, continues=bool(prompt))
+        special = frozenset(self._inner.all_special_ids)
+
+        def decode(ids: Sequence[int]) -> str:
+            return self._decode(ids, skip_special_tokens, spaces_between_special_tokens)
+
+        return WindowDetokenizer(decode, special if skip_special_tokens else frozenset(), prompt[-PROMPT_TAIL:])
+
+    def _decode(self, ids: Sequence[int], skip_special_tokens: bool, spaces_between_special_tokens: bool = True) -> str:
         return str(
-            self._inner.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
+            self._inner.decode(
+                list(ids),
+                skip_special_tokens=skip_special_tokens,
+                clean_up_tokenization_spaces=False,
+                spaces_between_special_tokens=spaces_between_special_tokens,
+            )
         )
 
 
