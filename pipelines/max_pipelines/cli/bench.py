@@ -1,4 +1,4 @@
-"""Measure: the queue against a bare echo, or the voice's latency and speed."""
+"""Measure: the queue against a bare echo, the voice's latency and speed, or the engine beside its peers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import json
 from pathlib import Path
+
+import msgspec
 
 from . import connecting
 from .files import check_writable
@@ -20,14 +22,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech = kinds.add_parser("speech", help="time to first audio and real-time factor of a voice")
     speech.add_argument("--runs", type=_positive, default=10, help="runs of each sentence (10)")
     connecting.add_arguments(speech)
-    for kind in (queue, speech):
+    text = kinds.add_parser("text", help="tokens/s and latency of the engine, side by side with its peers")
+    _add_text_arguments(text)
+    for kind in (queue, speech, text):
         kind.add_argument("--json", metavar="FILE", help="write the figures here as well")
+
+
+def _add_text_arguments(text: argparse.ArgumentParser) -> None:
+    model = text.add_mutually_exclusive_group()
+    model.add_argument("--model", metavar="FOLDER", help="a checkpoint; else a random one of a shape")
+    model.add_argument("--shape", default="small", help="tiny, small (8.3 M), mid (199 M) or llama-3b (small)")
+    text.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"), help="(bfloat16)")
+    text.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    text.add_argument("--threads", type=_positive, default=1, help="of the model; one more processor for the rest (1)")
+    text.add_argument("--rounds", type=_positive, default=3, help="rounds, of which the fastest counts (3)")
+    text.add_argument("--vllm", metavar="PYTHON", help="the python of an environment with vLLM")
+    text.add_argument("--scenarios", type=_names, default=[], metavar="NAME,NAME", help="some instead of all")
+    text.add_argument("--contenders", type=_names, default=[], metavar="NAME,NAME", help="some instead of all")
+    text.add_argument("--plot", metavar="FILE.svg", help="draw the figures here as well")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print a table, and write the figures if asked to."""
     if options.json is not None:
         check_writable(options.json)
+    if options.kind == "text":
+        return _run_text(options)
     if options.kind == "queue":
         from ..bench.queue import bench_queue
 
@@ -42,6 +62,27 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         Path(options.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _run_text(options: argparse.Namespace) -> int:
+    from ..bench.text.command import TextBench, bench_text
+    from ..bench.text.plot import svg
+    from ..bench.text.report import table
+
+    if options.plot is not None:
+        check_writable(options.plot)
+    fields = ("model", "shape", "dtype", "device", "threads", "rounds", "vllm", "scenarios", "contenders")
+    report = bench_text(TextBench(**{name: getattr(options, name) for name in fields}))
+    print(table(report))
+    if options.json is not None:
+        Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if options.plot is not None:
+        Path(options.plot).write_text(svg(report), encoding="utf-8")
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _positive(text: str) -> int:
