@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from max_pipelines.config import Config
+from tests.tiny_text import make_tiny_text
 from tests.tiny_voice import make_tiny_voice
 
 
@@ -23,3 +24,9 @@ def tiny_voice_file(tiny_voice: Config, tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("tiny-config") / "tiny.yaml"
     path.write_bytes(msgspec.yaml.encode(tiny_voice))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A text model with tiny random weights."""
+    return make_tiny_text(tmp_path_factory.mktemp("tiny-text"))

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from max_codecs.orpheus import ORPHEUS
+from max_engines.rules import Watermark
 from max_interfaces import ConfigError
 from max_pipelines.config import Config, config_schema, load_config, parse_config
 
@@ -37,6 +38,14 @@ def test_orpheus_yaml_says_what_the_code_knows() -> None:
         (MINIMAL + "workers: {count: 0}", "workers.count: Expected `int` >= 1"),
         (MINIMAL + "workers: {transport: tread}", "workers.transport: Invalid enum value 'tread'"),
         (MINIMAL + "limits: {lease_s: .nan}", "limits.lease_s"),
+        (MINIMAL + "engine: {knid: torch}", "engine.knid: unknown key; did you mean `kind`?"),
+        (MINIMAL + "engine: {kv_memory: 0}", "engine.kv_memory: Expected `int` >= 65536"),
+        (MINIMAL + "engine: {kv_memory: 1}", "engine.kv_memory: Expected `int` >= 65536"),
+        (MINIMAL + "engine: {kv_memory: 1.5}", "engine.kv_memory: Expected `float` <= 1.0"),
+        (MINIMAL + "engine: {kv_memory: 0.0}", "engine.kv_memory: Expected `float` > 0.0"),
+        (MINIMAL + "engine: {kv_memory: half}", "engine.kv_memory: Expected `int | float | null`, got `str`"),
+        (MINIMAL + "engine: {watermark: {gama: 0.5}}", "engine.watermark.gama: unknown key; did you mean `gamma`?"),
+        (MINIMAL + "engine: {watermark: {gamma: 1.0}}", "engine.watermark.gamma: Expected `float` < 1.0"),
         ("pipeline: {kind: trivial}", "missing required field `model`"),
         ("model: {name: m, device: gpu}\npipeline: {kind: trivial}", "model.device"),
         ("model: {name: m}\npipeline: {kind: speech}", "the section `speech` is missing"),
@@ -54,6 +63,22 @@ def test_a_mistake_is_named_with_its_file_and_path(text: str, says: str) -> None
     assert str(caught.value).startswith("my.yaml: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "memory"),
+    [("{}", None), ("{kv_memory: 0.5}", 0.5), ("{kv_memory: 1.0}", 1.0), ("{kv_memory: 1073741824}", 2**30)],
+)
+def test_the_memory_of_the_cache_is_a_fraction_or_bytes(text: str, memory: float | None) -> None:
+    engine = parse_config(MINIMAL + f"engine: {text}").engine
+    assert engine.kv_memory == memory
+    assert type(engine.kv_memory) is type(memory)
+    assert (engine.kind, engine.max_batch, engine.token_budget) == ("torch", 16, None)
+
+
+def test_the_default_watermark_is_the_engines() -> None:
+    ours, engines = parse_config(MINIMAL).engine.watermark, Watermark()
+    assert (ours.gamma, ours.delta, ours.key) == (engines.gamma, engines.delta, engines.key)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
-from . import bench, config, serve, speak, voices, worker
+from . import bench, config, generate, serve, speak, voices, worker
 
 
 class Command(Protocol):
@@ -30,6 +30,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "speak": speak,
+    "generate": generate,
     "serve": serve,
     "worker": worker,
     "voices": voices,
@@ -41,7 +42,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns the exit code: 0, 1 for what went wrong on the way, 2 for what was asked wrongly."""
-    parser = argparse.ArgumentParser(prog="maxpipe", description="Typed requests in, streamed speech out.")
+    parser = argparse.ArgumentParser(prog="maxpipe", description="Typed requests in, streamed speech and text out.")
     parser.add_argument("--version", action="version", version=f"maxpipe {version('maxpipe')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():

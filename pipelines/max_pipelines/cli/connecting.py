@@ -1,8 +1,9 @@
-"""What `speak`, `voices` and `bench` share: which server they talk to."""
+"""What `speak`, `generate`, `voices` and `bench` share: which server they talk to, and what they read."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..client import AsyncClient
@@ -35,3 +36,10 @@ def built_in(name: str) -> Path:
     package = Path(__file__).parents[1]
     installed = package / "configs" / name
     return installed if installed.exists() else package.parents[1] / "configs" / name
+
+
+def standard_input() -> str:
+    """The text on standard input. ValueError if that is closed."""
+    if sys.stdin is None:
+        raise ValueError("the text is to be read from standard input, which is closed")
+    return sys.stdin.read()

@@ -44,17 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Speak. ValueError, OSError or a MaxpipeError say what went wrong."""
-    text = _standard_input() if options.text == "-" else options.text
+    text = connecting.standard_input() if options.text == "-" else options.text
     if not text.strip():
         raise ValueError("there is nothing to say; give some text")
     _check_output(options.output)
     return asyncio.run(_speak(options, text))
-
-
-def _standard_input() -> str:
-    if sys.stdin is None:
-        raise ValueError("the text is to be read from standard input, which is closed")
-    return sys.stdin.read()
 
 
 def _check_output(name: str) -> None:

@@ -47,7 +47,7 @@ from .demultiplexer import Demultiplexer
 from .embedded import Embedded, start_embedded
 from .inbox import Inbox
 from .lease import Lease
-from .outputs import join_audio, join_text, model_of, seed_of
+from .outputs import join_audio, join_texts, model_of, seed_of
 from .speaking import Joiner, plan, requests
 from .stream import OutputStream
 
@@ -173,12 +173,18 @@ class AsyncClient:
         self, request: EmbeddingsGenerationRequest, options: RequestOptions = ...
     ) -> EmbeddingsGenerationOutput: ...
     async def generate(self, request: AnyRequest, options: RequestOptions = NO_OPTIONS) -> AnyOutput:
-        """The whole result in one output: a fold of `stream`."""
+        """The whole result in one output: a fold of `stream`. Of the texts of `n` > 1 it is the first."""
         if isinstance(request, AudioGenerationRequest):
             return join_audio([output async for output in self.stream(request, options)])
         if isinstance(request, TextGenerationRequest):
-            return join_text([output async for output in self.stream(request, options)])
+            return (await self.generate_all(request, options))[0]
         return [output async for output in self.stream(request, options)][-1]
+
+    async def generate_all(
+        self, request: TextGenerationRequest, options: RequestOptions = NO_OPTIONS
+    ) -> tuple[TextGenerationOutput, ...]:
+        """All `n` texts of a request, each whole; number i has `index` i."""
+        return join_texts([output async for output in self.stream(request, options)])
 
     async def speak(
         self,

@@ -15,6 +15,7 @@ from max_interfaces import (
     Failure,
     FailureKind,
     GenerationStatus,
+    LogProbabilities,
     RequestFailed,
     TextGenerationOutput,
     TextGenerationRequest,
@@ -74,7 +75,34 @@ def rebuilt(output: AudioGenerationOutput, **fields: object) -> AudioGenerationO
         raise RequestFailed(Failure(FailureKind.WORKER_ERROR, str(problem))) from None
 
 
-def join_text(outputs: Sequence[TextGenerationOutput]) -> TextGenerationOutput:
-    """The whole text in one output."""
-    tokens = tuple(token for output in outputs for token in output.tokens)
-    return replace(outputs[-1], tokens=tokens, text="".join(output.text for output in outputs))
+def join_texts(outputs: Sequence[TextGenerationOutput]) -> tuple[TextGenerationOutput, ...]:
+    """The whole text of each sequence of a request, in the order of their `index`.
+
+    What is the request's, its prompt and its statistics, is in all of them. `final_status` is how the sequence ended,
+    or the request, if that ended first.
+    """
+    groups: dict[int, list[TextGenerationOutput]] = {0: []}
+    for output in outputs:
+        groups.setdefault(output.index, []).append(output)
+    if len(groups) > 1 and not groups[0]:
+        del groups[0]
+    return tuple(_joined(groups[index], outputs) for index in sorted(groups))
+
+
+def _joined(group: Sequence[TextGenerationOutput], outputs: Sequence[TextGenerationOutput]) -> TextGenerationOutput:
+    """One sequence's outputs in one, with what the others say of the request."""
+    first, last = outputs[0], outputs[-1]
+    end = next((output for output in group if output.sequence_status.is_done), group[-1])
+    return replace(
+        end,
+        tokens=tuple(token for output in group for token in output.tokens),
+        text="".join(output.text for output in group),
+        log_probabilities=LogProbabilities.joined([output.log_probabilities for output in group]),
+        final_status=end.sequence_status if end.sequence_status.is_done else last.final_status,
+        num_prompt_tokens=first.num_prompt_tokens,
+        prompt_tokens=next((output.prompt_tokens for output in outputs if output.prompt_tokens), ()),
+        prompt_log_probabilities=next(
+            (given for output in outputs if (given := output.prompt_log_probabilities) is not None), None
+        ),
+        statistics=last.statistics,
+    )

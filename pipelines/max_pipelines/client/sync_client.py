@@ -106,6 +106,12 @@ class Client:
 
         return self._run(whole())
 
+    def generate_all(
+        self, request: TextGenerationRequest, options: RequestOptions = NO_OPTIONS
+    ) -> tuple[TextGenerationOutput, ...]:
+        """All `n` texts of a request. See `AsyncClient.generate_all`."""
+        return self._run(self._client.generate_all(request, options))
+
     def speak(
         self,
         text: str,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from max_codecs.snac.codec import load_codec
-from max_engines.engine import Engine, EngineConfig
-from max_engines.loading import load_model
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
     Attempt,
@@ -18,10 +15,10 @@ from max_interfaces import (
     RequestID,
     SamplingParams,
 )
-from max_voices import FOLDER
 from max_voices.text import spell
 
 from ..config import Config
+from ..engines import build_generator
 from ..registry import ServedPipeline
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
@@ -35,31 +32,22 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     if speech is None:
         raise ConfigError("speech: the section is missing")
     form = speech.spoken
-    model = load_model(_locate(config.model.path, "lm"), dtype=config.model.dtype, device=config.model.device)
-    tokenizer = load_tokenizer(_locate(config.model.path, "lm"))
-    codec = load_codec(_locate(config.codec.path, "codec"), device=config.codec.device, slots=form.layout.slots)
-    engine = config.engine
-    memory = None if engine.kv_mib is None else engine.kv_mib * 2**20
-    limits = EngineConfig(engine.max_batch, engine.token_budget, engine.block_size, kv_memory=memory)
-    generator = Engine(model, limits)
+    served = build_generator(config)
+    tokenizer = load_tokenizer(config.model.location)
+    codec = load_codec(config.codec.location, device=config.codec.device, slots=form.layout.slots)
     speller: Callable[[str], str] = spell if form.spell else str
     prompter = SpeechPrompter(form, tokenizer, speller)
-    pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, generator, codec, model.vocab_size)
+    pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size)
     _warm_up(pipeline, config.model.name)
     return ServedPipeline(
         pipeline,
         AudioGenerationRequest,
         PipelineTask.AUDIO_GENERATION,
-        engine.max_batch,
+        config.engine.max_batch,
         codec.sample_rate,
         tuple(voice.name for voice in form.layout.prompt.voices),
         form.max_words,
     )
-
-
-def _locate(path: str, part: str) -> str | Path:
-    """The embedded voice's own folder for `embedded`; anything else is a folder or a hub id."""
-    return FOLDER / part if path == "embedded" else path
 
 
 def _warm_up(pipeline: SpeechPipeline, model: str) -> None:

@@ -55,6 +55,8 @@ class SpeechPipeline:
                 frozenset(self._form.layout.end_ids),
                 self._constraint,
                 attempt.tokens,
+                priority=attempt.options.priority,
+                cache_salt=attempt.options.tenant,
             )
         )
         self._sounds[request.request_id] = sound

@@ -17,7 +17,7 @@ from max_interfaces import WireError
 from max_interfaces.messages import Alive, Ready, Unfit, decode_header
 
 from ..config import Config
-from ..registry import build_pipeline
+from ..registry import AnyServed, build_pipeline
 from ..sockets import open_socket, receive, send
 from .core import Outgoing, WorkerCore
 
@@ -40,6 +40,7 @@ def run_worker(
     socket = open_socket(context, zmq.DEALER)
     socket.setsockopt(zmq.ROUTING_ID, name.encode())
     socket.connect(address)
+    served: AnyServed | None = None
     try:
         send(socket, Alive(name, busy_s=config.workers.start_timeout_s))
         try:
@@ -63,6 +64,8 @@ def run_worker(
         return UNFIT
     finally:
         socket.close()
+        if served is not None:
+            served.close()
     return 0
 
 

@@ -1,0 +1,151 @@
+"""Write on from a prompt, or answer one, with a language model from a folder or the hub.
+
+`generate "Once upon a time" --model PATH_OR_ID`; `--chat` asks through the model's chat template; `generate -` reads
+the prompt from standard input. The likeliest token is always taken unless `--temperature` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from tqdm import tqdm
+
+from max_interfaces import (
+    GenerationStatus,
+    MessageRole,
+    RequestID,
+    SamplingParams,
+    TextGenerationOutput,
+    TextGenerationRequest,
+    TextGenerationRequestMessage,
+    TextGenerationResponseFormat,
+)
+from max_interfaces.text import GenerationStatistics
+from max_interfaces.values import Json
+
+from ..client import AsyncClient
+from ..config import Config, load_config
+from . import connecting
+
+TEXT_CONFIG = "text.yaml"
+MAX_NEW_TOKENS = 256  # a few paragraphs: an end that a small model forgets must not cost an hour
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `generate`."""
+    parser.add_argument("prompt", help="what to go on from; - reads it from standard input")
+    parser.add_argument("--model", help="a folder or a hub id; with --connect, the name of a served model")
+    parser.add_argument("--device", help="where to run it: cpu, or cuda:0 (default: as the config says)")
+    parser.add_argument("--stream", action="store_true", help="print the text while it is made")
+    chat = parser.add_argument_group("conversation")
+    chat.add_argument(
+        "--chat", action="store_true", help="the prompt is a message to the model, not a text to go on with"
+    )
+    chat.add_argument("--system", metavar="TEXT", help="what the model is told first; implies --chat")
+    chat.add_argument("--json-schema", metavar="FILE", help="the answer is JSON of this schema")
+    sampling = parser.add_argument_group("sampling")
+    limit = f"end after so many ({MAX_NEW_TOKENS})"
+    sampling.add_argument("--max-new-tokens", type=int, default=MAX_NEW_TOKENS, metavar="N", help=limit)
+    sampling.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (0)")
+    sampling.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only the likeliest, P in all (1)")
+    sampling.add_argument("--top-k", type=int, default=-1, metavar="K", help="only the K likeliest (all)")
+    sampling.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 repeats less (1)")
+    sampling.add_argument("--seed", type=int, metavar="N", help="write the same again")
+    sampling.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this; may be repeated"
+    )
+    connecting.add_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Generate. ValueError, OSError or a MaxpipeError say what went wrong."""
+    prompt = connecting.standard_input() if options.prompt == "-" else options.prompt
+    if not prompt:
+        raise ValueError("there is nothing to go on from; give a prompt")
+    if options.connect is not None and options.device is not None:
+        raise ValueError("--device: a running server has its own; leave it out with --connect")
+    return asyncio.run(_generate(options, _request(options, prompt)))
+
+
+def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:
+    """The request, but for the name of its model, which only the server knows."""
+    params = SamplingParams(
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        repetition_penalty=options.repetition_penalty,
+        seed=options.seed,
+        stop=options.stop,
+    )
+    chat = options.chat or options.system is not None
+    system = [] if options.system is None else [TextGenerationRequestMessage(MessageRole.SYSTEM, options.system)]
+    schema = None
+    if options.json_schema is not None:
+        text = Json(Path(options.json_schema).read_text(encoding="utf-8"))
+        schema = TextGenerationResponseFormat("json_schema", text)
+    return TextGenerationRequest(
+        RequestID(),
+        options.model or "model",
+        None if chat else prompt,
+        (*system, TextGenerationRequestMessage(MessageRole.USER, prompt)) if chat else (),
+        response_format=schema,
+        sampling_params=params,
+    )
+
+
+async def _generate(options: argparse.Namespace, request: TextGenerationRequest) -> int:
+    async with _client(options) as client:
+        name = client.model(options.model if options.connect is not None else None).name
+        last = await _print(client.stream(replace(request, model_name=name)), options)
+    if sys.stderr.isatty() and last.statistics is not None:
+        print(_summary(last.statistics), file=sys.stderr)
+    return 1 if last.final_status is GenerationStatus.CANCELLED else 0
+
+
+def _client(options: argparse.Namespace) -> AsyncClient:
+    """A client of the served address, or one with a server of the model below it."""
+    if options.connect is not None:
+        return AsyncClient.connect(options.connect)
+    return AsyncClient.embedded(_config(options))
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """The config in a file, or the built-in one, with the model and device that were asked for."""
+    config = load_config(options.config or connecting.built_in(TEXT_CONFIG))
+    changes = {"device": options.device}
+    if options.model is not None:
+        changes |= {"path": options.model, "name": Path(options.model).name or "model"}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **given))
+
+
+async def _print(outputs: AsyncIterator[TextGenerationOutput], options: argparse.Namespace) -> TextGenerationOutput:
+    """Print the text, at once or as it comes; the last output."""
+    texts: list[str] = []
+    hidden = options.stream or not sys.stderr.isatty()
+    with tqdm(desc="writing", total=options.max_new_tokens, unit=" tokens", leave=False, disable=hidden) as progress:
+        async for output in outputs:
+            progress.update(len(output.tokens))
+            if options.stream:
+                print(output.text, end="", flush=True)
+            else:
+                texts.append(output.text)
+    print("".join(texts))
+    return output
+
+
+def _summary(given: GenerationStatistics) -> str:
+    """What it cost, in a line."""
+    cached = f", {given.cached_tokens} of them cached" if given.cached_tokens else ""
+    return (
+        f"{given.prompt_tokens} prompt tokens{cached} in {given.prompt_s:.2f} s, "
+        f"{given.generated_tokens} new ones at {given.generated_tokens_per_second:.1f} a second, "
+        f"{given.peak_memory / 2**20:.0f} MiB"
+    )

@@ -1,0 +1,88 @@
+"""From `engine.kind` in YAML to a token generator that holds the model of the same file.
+
+`torch` is our engine, `reference` plain transformers, one token of one sequence at a time. Any other kind is a third
+party's, registered under the entry point group `maxpipe.engines`: see `examples/echo`. torch and transformers are
+imported by the engines that want them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from max_interfaces import ConfigError, TokenGenerator
+
+from .config import Config
+from .plugins import Factory, find_factory
+
+if TYPE_CHECKING:
+    from max_engines.loading import LoadedModel
+    from max_engines.rules import Watermark
+
+ENTRY_POINTS = "maxpipe.engines"
+BUILT_IN = {"torch": f"{__name__}:torch_engine", "reference": f"{__name__}:reference_engine"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedGenerator:
+    """A token generator ready to serve, and what a pipeline has to know of its model.
+
+    `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
+    """
+
+    generator: TokenGenerator
+    vocab_size: int
+    max_length: int
+    eos_token_ids: frozenset[int]
+
+
+def build_generator(config: Config) -> ServedGenerator:
+    """Load the model into the engine that `engine.kind` names.
+
+    ConfigError for a kind that nobody provides, or for what the file asks of the engine or the model in vain.
+    """
+    factory: Factory[ServedGenerator] = find_factory("engine.kind", config.engine.kind, BUILT_IN, ENTRY_POINTS)
+    try:
+        return factory(config)
+    except ValueError as problem:
+        raise ConfigError(f"model {config.model.name}: {problem}") from problem
+
+
+def torch_engine(config: Config) -> ServedGenerator:
+    """Ours: many sequences in one batch, over a paged KV cache."""
+    from max_engines.config import EngineConfig
+    from max_engines.engine import Engine
+
+    wanted = config.engine
+    limits = EngineConfig(
+        max_batch=wanted.max_batch,
+        token_budget=wanted.token_budget,
+        block_size=wanted.block_size,
+        kv_memory=wanted.kv_memory,
+        watermark=_watermark(config),
+    )
+    model = _load(config)
+    generator = Engine(model, limits)
+    return ServedGenerator(generator, model.vocab_size, generator.max_length, model.eos_token_ids)
+
+
+def reference_engine(config: Config) -> ServedGenerator:
+    """Plain transformers, and the only one for encoder-decoder models: right, and slow."""
+    from max_engines.reference import ReferenceEngine
+
+    model = _load(config)
+    generator = ReferenceEngine(model, _watermark(config))
+    return ServedGenerator(generator, model.vocab_size, model.context_length, model.eos_token_ids)
+
+
+def _watermark(config: Config) -> Watermark:
+    from max_engines.rules import Watermark
+
+    mark = config.engine.watermark
+    return Watermark(mark.gamma, mark.delta, mark.key)
+
+
+def _load(config: Config) -> LoadedModel:
+    from max_engines.loading import load_model
+
+    return load_model(config.model.location, dtype=config.model.dtype, device=config.model.device)

@@ -1,0 +1,170 @@
+"""The answer to one request: the outputs of its sequences, in the order and with the ends that a caller sees."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from max_engines.detokenizer import Detokenizer
+from max_engines.tokenizer import TextTokenizer
+from max_interfaces import Chunk, GenerationStatus, RequestID, TextGenerationOutput
+from max_interfaces.conversion import unchecked
+from max_interfaces.protocols import TokenDelta
+from max_interfaces.text import GenerationStatistics, LogProbabilities
+
+from .preparing import Preparation
+from .ranking import Ranking
+from .resuming import run_of
+from .sequence import TextSequence
+
+ACTIVE = GenerationStatus.ACTIVE
+NO_TOKENS: tuple[int, ...] = ()
+TextChunk = Chunk[TextGenerationOutput]
+make_output = unchecked(TextGenerationOutput)  # thousands a second, of values that were checked as they came in
+
+
+class Answer:
+    """Takes what the engine did for the sequences of one request, and gives the chunks that are ready.
+
+    `running` are the sequences that have not ended, by the ids that the engine knows them by. An output's
+    `final_status` is its sequence's status if no other is still running.
+    """
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        prompt: tuple[int, ...],
+        tokenizer: TextTokenizer,
+        peak_memory: Callable[[], int],
+    ) -> None:
+        self.request_id = preparation.attempt.request.request_id
+        self.plan = plan = preparation.plan
+        self.prompt = prompt
+        self.running: dict[RequestID, TextSequence] = {}
+        self._tokenizer = tokenizer
+        self._peak_memory = peak_memory
+        self._born = preparation.born
+        self._first: float | None = None  # when the first token came
+        self._cached: int | None = None
+        self._prompt_log_probabilities: LogProbabilities | None = None
+        self._ranking = Ranking(plan.answers) if plan.ranked else None
+        self._sequences = [
+            TextSequence(index, plan, self._detokenizer(), done.tokens)
+            for index, done in enumerate(preparation.earlier)
+        ]
+        for sequence, done in zip(self._sequences, preparation.earlier, strict=True):
+            if not done.ended:
+                # Ids of all but the first are made here, so that no other request can have them.
+                self.running[RequestID() if sequence.index else self.request_id] = sequence
+
+    def _detokenizer(self) -> Detokenizer | None:
+        params = self.plan.sampling_params
+        if not params.detokenize:
+            return None
+        return self._tokenizer.detokenizer(
+            skip_special_tokens=params.skip_special_tokens,
+            spaces_between_special_tokens=params.spaces_between_special_tokens,
+            prompt=self.prompt,
+        )
+
+    def take(self, key: RequestID, delta: TokenDelta) -> list[TextChunk]:
+        """The engine's news of the sequence it knows as `key`."""
+        if not delta.tokens and delta.status is ACTIVE:
+            return []  # it reads the prompt
+        sequence = self.running[key]
+        if self._first is None or delta.prompt is not None:
+            self._note_prompt(delta)
+        tokens, text = sequence.take(delta)
+        if sequence.status is not ACTIVE:
+            del self.running[key]
+        log_probabilities = _cut(delta.log_probabilities, len(tokens))
+        if self._ranking is None:
+            return [self._chunk(sequence, tokens, text, log_probabilities)]
+        self._ranking.hold(sequence, tokens, text, log_probabilities)
+        return [] if self.running else list(self._ranked(self._ranking))
+
+    def _note_prompt(self, delta: TokenDelta) -> None:
+        if self._first is None and delta.tokens:
+            self._first = time.monotonic()
+        if delta.prompt is not None:
+            cached = delta.prompt.cached_tokens  # the fewest: what one sequence computes, the others find
+            self._cached = cached if self._cached is None else min(cached, self._cached)
+            self._prompt_log_probabilities = delta.prompt.log_probabilities or self._prompt_log_probabilities
+
+    def _ranked(self, ranking: Ranking) -> Iterator[TextChunk]:
+        """One output for each of the best; `index` is the rank."""
+        best = ranking.best()
+        for rank, held in enumerate(best):
+            held.sequence.index = rank
+            last = rank + 1 == len(best)
+            given = held.log_probabilities if self.plan.logprobs else None
+            yield self._chunk(held.sequence, tuple(held.tokens), "".join(held.texts), given, last)
+
+    def _chunk(
+        self,
+        sequence: TextSequence,
+        tokens: tuple[int, ...],
+        text: str,
+        log_probabilities: LogProbabilities | None,
+        last: bool = True,
+    ) -> TextChunk:
+        status = sequence.status
+        final = status if last and not self.running else ACTIVE
+        prompt_tokens, prompt_log_probabilities = NO_TOKENS, None
+        if not sequence.opened:
+            sequence.opened = True
+            if self.plan.echo:
+                text = self._echo() + text
+            if self.plan.wants_prompt and not sequence.index:
+                prompt_tokens, prompt_log_probabilities = self.prompt, self._prompt_log_probabilities
+        output = make_output(
+            (
+                self.request_id,
+                tokens,
+                final,
+                log_probabilities,
+                text,
+                sequence.index,
+                len(self.prompt),
+                None,
+                status,
+                sequence.stop,
+                prompt_tokens,
+                prompt_log_probabilities,
+                None if final is ACTIVE else self._statistics(),
+            )
+        )
+        if self.plan.sequences > 1:
+            tokens = run_of(sequence.index, tokens, status is not ACTIVE)
+        return Chunk(self.request_id, output, tokens)
+
+    def _echo(self) -> str:
+        """The prompt's text, as the model read it: after the template and the truncation."""
+        params = self.plan.sampling_params
+        if not params.detokenize:
+            return ""
+        return self._tokenizer.decode(self.prompt, skip_special_tokens=params.skip_special_tokens)
+
+    def _statistics(self) -> GenerationStatistics:
+        now = time.monotonic()
+        first = now if self._first is None else self._first
+        return GenerationStatistics(
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self._cached or 0,
+            generated_tokens=sum(sequence.count for sequence in self._sequences),
+            prompt_s=first - self._born,
+            generation_s=now - first,
+            peak_memory=self._peak_memory(),
+        )
+
+
+def _cut(given: LogProbabilities | None, count: int) -> LogProbabilities | None:
+    """The entries of the first `count` tokens: a generator may have given some behind a stop text."""
+    if given is None or len(given.token_log_probabilities) <= count:
+        return given
+    rows = given.all_log_probabilities
+    return LogProbabilities(
+        given.token_log_probabilities[:count],
+        given.top_log_probabilities[:count],
+        None if rows is None else rows[:count],
+    )

@@ -1,0 +1,65 @@
+"""From YAML to a text pipeline that is warm."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+
+from max_engines.tokenizer import load_tokenizer
+from max_interfaces import (
+    Attempt,
+    ConfigError,
+    PipelineTask,
+    RequestID,
+    SamplingParams,
+    TextGenerationOutput,
+    TextGenerationRequest,
+)
+
+from ..config import Config
+from ..engines import build_generator
+from ..registry import ServedPipeline
+from .pipeline import TextPipeline
+
+WARM_UP_TOKENS = 8  # a prompt and some decode steps: every code path has been taken once
+
+
+def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGenerationOutput]:
+    """Load everything, and write a little to nobody, so that the first caller does not wait for first-time costs."""
+    served = build_generator(config)
+    try:
+        tokenizer = load_tokenizer(config.model.location)
+    except ValueError as problem:
+        raise ConfigError(f"model {config.model.name}: {problem}") from problem
+    pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device))
+    pipeline.start()
+    _warm_up(pipeline, config.model.name)
+    return ServedPipeline(
+        pipeline,
+        TextGenerationRequest,
+        PipelineTask.TEXT_GENERATION,
+        config.engine.max_batch,
+        close=pipeline.close,
+    )
+
+
+def _warm_up(pipeline: TextPipeline, model: str) -> None:
+    params = SamplingParams(max_new_tokens=WARM_UP_TOKENS, ignore_eos=True)
+    request = TextGenerationRequest(RequestID(), model, "hello", sampling_params=params)
+    pipeline.admit(Attempt(request))
+    try:
+        while not any(chunk.output.is_done for chunk in pipeline.execute([request.request_id])):
+            pass
+    finally:
+        pipeline.release(request.request_id)
+
+
+def _peak_memory(device: str) -> Callable[[], int]:
+    """Bytes: of the device where it has memory of its own, else of this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return lambda: int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

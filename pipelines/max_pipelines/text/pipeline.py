@@ -1,0 +1,159 @@
+"""The text pipeline: one token generator, many requests at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from max_engines.random_stream import child_seed
+from max_engines.tokenizer import TextTokenizer
+from max_interfaces import (
+    Attempt,
+    Chunk,
+    Failure,
+    FailureKind,
+    GenerationStatus,
+    RequestID,
+    SequenceStart,
+    TextGenerationOutput,
+    TextGenerationRequest,
+)
+
+from ..engines import ServedGenerator
+from .answer import Answer
+from .plan import plan_of
+from .preparing import Constrainer, Preparation, Prepared
+from .prompting import TextPrompter
+from .resuming import progress
+
+TextChunk = Chunk[TextGenerationOutput]
+POLL_S = 0.01  # how long a step with nothing else to do waits for what is being prepared
+
+
+class TextPipeline:
+    """Prompts in, tokens from the generator, text out. See `Pipeline` for who calls what when.
+
+    A request that waits for its template or its grammar is admitted at once. If it comes to nothing, the request ends
+    with the reason, and nobody else has waited for it.
+    """
+
+    def __init__(self, served: ServedGenerator, tokenizer: TextTokenizer, peak_memory: Callable[[], int]) -> None:
+        self._generator = served.generator
+        self._tokenizer = tokenizer
+        ends = served.eos_token_ids | tokenizer.eos_token_ids  # each of them knows some models' ids alone
+        self._eos_token_ids = frozenset(token for token in ends if token < served.vocab_size)
+        self._prompter = TextPrompter(tokenizer, served.max_length)
+        self._constrainer = Constrainer(tokenizer, served.vocab_size, self._eos_token_ids)
+        self._peak_memory = peak_memory
+        self._preparing: dict[RequestID, Preparation] = {}
+        self._answers: dict[RequestID, Answer] = {}
+        self._owners: dict[RequestID, Answer] = {}  # by the ids that the generator knows
+
+    def start(self) -> None:
+        """Start what conversations need, so that the first does not wait for it."""
+        self._prompter.start()
+
+    def admit(self, attempt: Attempt[TextGenerationRequest]) -> None:
+        """Take a request. ValueError for what this model cannot do."""
+        request = attempt.request
+        plan = plan_of(request, self._tokenizer, self._eos_token_ids)
+        earlier = progress(attempt.tokens, plan.sequences)
+        rendering = self._prompter.rendering(request)
+        compiling = self._constrainer.compiling(request)
+        preparation = Preparation(attempt, plan, earlier, self._prompter, self._constrainer, rendering, compiling)
+        self._preparing[request.request_id] = preparation
+        self._begin(preparation)
+
+    def execute(self, active: Collection[RequestID]) -> Sequence[TextChunk]:
+        """One step of the generator; then text for the sequences that have new tokens."""
+        chunks = self._begin_prepared(active) if self._preparing else []
+        keys = [
+            key for request_id in active if request_id in self._answers for key in self._answers[request_id].running
+        ]
+        if not keys:
+            self._wait(active)
+            return chunks
+        for key, delta in self._generator.step(keys).items():
+            answer = self._owners[key]
+            chunks += answer.take(key, delta)
+            if key not in answer.running:
+                self._drop(key)
+        return chunks
+
+    def release(self, request_id: RequestID) -> None:
+        """Forget a request, and all its sequences."""
+        preparation = self._preparing.pop(request_id, None)
+        if preparation is not None:
+            preparation.cancel()
+        answer = self._answers.pop(request_id, None)
+        if answer is not None:
+            for key in answer.running:
+                self._drop(key)
+
+    def close(self) -> None:
+        """End the processes beside this one. No request may be running."""
+        self._prompter.close()
+        self._constrainer.close()
+
+    def _begin_prepared(self, active: Collection[RequestID]) -> list[TextChunk]:
+        """Start what is ready now. One that cannot be served gets its last chunk; it is kept until its release."""
+        refused: list[TextChunk] = []
+        for request_id in active:
+            preparation = self._preparing.get(request_id)
+            if preparation is not None:
+                try:
+                    self._begin(preparation)
+                except ValueError as problem:
+                    refused.append(_refusal(request_id, str(problem)))
+        return refused
+
+    def _begin(self, preparation: Preparation) -> None:
+        """Give the sequences of a request to the generator, if it is ready. ValueError if it cannot be served."""
+        prepared = preparation.poll()
+        if prepared is None:
+            return
+        answer = Answer(preparation, prepared.prompt, self._tokenizer, self._peak_memory)
+        try:
+            for key, sequence in answer.running.items():
+                self._generator.add(self._start(key, sequence.index, preparation, prepared))
+                self._owners[key] = answer
+        except Exception:
+            for key in answer.running:
+                self._drop(key)
+            raise
+        self._answers[answer.request_id] = answer
+        del self._preparing[answer.request_id]
+
+    def _start(self, key: RequestID, index: int, preparation: Preparation, prepared: Prepared) -> SequenceStart:
+        attempt, plan = preparation.attempt, preparation.plan
+        params = plan.sampling_params
+        if index and params.prompt_logprobs is not None:
+            params = replace(params, prompt_logprobs=None)  # the prompt is the same for all: the first one tells
+        return SequenceStart(
+            key,
+            prepared.prompt,
+            params,
+            child_seed(attempt.seed, index),
+            self._eos_token_ids,
+            self._constrainer.constraint(prepared.prompt, params, prepared.grammar),
+            tuple(preparation.earlier[index].tokens),
+            plan.bad_words,
+            attempt.options.priority,
+            attempt.options.tenant,
+        )
+
+    def _wait(self, active: Collection[RequestID]) -> None:
+        """With nothing to do but wait, wait a little for the first that is being prepared."""
+        waiting = next((self._preparing[request_id] for request_id in active if request_id in self._preparing), None)
+        if waiting is not None:
+            waiting.wait(POLL_S)
+
+    def _drop(self, key: RequestID) -> None:
+        self._generator.release(key)
+        self._owners.pop(key, None)
+
+
+def _refusal(request_id: RequestID, reason: str) -> TextChunk:
+    failure = Failure(FailureKind.INVALID_REQUEST, reason[:4096])
+    failed = GenerationStatus.FAILED
+    return Chunk(request_id, TextGenerationOutput(request_id, (), failed, failure=failure, sequence_status=failed))

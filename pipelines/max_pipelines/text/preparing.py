@@ -1,0 +1,96 @@
+"""What a request waits for before its sequences can start: its prompt from a template, its grammar from a compiler."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from max_engines.constraints.combined import sequence_constraint
+from max_engines.constraints.compiling import Compiling, GrammarCompiler
+from max_engines.constraints.grammar import Grammar
+from max_engines.constraints.matching import CompiledGrammar
+from max_engines.constraints.thinking import ThinkingTags
+from max_engines.constraints.vocabulary import Vocabulary
+from max_engines.templating import Rendering
+from max_engines.tokenizer import TextTokenizer
+from max_interfaces import Attempt, SamplingParams, TextGenerationRequest
+from max_interfaces.protocols import TokenConstraint
+
+from .plan import TextPlan
+from .prompting import TextPrompter
+from .resuming import Progress
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Everything that the sequences of a request start from."""
+
+    prompt: tuple[int, ...]
+    grammar: CompiledGrammar | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preparation:
+    """A request on its way to its first step."""
+
+    attempt: Attempt[TextGenerationRequest]
+    plan: TextPlan
+    earlier: list[Progress]
+    prompter: TextPrompter
+    constrainer: Constrainer
+    rendering: Rendering | None
+    compiling: Compiling | None
+    born: float = field(default_factory=time.monotonic)
+
+    def poll(self) -> Prepared | None:
+        """What the request waited for, or None as long as it is under way. ValueError: why it cannot be served."""
+        rendered = grammar = None
+        if self.rendering is not None and (rendered := self.rendering.poll()) is None:
+            return None
+        if self.compiling is not None and (grammar := self.compiling.poll()) is None:
+            return None
+        return Prepared(self.prompter.prompt(self.attempt.request, rendered), grammar)
+
+    def wait(self, seconds: float) -> None:
+        """Return when something of it is done, or after so long."""
+        if self.rendering is not None and not self.rendering.done:
+            self.rendering.wait(seconds)
+        else:
+            self.constrainer.wait(seconds)
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        if self.rendering is not None:
+            self.rendering.cancel()
+        if self.compiling is not None:
+            self.compiling.cancel()
+
+
+class Constrainer:
+    """Grammars and thinking budgets of one model."""
+
+    def __init__(self, tokenizer: TextTokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
+        self._vocabulary = Vocabulary.of(tokenizer.inner, size=vocab_size, end_ids=eos_token_ids)
+        self._tags = ThinkingTags.of(tokenizer.inner)
+        self._compiler = GrammarCompiler(self._vocabulary)
+
+    def compiling(self, request: TextGenerationRequest) -> Compiling | None:
+        """Begin to compile a request's grammar, if it has one. Does not wait. ValueError for what is none."""
+        grammar = Grammar.requested(request.sampling_params.grammar, request.response_format)
+        return None if grammar is None else self._compiler.submit(grammar)
+
+    def constraint(
+        self, prompt: tuple[int, ...], params: SamplingParams, grammar: CompiledGrammar | None
+    ) -> TokenConstraint | None:
+        """What one sequence after `prompt` may say. ValueError for a thinking budget where the model has no tags."""
+        return sequence_constraint(
+            prompt, self._vocabulary, grammar=grammar, tags=self._tags, thinking_budget=params.thinking_budget
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Return when a grammar is compiled, or after so long."""
+        self._compiler.wait(seconds)
+
+    def close(self) -> None:
+        """End what compiles."""
+        self._compiler.close()

@@ -1,0 +1,80 @@
+"""From a request for text to the token ids that the model reads."""
+
+from __future__ import annotations
+
+from max_engines.templating import Rendering, TemplateRenderer
+from max_engines.tokenizer import TextTokenizer
+from max_interfaces import TextGenerationRequest
+
+from .conversation import template_values
+
+
+class TextPrompter:
+    """Builds prompts for one model, whose sequences can have `max_length` tokens.
+
+    Templates that come with requests have a process of their own, so that nobody with the model's own waits for them.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._own = TemplateRenderer()
+        self._given = TemplateRenderer()
+
+    def rendering(self, request: TextGenerationRequest) -> Rendering | None:
+        """Begin to fill the template in, if the request is a conversation. Does not wait.
+
+        ValueError for what this model cannot do: nothing is silently ignored.
+        """
+        _refuse_unsupported(request)
+        if not request.messages:
+            return None
+        template = self._tokenizer.chat_template(request.chat_template, tools=bool(request.tools))
+        renderer = self._own if request.chat_template is None else self._given
+        return renderer.submit(template, template_values(request, self._tokenizer))
+
+    def prompt(self, request: TextGenerationRequest, rendered: str | None) -> tuple[int, ...]:
+        """The ids for a request; `rendered` is the text of its conversation. ValueError if they do not fit.
+
+        A prompt that is a string is read as vLLM and TGI read it: special tokens written out in it are themselves, and
+        the tokenizer's own stand around it.
+        """
+        if rendered is not None:
+            ids = tuple(self._tokenizer.encode_shielded(rendered))
+        elif isinstance(request.prompt, str):
+            ids = tuple(self._tokenizer.encode(request.prompt, parse_special_tokens=True))
+        else:
+            ids = request.prompt or ()
+        return self._fitted(ids, request.sampling_params.truncate)
+
+    def start(self) -> None:
+        """Start the process of the model's own template, so that the first conversation does not wait for it."""
+        self._own.start()
+
+    def close(self) -> None:
+        """End what fills templates in."""
+        self._own.close()
+        self._given.close()
+
+    def _fitted(self, ids: tuple[int, ...], truncate: int | None) -> tuple[int, ...]:
+        if truncate is not None:
+            ids = ids[-truncate:]
+        if not ids:
+            raise ValueError("prompt: has no tokens; give some text")
+        if len(ids) >= self._max_length:
+            raise ValueError(
+                f"prompt: has {len(ids)} tokens, at most {self._max_length - 1} fit; "
+                "shorten it, or let sampling_params.truncate keep its last ones"
+            )
+        return ids
+
+
+def _refuse_unsupported(request: TextGenerationRequest) -> None:
+    """ValueError naming the field that this pipeline cannot serve."""
+    for name in ("images", "videos", "audios"):
+        if getattr(request, name):
+            raise ValueError(f"{name}: this model reads text only")
+    if request.adapter_id is not None:
+        raise ValueError(f"adapter_id = {request.adapter_id!r}: no adapter is loaded")
+    if request.processor_options is not None:
+        raise ValueError("processor_options: a model that reads text only has no processor")

@@ -1,0 +1,57 @@
+"""`best_of`: the sequences of a request wait until all have ended; then the likeliest are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from max_interfaces.text import LogProbabilities
+
+from .sequence import TextSequence
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """All of one sequence's output, with the log probabilities of its tokens."""
+
+    sequence: TextSequence
+    tokens: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    pieces: list[LogProbabilities] = field(default_factory=list)
+
+    @property
+    def mean_log_probability(self) -> float:
+        """Of a token; 0 if there is none."""
+        values = [value for piece in self.pieces for value in piece.token_log_probabilities]
+        return sum(values) / len(values) if values else 0.0
+
+    @property
+    def log_probabilities(self) -> LogProbabilities | None:
+        """Those of all tokens."""
+        return LogProbabilities.joined(self.pieces)
+
+
+class Ranking:
+    """Holds the output of all sequences of a request back, to give the `answers` best of them.
+
+    The best has the highest mean log probability of a token, so that a long text is not worse for being long.
+    Source: OpenAI's `best_of`, "the highest log probability per token".
+    """
+
+    def __init__(self, answers: int) -> None:
+        self._answers = answers
+        self._held: dict[int, Held] = {}
+
+    def hold(
+        self, sequence: TextSequence, tokens: tuple[int, ...], text: str, log_probabilities: LogProbabilities | None
+    ) -> None:
+        """Keep what a sequence gave."""
+        held = self._held.setdefault(sequence.index, Held(sequence))
+        held.tokens += tokens
+        held.texts.append(text)
+        if log_probabilities is not None:
+            held.pieces.append(log_probabilities)
+
+    def best(self) -> list[Held]:
+        """The best first; of equals the one that was begun first."""
+        ranked = sorted(self._held.values(), key=lambda held: (-held.mean_log_probability, held.sequence.index))
+        return ranked[: self._answers]

@@ -1,0 +1,89 @@
+"""One sequence of a request: what the engine generates becomes text, until the engine or a stop text ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from max_engines.detokenizer import Detokenizer
+from max_interfaces import GenerationStatus, TokenDelta
+
+from .plan import TextPlan
+from .stopping import StopMatcher
+
+ACTIVE = GenerationStatus.ACTIVE
+
+
+class TextSequence:
+    """Counts and spells the tokens of one sequence. `status` is where it stands, `stop` the text or id that ended it.
+
+    `index` is its number among the request's, `count` that of its tokens. `accepted` were generated, and their text
+    delivered, by another worker.
+    """
+
+    __slots__ = (
+        "_detokenizer",
+        "_matcher",
+        "_plan",
+        "count",
+        "index",
+        "opened",
+        "status",
+        "stop",
+    )
+
+    def __init__(
+        self, index: int, plan: TextPlan, detokenizer: Detokenizer | None, accepted: Sequence[int] = ()
+    ) -> None:
+        self.index = index
+        self.status = ACTIVE
+        self.stop: str | int | None = None
+        self.count = 0
+        self.opened = bool(accepted)  # its first output has been given
+        self._plan = plan
+        self._detokenizer = detokenizer
+        self._matcher = StopMatcher(plan.stop, include=plan.include_stop_text) if plan.stop else None
+        for token in accepted:
+            self._spell(token)
+
+    def take(self, delta: TokenDelta) -> tuple[tuple[int, ...], str]:
+        """The engine's news: the new tokens, without any behind a stop text, and the text that is now certain."""
+        tokens, status = delta.tokens, delta.status
+        if status is ACTIVE and len(tokens) == 1:  # nearly always
+            return tokens, self._spell(tokens[0])
+        ended_by = tokens[-1] if tokens and status is GenerationStatus.END_OF_SEQUENCE else None
+        text = ""
+        for at, token in enumerate(tokens):
+            silent = token == ended_by and at + 1 == len(tokens) and not self._plan.include_stop_text
+            text += self._spell(token, silent=silent)
+            if self.status is not ACTIVE:
+                return tokens[: at + 1], text
+        if status is not ACTIVE:
+            text += self._finish(status, ended_by)
+        return tokens, text
+
+    def _spell(self, token: int, *, silent: bool = False) -> str:
+        """The text that one more token makes certain; none of its own if it is `silent`."""
+        self.count += 1
+        if self._detokenizer is None or silent:
+            return ""
+        text = self._detokenizer.push(token)
+        return text if self._matcher is None else self._match(self._matcher, text)
+
+    def _match(self, matcher: StopMatcher, text: str) -> str:
+        text = matcher.push(text, armed=self.count >= self._plan.min_new_tokens)
+        if matcher.stop is not None:
+            self.status, self.stop = GenerationStatus.STOP_SEQUENCE, matcher.stop
+        return text
+
+    def _finish(self, status: GenerationStatus, ended_by: int | None) -> str:
+        """The end that the engine saw; what was held back is certain now."""
+        self.status, self.stop = status, ended_by
+        if ended_by is not None and ended_by in self._plan.stop_token_ids:
+            self.status = GenerationStatus.STOP_SEQUENCE
+        if self._detokenizer is None:
+            return ""
+        rest = self._detokenizer.flush()
+        if self._matcher is None:
+            return rest
+        rest = self._match(self._matcher, rest)
+        return rest if self._matcher.stop is not None else rest + self._matcher.flush()

@@ -1,0 +1,121 @@
+"""`engine.kind` in YAML: ours, the reference, and a third party's, over the real road."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from max_engines.engine import Engine
+from max_engines.reference import ReferenceEngine
+from max_interfaces import (
+    ConfigError,
+    FailureKind,
+    RequestFailed,
+    RequestID,
+    SamplingParams,
+    SequenceStart,
+    TextGenerationRequest,
+    TokenGenerator,
+)
+from max_pipelines.client import Client
+from max_pipelines.config import Config, ModelConfig, parse_config
+from max_pipelines.engines import build_generator
+from tests.engines.tiny_models import CONTEXT, VOCAB, save_checkpoint, save_model
+from tests.pipelines.processes import install
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "echo"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `pip install ./examples/echo` does, for the processes that are started from here on, and for this one."""
+    points = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in points.items()]
+    install(tmp_path, "maxpipe_echo", (EXAMPLE / "maxpipe_echo.py").read_text(), "".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("llama"), "llama")
+
+
+def config(path: Path | str, engine: str) -> Config:
+    parsed = parse_config(f"model: {{name: tiny, path: embedded}}\npipeline: {{kind: text}}\nengine: {engine}")
+    return msgspec.structs.replace(parsed, model=ModelConfig(name="tiny", path=str(path), dtype="float32"))
+
+
+def tokens(generator: TokenGenerator, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    """Eight greedy tokens."""
+    sequence = SequenceStart(RequestID(), prompt, SamplingParams(temperature=0, max_new_tokens=8), seed=0)
+    generator.add(sequence)
+    said: tuple[int, ...] = ()
+    while True:
+        delta = generator.step([sequence.request_id])[sequence.request_id]
+        said += delta.tokens
+        if delta.status.is_done:
+            generator.release(sequence.request_id)
+            return said
+
+
+def test_ours_is_the_default_and_the_reference_says_the_same(folder: Path) -> None:
+    ours = build_generator(config(folder, "{}"))
+    reference = build_generator(config(folder, "{kind: reference}"))
+    assert isinstance(ours.generator, Engine)
+    assert isinstance(reference.generator, ReferenceEngine)
+    for served in (ours, reference):
+        assert (served.vocab_size, served.max_length, served.eos_token_ids) == (VOCAB, CONTEXT, frozenset({2}))
+    assert tokens(ours.generator, (5, 6, 7)) == tokens(reference.generator, (5, 6, 7))
+
+
+def test_the_section_reaches_our_engine(folder: Path) -> None:
+    small = build_generator(config(folder, "{max_batch: 2, token_budget: 16, block_size: 4, kv_memory: 65536}"))
+    assert small.max_length == 128  # of 512 bytes: keys and values, two layers, two heads of 16, float32
+    assert len(tokens(small.generator, (5, 6, 7))) == 8
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("tortch", "engine.kind: no engine `tortch` is installed; did you mean `torch`?"),
+        ("ecko", "did you mean `echo`?"),
+        ("zzz", "there are: echo, reference, torch"),
+    ],
+)
+def test_an_unknown_kind_is_named_with_what_there_is(kind: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_generator(config("nowhere", f"{{kind: {kind}}}"))
+    assert says in str(caught.value)
+
+
+def test_what_cannot_be_loaded_is_said_with_the_models_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model tiny: no model folder at .*gone: check the path"):
+        build_generator(config(tmp_path / "gone", "{}"))
+
+
+def test_encoder_decoders_run_only_in_the_reference(tmp_path: Path) -> None:
+    sizes = {"vocab_size": VOCAB, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    folder = save_model(tmp_path, "T5Config", {**sizes, "decoder_start_token_id": 0})
+    with pytest.raises(ConfigError, match=r"model tiny: .* T5ForConditionalGeneration .*engine\.kind: reference"):
+        build_generator(config(folder, "{}"))
+    assert len(tokens(build_generator(config(folder, "{kind: reference}")).generator, (5, 6, 7))) == 8
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_third_partys_engine_serves_text() -> None:
+    with Client.embedded(EXAMPLE / "echo.yaml") as client:
+
+        def request(text: str, **params: object) -> TextGenerationRequest:
+            sampling = SamplingParams(**{"max_new_tokens": 20, **params})  # type: ignore[arg-type]
+            return TextGenerationRequest(RequestID(), "echo", text, sampling_params=sampling)
+
+        assert client.generate(request("so be it")).text == "so be it"
+        assert client.generate(request("so be it", max_new_tokens=5)).text == "so be"
+        with pytest.raises(RequestFailed, match="echo has no probabilities") as caught:
+            client.generate(request("so be it", prompt_logprobs=1))
+        assert caught.value.failure.kind is FailureKind.INVALID_REQUEST
