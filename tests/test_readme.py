@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_text import make_tiny_text
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
@@ -31,7 +33,10 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("code", snippets("python"))
+SPEECH = [code for code in snippets("python") if "TextGenerationRequest" not in code]
+
+
+@pytest.mark.parametrize("code", SPEECH)
 def test_python(code: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
@@ -62,6 +67,30 @@ def test_serve_and_speak(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "hello.wav").stat().st_size > 16_000
     assert (tmp_path / "played.wav").stat().st_size > 16_000
+
+
+def test_text(tmp_path: Path) -> None:
+    """The commands and the snippet with a tiny model in the place of those of the hub, which tests do not fetch."""
+    folder = tmp_path / "model"
+    make_tiny_text(folder)
+    (commands,) = (snippet for snippet in snippets("bash") if snippet.startswith("maxpipe generate"))
+    (code,) = (code for code in snippets("python") if code not in SPEECH)
+    address = f"ipc://{tmp_path}/text"
+    config = tmp_path / "text.yaml"
+    ours = re.sub(r"path: \S+", f"path: {folder}", (ROOT / "configs" / "text.yaml").read_text(encoding="utf-8"))
+    config.write_text(ours, encoding="utf-8")
+    *generate, serve = re.sub(r"Qwen/\S+", str(folder), commands).strip().splitlines()
+    serve = serve.replace("ipc:///tmp/text", address).replace("configs/text.yaml", str(config))
+    (tmp_path / "snippet.py").write_text(code.replace("ipc:///tmp/text", address), encoding="utf-8")
+    lines = [
+        *(f"{line} --max-new-tokens 8" for line in generate),
+        f"exec 3< <({serve}); server=$!; trap 'kill $server' EXIT",
+        "read -r _ <&3; read -r _ <&3",  # "loading …", "serving …"
+        f"{sys.executable} snippet.py",
+    ]
+    done = shell("\n".join(lines), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {line[0] for line in done.stdout.splitlines() if line[:2] in ("0 ", "1 ", "2 ")} == {"0", "1", "2"}
 
 
 @pytest.mark.parametrize("module", re.findall(r"python -m (max_voices\.recipe\.\w+)", README))

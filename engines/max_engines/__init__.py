@@ -4,10 +4,13 @@ Importing this package loads neither torch nor transformers; import what you use
 
     from max_engines.loading import LoadedModel, load_model        # load_model(path_or_id, *, dtype, device)
     from max_engines.tokenizer import load_tokenizer                # load_tokenizer(path_or_id) -> Tokenizer
-    from max_engines.engine import Engine, EngineConfig             # Engine(model, EngineConfig(...)): TokenGenerator
+    from max_engines.config import EngineConfig                     # how much the engine takes on
+    from max_engines.engine import Engine                           # Engine(model, EngineConfig(...)): TokenGenerator
     from max_engines.reference import ReferenceEngine               # the slow, obvious twin that tests compare with
+    from max_engines.processors import register                     # a logits processor of your own, by name
 
-A step of the engine, in `engine.Engine.step`: schedule (`scheduler`) → run (`runner`, `attention`, `kv_cache`) →
-sample (`sampler`, `rules`) → commit. One thread calls it; how many threads torch uses is set by whoever starts
-the process.
+A step of the engine, `engine.Engine.normal_step`: schedule (`scheduler`, `memory`, `prefix_cache`, `blocks`) → run
+(`runner`, `fused_decoder`, `attention`, `kv_cache`) → sample (`sampler`, `rules`, `draw`) → commit. `constraints` has
+grammars and thinking budgets; `detokenizer` and `chat_template` are what a text pipeline needs. One thread calls the
+engine; how many threads torch uses is set by whoever starts the process.
 """
