@@ -98,6 +98,9 @@ class Plan:
                 tokens = draw.tokens(scores, best[:, None])
             else:
                 tokens[where] = draw.tokens(scores[where], best[where, None])
+        if self._draws and self.layout.columns > self.layout.vocab_size:
+            # A row with NaN may draw a column that is no id, and the next step look it up before this one is read.
+            tokens.clamp_max_(self.layout.vocab_size - 1)
         return best, tokens
 
     def _draws_of(self, rows: Sequence[SamplingRow]) -> list[tuple[Tensor | None, DrawFromAll | DrawFromFew]]:

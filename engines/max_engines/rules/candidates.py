@@ -39,8 +39,12 @@ class Candidates:
         self.weights = self.weights * torch.ge(values, least, out=torch.empty_like(values))
 
     def recount(self) -> None:
-        """Take for `total` the sum of the candidates: something has cut all others."""
+        """Take for `total` the sum of the candidates: something has cut all others.
+
+        Where that is not known, the sum is too small, and nothing that goes by it can complete the row any more.
+        """
         self.total = self._sum()
+        self.lowest = torch.where(self.complete, self.lowest, torch.inf)
 
     def _sum(self) -> Tensor:
         """From left to right and in float64 (torch's cumsum on a CPU), so that zeros in between change no bit."""
@@ -53,4 +57,4 @@ class Candidates:
     def replace(self, rows: Tensor, other: Candidates) -> None:
         """Take these rows from `other`, where they are the only ones."""
         self.weights[rows], self.total[rows] = other.weights, other.total
-        self.complete[rows] = other.complete
+        self.complete[rows], self.lowest[rows] = other.complete, other.lowest
