@@ -82,6 +82,14 @@ class BlockPool:
                     self._clock += 1
                     self._released[block] = self._clock
 
+    def evict(self, blocks: Iterable[int]) -> list[int]:
+        """Forget what those of `blocks` hold that are free, and return them."""
+        free = [block for block in blocks if not self._references[block]]
+        for block in free:
+            self._released[block] = 0
+            self.prefixes.evict(block)
+        return free
+
     def unused(self, blocks: Iterable[int]) -> int:
         """How many of `blocks` are free."""
         return sum(not self._references[block] for block in blocks)

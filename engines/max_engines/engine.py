@@ -12,6 +12,7 @@ from torch import Tensor
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
+from max_interfaces.text import LogProbabilities
 
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
@@ -20,10 +21,11 @@ from .decode_graphs import CudaRecorder
 from .kv_cache import KVCache
 from .launched import Launched
 from .loading import LoadedModel
+from .rules import SequenceError
 from .runner import ModelRunner
 from .sampler import Sampler
 from .sampling_row import check_start
-from .scheduler import Scheduler
+from .scheduler import Chunk, Scheduler
 from .sequence import Sequence
 
 STEP_S = 0.2  # how long a step may make the others wait for their next token
@@ -53,7 +55,13 @@ class Engine:
         self._overlaps = self.config.overlaps(model.device)
         self._under_way: Launched | None = None
         self._held: dict[RequestID, TokenDelta] = {}
-        take_over_attention(model, self._trial, self._scheduler.capacity - 1)
+        self._doubted: set[RequestID] = set()  # who may have been at fault in a step that failed
+        if self.max_length < 2:
+            raise ValueError(
+                f"cannot run {model.name!r}: a prompt and an answer need 2 tokens at least "
+                f"(context {model.context_length}, memory {self._scheduler.capacity} tokens)"
+            )
+        take_over_attention(model, self._trial, self.max_length - 1)
         if self.config.token_budget is None and not exact:
             self._scheduler.token_budget = self._measured_budget()
         if model.device.type == "cuda":
@@ -102,16 +110,29 @@ class Engine:
 
         So the device never waits for the host. Where the next token depends on what the last one was, it has to: then
         what is under way is read first, and nothing is launched.
+
+        What fails when it is read was launched for others than those of this step. So it is undone, and all take plain
+        steps until each has passed one: an error then is of a sequence in its own step, which halving can find.
         """
+        if self._doubted:
+            passed = dict(self.normal_step([key for key in active if key not in self._held]))
+            self._doubted.difference_update(active)
+            return self._due(active, passed)
         earlier = self._under_way
         wait = earlier is not None and self._must_wait(active)
         self._under_way = None if wait else self._launch(active, earlier)
-        return self._due(active, {} if earlier is None else self._commit(active, earlier))
+        try:
+            deltas = {} if earlier is None else self._commit(active, earlier)
+        except Exception:
+            self._doubted = set(self._scheduler.sequences)
+            return self.overlap_step(active)
+        return self._due(active, deltas)
 
     def release(self, request_id: RequestID) -> None:
         """Forget a sequence and free its memory. Safe between steps, also for an unknown id."""
         self._scheduler.release(request_id)
         self._held.pop(request_id, None)
+        self._doubted.discard(request_id)
         if not self._scheduler.sequences:
             self._under_way = None
             findings = self._scheduler.audit()
@@ -122,6 +143,8 @@ class Engine:
     def _must_wait(self, active: Collection[RequestID]) -> bool:
         """True if a sequence's next token depends on one that has not been read, or nothing is left to launch."""
         sequences = [s for s in map(self._scheduler.sequences.get, active) if s is not None]
+        if len(sequences) < len(active):
+            return False  # an unknown one is refused before anything is read
         return any(s.row.unread and s.row.reads_output for s in sequences) or all(s.ended for s in sequences)
 
     def _launch(self, active: Collection[RequestID], earlier: Launched | None) -> Launched:
@@ -129,7 +152,7 @@ class Engine:
         chunks = self._scheduler.schedule(active)
         if not chunks:
             return Launched((), {}, None)
-        scores = self._runner.run(chunks, earlier)
+        scores = self._runner.run(chunks, earlier, replays=not self._doubted)
         rows = [chunk.sequence.row for chunk in scores.chunks if chunk.samples]
         sampled = self._sampler.sample(scores.sampled, rows) if rows else None
         self._scheduler.launched(scores.chunks)
@@ -140,20 +163,22 @@ class Engine:
         try:
             tokens = iter([] if launched.sampled is None else launched.sampled.resolve())
             chosen = iter([] if launched.sampled is None else launched.sampled.log_probabilities)
-        except Exception:
+            scored = _prompt_scores(launched)
+        except Exception as problem:
             if self._under_way is not None:
                 self._scheduler.undo(self._under_way.chunks)
                 self._under_way = None
             self._scheduler.undo(launched.chunks)
+            if isinstance(problem, SequenceError):
+                self._scheduler.suspect(RequestID(problem.name))
             raise
         deltas: dict[RequestID, TokenDelta] = {}
-        for index, chunk in enumerate(launched.chunks):
+        for chunk in launched.chunks:
             token = next(tokens) if chunk.samples else None
             log_probabilities = next(chosen) if chunk.samples else None
             self._scheduler.commit(chunk)
             sequence = chunk.sequence
-            if index in launched.prompts and chunk.current:
-                sequence.keep_scores(chunk.first, launched.prompts[index])
+            sequence.keep_scores(scored.get(chunk))
             if sequence.status.is_done or self._scheduler.sequences.get(sequence.request_id) is not sequence:
                 continue  # it ended, or was released, after this had been launched
             if token is None:
@@ -194,10 +219,27 @@ class Engine:
         return max(self.config.max_batch, min(LARGEST_BUDGET, 1 << affordable.bit_length() - 1))
 
     def _trial(self, tokens: list[int]) -> Tensor:
-        """The logits `[vocabulary]` after some tokens, through the engine's own path."""
+        """The logits `[vocabulary]` after some tokens, through the engine's own path, in as many chunks as it takes."""
         start = SequenceStart(RequestID("trial"), tuple(tokens), SamplingParams(), seed=0)
         self.add(start)
         try:
-            return self._runner.run(self._scheduler.schedule([start.request_id])).sampled[0].cpu()
+            while True:
+                scores = self._runner.run(self._scheduler.schedule([start.request_id]))
+                if len(scores.sampled):
+                    return scores.sampled[0].cpu()
+                self._scheduler.launched(scores.chunks)
         finally:
             self.release(start.request_id)
+
+
+def _prompt_scores(launched: Launched) -> dict[Chunk, LogProbabilities | None]:
+    """The log probabilities of the prompts in a step. SequenceError names the first with one that is no number."""
+    scored: dict[Chunk, LogProbabilities | None] = {}
+    for index, logits in launched.prompts.items():
+        chunk = launched.chunks[index]
+        try:
+            scored[chunk] = chunk.sequence.prompt_scores(chunk.first, logits)
+        except ValueError as problem:
+            reason = f"its prompt has no log probabilities: {problem}"
+            raise SequenceError(str(chunk.sequence.request_id), reason) from problem
+    return scored

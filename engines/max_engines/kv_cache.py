@@ -60,10 +60,14 @@ class KVCache:
         """Where it lies."""
         return self._store.device
 
-    def clear(self, blocks: Sequence[int]) -> None:
-        """Zero blocks for a new owner. Slots past a sequence's end are masked, but 0 × NaN would still be NaN."""
+    def clear(self, blocks: Sequence[int], offset: int = 0) -> None:
+        """Zero blocks, the first of them from slot `offset` on.
+
+        Slots past a sequence's end are masked, but 0 × NaN would still be NaN.
+        """
         for first, last in runs(blocks):
-            self._store[:, first * self.block_size : (last + 1) * self.block_size].zero_()
+            self._store[:, first * self.block_size + offset : (last + 1) * self.block_size].zero_()
+            offset = 0
 
     def copy_block(self, source: int, target: int, tokens: int) -> None:
         """Copy the keys and values of a block's first `tokens`, all layers, to another block."""

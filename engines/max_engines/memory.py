@@ -98,9 +98,24 @@ class SequenceMemory:
         if computed >= sequence.next_border:
             self._publish(sequence, computed)
 
+    def take_back(self, sequence: Sequence, computed: int) -> None:
+        """Book that only the first `computed` tokens are there, and zero the rest: what has failed may be NaN."""
+        sequence.computed = computed
+        full, offset = divmod(computed, self._size)
+        self._cache.clear(sequence.blocks[full:], offset)
+
     def drop(self, sequence: Sequence) -> None:
         """Take back all that a sequence has. What is findable stays so until its memory is needed."""
         self.pool.release(sequence.forget())
+
+    def wipe(self, sequence: Sequence) -> None:
+        """Take back all that a sequence has, and zero it, for it may be NaN, unless others have it, too.
+
+        A recorded step reads a lane to its end, where 0 × NaN would still be NaN.
+        """
+        blocks = sequence.forget()
+        self.pool.release(blocks)
+        self._cache.clear(self.pool.evict(blocks))
 
     def keys(self, sequence: Sequence) -> list[bytes]:
         """The keys of all its full blocks."""

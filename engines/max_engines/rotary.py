@@ -13,13 +13,15 @@ FIXED = ("default", "linear", "llama3", "yarn")  # kinds whose angles depend on 
 class RotaryTable:
     """Cosines and sines of all positions so far, made by the model's own rotary module.
 
+    A table that has become too short is kept: a recorded step goes on reading the one that it was recorded with.
+
     With x rolled by half a head, x * cos + rolled * sin is the embedding: the sines of the first half are negative.
     """
 
     def __init__(self, module: nn.Module, like: Tensor) -> None:
         self._module = module
         self._like = like
-        self._table = self._rows(FIRST_ROWS)
+        self._tables = [self._rows(FIRST_ROWS)]
 
     @staticmethod
     def knows(model: PreTrainedModel) -> bool:
@@ -29,9 +31,9 @@ class RotaryTable:
 
     def at(self, positions: Tensor, longest: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines `[tokens, 1, head_dim]` of the positions int64[tokens], all of them below `longest`."""
-        if longest > self._table.shape[0]:
-            self._table = self._rows(1 << (longest - 1).bit_length())
-        cos, sin = self._table.index_select(0, positions)[:, None].chunk(2, -1)
+        if longest > self._tables[-1].shape[0]:
+            self._tables.append(self._rows(1 << (longest - 1).bit_length()))
+        cos, sin = self._tables[-1].index_select(0, positions)[:, None].chunk(2, -1)
         return cos, sin
 
     @torch.inference_mode()

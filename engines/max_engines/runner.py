@@ -51,8 +51,11 @@ class ModelRunner:
             self._graphs.record_all()
 
     @torch.inference_mode()
-    def run(self, chunks: Sequence[Chunk], earlier: Launched | None = None) -> Scores:
-        """Compute `chunks`, and write their keys and values. Tokens that nobody has read yet come from `earlier`."""
+    def run(self, chunks: Sequence[Chunk], earlier: Launched | None = None, replays: bool = True) -> Scores:
+        """Compute `chunks`, and write their keys and values. Tokens that nobody has read yet come from `earlier`.
+
+        Without `replays` nothing recorded is used, and a sequence reads no block but its own.
+        """
         ordered, groups = decode_groups(chunks, self._cache)
         tokens: list[int] = []
         positions: list[int] = []
@@ -80,14 +83,17 @@ class ModelRunner:
             self._tensor(positions + [0] * padding),
             AttentionStep(self._cache, self._masks, self._tensor(slots + [self._cache.padding_slot] * padding), groups),
             rows,
-            ordered,
+            ordered if replays else (),
         )
         return _scores(ordered, logits)
 
     def _compute(
         self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None, chunks: Sequence[Chunk]
     ) -> Tensor:
-        replayed = None if self._graphs is None else self._graphs.replay(ids, positions, step.slots, chunks)
+        """Scores of `rows`, None for all; what is recorded serves if it fits `chunks`, of which there must be some."""
+        replayed = (
+            None if self._graphs is None or not chunks else self._graphs.replay(ids, positions, step.slots, chunks)
+        )
         return self._forward(ids, positions, step, rows) if replayed is None else replayed
 
     def _forward(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:

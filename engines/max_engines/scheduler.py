@@ -132,13 +132,19 @@ class Scheduler:
         for chunk in chunks:
             chunk.sequence.row.unread -= chunk.samples
             if chunk.current:
-                chunk.sequence.computed = chunk.first
+                self._memory.take_back(chunk.sequence, chunk.first)
 
     def commit(self, chunk: Chunk) -> None:
         """Book a chunk as computed: others can use it from now on."""
         chunk.sequence.row.unread -= chunk.samples
         if chunk.current:
             self._memory.commit(chunk.sequence, chunk.last)
+
+    def suspect(self, request_id: RequestID) -> None:
+        """Note that what a sequence has computed may be no numbers: it is wiped out when it is released."""
+        sequence = self.sequences.get(request_id)
+        if sequence is not None:
+            sequence.suspect = True
 
     def retire(self, sequence: Sequence) -> None:
         """Free the memory of a sequence that is done, and note that its end has been told."""
@@ -150,7 +156,10 @@ class Scheduler:
         sequence = self.sequences.pop(request_id, None)
         if sequence is not None:
             del self._ranked[bisect_left(self._ranked, sequence.rank, key=_rank)]
-            self._memory.drop(sequence)
+            if sequence.suspect:
+                self._memory.wipe(sequence)
+            else:
+                self._memory.drop(sequence)
 
     def audit(self) -> list[str]:
         """Check that every block has its owners and nothing else, and mend what does not; what was found, in words."""

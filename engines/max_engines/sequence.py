@@ -42,6 +42,8 @@ class Sequence:
         self._limit = limit
         self._side_by_side = 0
         self._prompt_scores: list[LogProbabilities] = []
+        self._scored = 0  # tokens of the prompt whose followers have theirs
+        self.suspect = False  # its keys and values may be NaN
         self.status = self._status()
         self.reported = False
         self.prompt_told = False
@@ -87,15 +89,24 @@ class Sequence:
             return output[first - len(prompt) : last - len(prompt)]
         return [*prompt[first:last], *output[: max(0, last - len(prompt))]]
 
-    def keep_scores(self, first: int, logits: Tensor) -> None:
-        """Keep the log probabilities of the prompt's ids from position `first` + 1 on, under `logits`."""
-        followers = self.row.prompt[first + 1 : first + 1 + logits.shape[0]]
-        self._prompt_scores.append(prompt_log_probabilities(logits, followers, self.row.params))
+    def prompt_scores(self, first: int, logits: Tensor) -> LogProbabilities | None:
+        """Log probabilities of the prompt's ids from position `first` + 1 on, under `logits`; None if all are kept."""
+        known, last = max(first, self._scored), first + logits.shape[0]
+        if known >= last:
+            return None
+        return prompt_log_probabilities(logits[known - first :], self.row.prompt[known + 1 : last + 1], self.row.params)
+
+    def keep_scores(self, scores: LogProbabilities | None) -> None:
+        """Keep what `prompt_scores` gave, from the prompt's beginning on; a loss of memory does not make it untrue."""
+        if scores is not None:
+            self._prompt_scores.append(scores)
+            self._scored += len(scores.token_log_probabilities)
 
     def report(self) -> PromptReport:
         """What became of its prompt; to be told once."""
         self.prompt_told = True
-        return PromptReport(self.cached_tokens, join(self._prompt_scores) if self.scores_prompt else None)
+        scores, self._prompt_scores = self._prompt_scores, []
+        return PromptReport(self.cached_tokens, join(scores) if self.scores_prompt else None)
 
     def accept(self, token: int) -> None:
         """Append a sampled token, and see whether it was the last."""
@@ -107,7 +118,6 @@ class Sequence:
         blocks, self.blocks = self.blocks, []
         self.computed = self.published = 0
         self.entry += 1
-        self._prompt_scores = []
         self._side_by_side = 0
         return blocks
 

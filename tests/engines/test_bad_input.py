@@ -104,6 +104,25 @@ def test_one_request_whose_scores_are_no_numbers_fails_and_the_others_go_on(arch
     assert generate(engine, [again(one) for one in reversed(good)]) == expected[::-1]
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_prompt_whose_log_probabilities_are_no_numbers_fails_alone(
+    overlap: bool, checkpoint: Callable[[str], Path]
+) -> None:
+    """And no token of the others is lost, though it is in the midst of its prompt while they speak."""
+    model = load(checkpoint("llama"))
+    config = EngineConfig(max_batch=4, token_budget=16, block_size=BLOCK, num_blocks=60, overlap=overlap)
+    engine = Engine(model, config)
+    good = [start([5, 6, 7 + i], max_new_tokens=12, allowed_token_ids=tuple(range(POISON))) for i in range(3)]
+    expected = generate(engine, [again(one) for one in good])
+    model.module.get_input_embeddings().get_parameter("weight").data[POISON] = torch.nan
+    bad = start([8, POISON] + [9] * 50, max_new_tokens=12, prompt_logprobs=0)
+    said, failed = _run_without_the_failed(engine, [*good[:2], bad, good[2]])
+    assert said == [*expected[:2], (), expected[2]]
+    assert list(failed) == [bad.request_id]
+    assert "its prompt has no log probabilities" in failed[bad.request_id][0]
+    assert engine.free_blocks == 60
+
+
 def _run_without_the_failed(
     engine: Engine, starts: list[SequenceStart]
 ) -> tuple[list[tuple[int, ...]], dict[RequestID, list[str]]]:

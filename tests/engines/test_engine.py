@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
 from max_engines.launched import Launched
-from max_engines.loading import LoadedModel
+from max_engines.loading import DType, LoadedModel, load_model
 from max_engines.rules import SequenceError
 from max_engines.runner import ModelRunner, Scores
 from max_engines.scheduler import Chunk
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import TokenDelta, TokenGenerator
 from max_interfaces.status import GenerationStatus
-from tests.engines.tiny_models import CONTEXT, VOCAB, Params, again, generate, prompts, start
+from tests.engines.tiny_models import CONTEXT, VOCAB, Params, again, generate, load, prompts, save_checkpoint, start
 
 END = GenerationStatus.END_OF_SEQUENCE
 FULL = GenerationStatus.MAXIMUM_LENGTH
@@ -164,8 +165,10 @@ def test_a_step_that_fails_changes_nothing_and_can_be_repeated_with_fewer(
     poison = starts[1]
     run = ModelRunner.run
 
-    def poisoned(runner: ModelRunner, chunks: Sequence[Chunk], earlier: Launched | None) -> Scores:
-        scores = run(runner, chunks, earlier)
+    def poisoned(
+        runner: ModelRunner, chunks: Sequence[Chunk], earlier: Launched | None, replays: bool = True
+    ) -> Scores:
+        scores = run(runner, chunks, earlier, replays)
         if any(chunk.sequence.request_id == poison.request_id for chunk in chunks):
             if where[0] is ModelRunner:
                 raise RuntimeError("poison")
@@ -260,3 +263,28 @@ def test_memory_is_given_in_bytes_or_blocks(llama: LoadedModel) -> None:
     assert Engine(llama, EngineConfig(max_batch=3)).free_blocks == 3 * CONTEXT // 32
     with pytest.raises(ValueError, match=f"one block of this model takes {per_token * 32} bytes"):
         Engine(llama, EngineConfig(kv_memory=1000))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize(("context", "dtype"), [(2, "float32"), (8, "bfloat16"), (11, "float32")])
+def test_a_context_shorter_than_a_trial_will_do(architecture: str, context: int, dtype: DType, tmp_path: Path) -> None:
+    model = load_model(save_checkpoint(tmp_path, architecture, max_position_embeddings=context), dtype=dtype)
+    engine = Engine(model)
+    assert engine.max_length == context
+    assert len(generate(engine, [start([5], max_new_tokens=None)])[0]) == context - 1
+
+
+@pytest.mark.parametrize("budget", [1, 2, 8])
+def test_a_budget_smaller_than_a_trial_will_do(budget: int, tmp_path: Path, llama: LoadedModel) -> None:
+    config = EngineConfig(max_batch=1, token_budget=budget)
+    sequence = start(prompts(1)[0])
+    engine = Engine(load(save_checkpoint(tmp_path, "llama")), config)
+    assert generate(engine, [sequence]) == generate(Engine(llama), [again(sequence)])
+
+
+def test_room_for_one_token_is_refused(tmp_path: Path) -> None:
+    model = load(save_checkpoint(tmp_path, "llama"))
+    with pytest.raises(ValueError, match=r"need 2 tokens at least \(context 256, memory 1 tokens\)"):
+        Engine(model, EngineConfig(block_size=1, num_blocks=1))
+    sequence = start([5])
+    assert len(generate(Engine(model, EngineConfig(block_size=1, num_blocks=2)), [sequence])[0]) == 1
