@@ -1,7 +1,8 @@
 """Decode steps of fixed shapes, recorded once as CUDA graphs and replayed: no launch costs the host anything.
 
-A step fits a recording if every row is one token and every sequence lies in a lane of its own (see `BlockPool`). Row i
-of a recording is lane i; lanes without a sequence compute a padding row. Everything else runs unrecorded.
+A step fits a recording if every row is one token that is followed by a new one, and every sequence lies in a lane of
+its own (see `BlockPool`). Row i of a recording is lane i; lanes without a sequence compute a padding row. Everything
+else runs unrecorded.
 """
 
 from __future__ import annotations
@@ -118,10 +119,13 @@ class DecodeGraphs:
         return work().index_select(0, where)
 
     def _lane(self, chunk: Chunk) -> int:
-        """The lane that a chunk's sequence lies in; -1 if it does not, or wants more than one token."""
+        """The lane that a chunk's sequence lies in; -1 if it does not, or wants anything but one token's scores.
+
+        A prompt's token whose scores nobody reads would take a NaN from the lane's end into the cache, unseen.
+        """
         blocks = chunk.sequence.blocks
         lane, offset = divmod(blocks[0], self._lane_blocks)
-        fits = chunk.count == 1 and not offset and chunk.sequence.side_by_side == len(blocks)
+        fits = chunk.count == 1 and chunk.samples and not offset and chunk.sequence.side_by_side == len(blocks)
         return lane if fits else -1
 
     def _work(self, lanes: int, blocks: int) -> Work:

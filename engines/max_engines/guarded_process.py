@@ -15,27 +15,32 @@ import time
 from collections.abc import Callable, Iterable
 
 START_S = 30.0  # to start Python; 0.1 s on a machine with nothing else to do
+BUSY = 3  # the process ends itself by the processor's time; by the clock it gets more, others may be at work too
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 READY = b"ready\n"
 
 
 class ProcessDied(RuntimeError):
-    """The process gave no answer, and is no more. `late` says that its time was over."""
+    """The process gave no answer, and is no more. `late` says that its time was over, `aborted` that it gave up.
 
-    def __init__(self, reason: str, *, late: bool) -> None:
+    What is written in Rust gives up when it runs out of memory; Python says so and goes on.
+    """
+
+    def __init__(self, reason: str, *, late: bool = False, aborted: bool = False) -> None:
         super().__init__(reason)
         self.late = late
+        self.aborted = aborted
 
 
 class GuardedProcess:
-    """`python -m MODULE`, started when first needed and again after it was killed. Its `main` is `serve_lines`.
+    """`python -m MODULE ARGUMENTS`, started when first needed and again after it was killed. It calls `serve_lines`.
 
     One thread asks and closes; that thread must live as long as the process, for on Linux the kernel kills it with the
     thread that started it. Another may kill.
     """
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._command = [sys.executable, "-P", "-m", module, *arguments]  # -P: no file here may shadow a package
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
 
@@ -50,30 +55,32 @@ class GuardedProcess:
         if self._process is None or self._process.poll() is not None:
             self.close()
             if self._closing.is_set():
-                raise ProcessDied("was closed", late=False)
-            # -P: a file in the working folder must not shadow a package.
-            command = [sys.executable, "-P", "-m", self._module]
+                raise ProcessDied("was closed")
             process = subprocess.Popen(  # it may be killed at any moment, and what it says of that is for nobody
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
             )
             os.set_blocking(process.stdin.fileno(), False)  # type: ignore[union-attr]
             self._process = process
             if self._closing.is_set() or _read_line(process, time.monotonic() + START_S) != READY:
                 self.close()
-                raise ProcessDied("did not start", late=False)
+                raise ProcessDied("did not start")
 
     def ask(self, line: bytes, seconds: float) -> bytes:
-        """Its answer to a line. ProcessDied, and it is killed, if there is none in time."""
+        """Its answer to a line, for which it may take `seconds` of the processor's time, as it was told itself.
+
+        ProcessDied, and it is killed, if there is none in time.
+        """
         self.start()
-        process, deadline = self._process, time.monotonic() + seconds
+        process, deadline = self._process, time.monotonic() + seconds * BUSY
         if process is None:
-            raise ProcessDied("was closed", late=False)
+            raise ProcessDied("was closed")
         answer = _read_line(process, deadline) if _write(process, line + b"\n", deadline) else None
         if answer is None:
             code = _exit_status(process)
-            late = code == -signal.SIGXCPU or time.monotonic() >= deadline
+            late = code in (None, -signal.SIGPROF)
             self.close()
-            raise ProcessDied("took too long" if late else f"ended with exit status {code}", late=late)
+            reason = "took too long" if late else f"ended with exit status {code}"
+            raise ProcessDied(reason, late=late, aborted=code == -signal.SIGABRT)
         return answer
 
     def kill(self) -> None:
@@ -107,20 +114,15 @@ def serve_lines(answer: Callable[[bytes], bytes], *, memory: int, seconds: float
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _say([READY])
     for line in sys.stdin.buffer:
-        _bound_time(seconds)
-        _say([answer(line), b"\n"])
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # of the processor's time; then SIGPROF ends us
+        answered = answer(line)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _say([answered, b"\n"])
 
 
 def _say(parts: Iterable[bytes]) -> None:
     sys.stdout.buffer.writelines(parts)
     sys.stdout.buffer.flush()
-
-
-def _bound_time(seconds: float) -> None:
-    """From now on so many seconds of the processor's time, rounded up; the kernel ends who takes more."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(usage.ru_utime + usage.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def _write(process: subprocess.Popen[bytes], data: bytes, deadline: float) -> bool:

@@ -66,7 +66,7 @@ class TemplateRenderer:
 
     def _ask(self, line: bytes) -> str:
         try:
-            text, reason = json.loads(self._process.ask(line, 2 * RENDER_S))
+            text, reason = json.loads(self._process.ask(line, RENDER_S))
         except ProcessDied as problem:
             limit = f"took longer than {RENDER_S:g} s" if problem.late else f"could not be filled in: {problem}"
             raise ValueError(f"chat_template: {limit}") from None

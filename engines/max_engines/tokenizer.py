@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from .detokenizer import Detokenizer, PieceDetokenizer, TokenPieces, WindowDetok
 from .loading import LOAD_ERRORS, first_line, model_source
 from .template_terms import GOES_ON, SHIELD
 
+BLANKS = " \t\n\r▁"
+MOST_FORGED = 2**14  # special tokens written out in a conversation: 0.2 s, for which all others wait
 PROMPT_TAIL = 8  # ids of a prompt that a decoder without known pieces is shown: enough for one whole character
 
 
@@ -21,8 +23,10 @@ class TextTokenizer:
 
     def __init__(self, inner: PreTrainedTokenizerBase) -> None:
         self._inner = inner
-        self._added = frozenset(inner.get_added_vocab().values())
-        self._special = frozenset(form.content for form in inner.added_tokens_decoder.values() if form.special)
+        # Runs of blanks, which Gemma's and GPT-NeoX's have among their added tokens, say nothing that a text may not.
+        self._added = {name: token for name, token in inner.get_added_vocab().items() if name.strip(BLANKS)}
+        special = {form.content for form in inner.added_tokens_decoder.values() if form.special}
+        self._special = {name: token for name, token in self._added.items() if name in special}
         self._pieces = TokenPieces.of(inner.backend_tokenizer) if inner.is_fast else None
 
     @property
@@ -51,22 +55,33 @@ class TextTokenizer:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False, split_special_tokens=True)
         return ids
 
+    def _parsed(self, text: str) -> list[int]:
+        ids: list[int] = self._inner.encode(text, add_special_tokens=False)
+        return ids
+
     def _plain_pieces(self, text: str) -> list[str]:
         """The text, cut inside whatever would become an added token.
 
         transformers splits up only those that are flagged as special. Orpheus's `<custom_token_7>` is not, and would
         let a text end its own turn.
         """
-        return self._cut(text, self._plain(text), self._inner.get_added_vocab())
+        return self._cut(text, self._added, self._plain)
 
-    def _cut(self, text: str, ids: Sequence[int], names: Collection[str]) -> list[str]:
-        """The text, cut inside each of `names`, if its `ids` show that it holds an added token."""
-        if self._added.isdisjoint(ids):
+    def _cut(self, text: str, names: Mapping[str, int], encode: Callable[[str], list[int]]) -> list[str]:
+        """The text, cut inside each of `names`, if what `encode` makes of it has one.
+
+        A tokenizer that folds case or width reads other spellings too: there each character is a piece.
+        """
+        unwanted = frozenset(names.values())
+        forged = sum(token in unwanted for token in encode(text))
+        if not forged:
             return [text]
+        _check_forged(forged)
         there = [name for name in names if len(name) > 1 and name in text]
         found = {match.start() + 1 for name in there for match in re.finditer(f"(?={re.escape(name)})", text)}
         cuts = [0, *sorted(found), len(text)]
-        return [text[begin:end] for begin, end in pairwise(cuts)]
+        pieces = [text[begin:end] for begin, end in pairwise(cuts)]
+        return pieces if unwanted.isdisjoint(encode(SHIELD.join(pieces))) else list(text)
 
     def shielded(self, text: str, *, own_words: bool = False) -> str:
         """The text of a message, so that no special token written out in it is one for `encode_shielded`.
@@ -77,12 +92,12 @@ class TextTokenizer:
         for mark in (SHIELD, GOES_ON[0]):
             if mark in text:
                 raise ValueError(f"messages: a text has the noncharacter U+{ord(mark):04X}, which no text may have")
-        ids = self._inner.encode(text, add_special_tokens=False)
-        return SHIELD.join(self._cut(text, ids, self._special if own_words else self._inner.get_added_vocab()))
+        return SHIELD.join(self._cut(text, self._special if own_words else self._added, self._parsed))
 
     def encode_shielded(self, text: str) -> list[int]:
         """The ids of a filled-in template: special tokens are themselves but where they are shielded."""
         pieces = text.split(SHIELD)
+        _check_forged(len(pieces) - 1)
         return [
             token
             for piece in pieces
@@ -141,6 +156,11 @@ class TextTokenizer:
                 spaces_between_special_tokens=spaces_between_special_tokens,
             )
         )
+
+
+def _check_forged(count: int) -> None:
+    if count > MOST_FORGED:
+        raise ValueError(f"messages: write special tokens out {count} times, may do so {MOST_FORGED} times at most")
 
 
 def load_tokenizer(path_or_id: str | Path) -> TextTokenizer:

@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
+from tokenizers.normalizers import NFKC, Lowercase, Normalizer, Sequence
+from transformers import PreTrainedTokenizerFast
 
 from max_engines.chat_template import TemplateRefused, render
 from max_engines.guarded_process import GuardedProcess, ProcessDied
 from max_engines.template_terms import GOES_ON, MAX_TEMPLATE, SHIELD
 from max_engines.templating import TemplateRenderer
 from max_engines.tokenizer import TextTokenizer
-from tests.tiny_text import CHAT_TEMPLATE, SPECIAL, THINK, THINKING, UNTHINK, make_tokenizer
+from tests.tiny_text import CHAT_TEMPLATE, END, SPECIAL, THINK, THINKING, UNTHINK, make_tokenizer
 
 TOKENIZER = TextTokenizer(make_tokenizer())
 PATIENCE_S = 60.0
@@ -216,3 +219,33 @@ def test_a_model_without_a_template_says_so() -> None:
     inner.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         TextTokenizer(inner).chat_template(None, tools=False)
+
+
+def with_added(*tokens: AddedToken, normalizer: Normalizer | None = None) -> TextTokenizer:
+    """The tokenizer with more added tokens."""
+    inner = make_tokenizer().backend_tokenizer
+    if normalizer is not None:
+        inner.normalizer = normalizer
+    inner.add_tokens(list(tokens))
+    return TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=inner))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("text", ["a<|END|>b", "＜|end|＞", "<<|End|>|end|>"])
+def test_no_other_spelling_becomes_a_special_token(text: str) -> None:
+    folding = Sequence([NFKC(), Lowercase()])
+    tokenizer = with_added(AddedToken("<|end|>", special=True, normalized=True), normalizer=folding)
+    end = tokenizer.inner.convert_tokens_to_ids("<|end|>")
+    assert end in tokenizer.encode(text, parse_special_tokens=True)
+    assert end not in tokenizer.encode_shielded(tokenizer.shielded(text))
+    assert end not in tokenizer.encode_shielded(tokenizer.shielded(text, own_words=True))
+    assert end not in tokenizer.encode(text)
+
+
+def test_runs_of_blanks_that_are_added_tokens_stay_whole() -> None:
+    """Gemma, GPT-NeoX and CodeGen have such: a message with an empty line is to be what the model was taught."""
+    tokenizer = with_added(AddedToken("\n\n", normalized=False), AddedToken("    ", normalized=False))
+    text = "def f():\n\n    return 1</s>"
+    ids = tokenizer.encode_shielded(tokenizer.shielded(text))
+    assert tokenizer.inner.convert_tokens_to_ids(["\n\n", "    "]) == [token for token in ids if token >= 400]
+    assert tokenizer.encode(text, add_special_tokens=False) == ids
+    assert END not in ids

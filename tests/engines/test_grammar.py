@@ -80,7 +80,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def spoken(kind: str, form: str, value: object, seed: int) -> str:
     """What a model says under a grammar, to its end."""
-    tokens = said(compiled(COMPILERS[kind], form, value).constraint(), seed)
+    tokens = said(compiled(COMPILERS[kind], form, value).constraint(), seed, most=5000)
     assert tokens[-1] in END_IDS
     return text_of(KINDS[kind], tokens)
 
@@ -477,8 +477,9 @@ def test_a_grammar_that_takes_too_much_memory_is_refused_and_the_next_one_is_not
 
 
 def test_a_process_that_does_not_start_refuses_grammars() -> None:
+    more_than_the_system_can_count = GrammarLimits(compile_bytes=2**80)
     with (
-        closing(compiler_with(GrammarLimits(compile_bytes=2**20))) as compiler,
+        closing(compiler_with(more_than_the_system_can_count)) as compiler,
         pytest.raises(ValueError, match="did not start"),
     ):
         compiled(compiler, "regex", "a")
@@ -568,3 +569,10 @@ def test_the_process_does_not_outlive_who_started_it(state: str) -> None:
 def processor_time(process: int) -> int:
     """Of a process, in hundredths of a second."""
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+@pytest.mark.parametrize("module", ["max_engines.constraints.trial_process", "max_engines.template_process"])
+def test_guarded_processes_start_at_once(module: str) -> None:
+    """What they do not need, and what takes long to import, they do not import."""
+    code = f"import sys, {module}; print(*{{'numpy', 'torch', 'transformers'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"
