@@ -47,11 +47,11 @@ $(VENV)/python:
 	touch $@
 
 $(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e .
 	touch $@
 
 $(VENV)/testing: $(VENV)/serving
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e ".[dev,train]"
 	touch $@
 
 clean:

@@ -63,10 +63,14 @@ class WavFile:
         self._check_target()
         try:
             self._file = self._partial.open("wb")
+            self._file.write(header)
         except OSError as error:
+            self._partial.unlink(missing_ok=True)
             error.filename = str(self._path)  # the name that the caller knows
             raise
-        self._file.write(header)
+        except BaseException:  # a signal: the block will not be entered, so nobody would leave it
+            self._partial.unlink(missing_ok=True)
+            raise
         return self
 
     def _check_target(self) -> None:

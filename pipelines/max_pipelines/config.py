@@ -192,7 +192,8 @@ def _explain(problem: str) -> str:
     path = where.rstrip("`").lstrip(".")
     unknown = re.fullmatch(r"Object contains unknown field `(.+)`", what)
     if not unknown:
-        return f"{path}: {what}" if path else what
+        valid = f"; valid: {', '.join(_choices(path))}" if what.startswith("Invalid enum value") else ""
+        return f"{path}: {what}{valid}" if path else what
     key = unknown.group(1)
     known = _keys_at(path)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -202,11 +203,28 @@ def _explain(problem: str) -> str:
 
 def _keys_at(path: str) -> list[str]:
     """The valid keys at a path such as `speech.layout`."""
+    return [field.name for field in msgspec.structs.fields(_struct(_annotation(path)))]
+
+
+def _choices(path: str) -> list[str]:
+    """The valid words at a path such as `workers.transport`."""
+    info = msgspec.inspect.type_info(_annotation(path))
+    candidates = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    return [
+        str(value)
+        for candidate in candidates
+        if isinstance(candidate, msgspec.inspect.LiteralType)
+        for value in candidate.values
+    ]
+
+
+def _annotation(path: str) -> object:
+    """What stands behind the colon of the key at a path."""
     kind: object = Config
     for part in [part for part in re.sub(r"\[.*?\]", "", path).split(".") if part]:
         fields = {field.name: field.type for field in msgspec.structs.fields(_struct(kind))}
         kind = fields.get(part, Config)
-    return [field.name for field in msgspec.structs.fields(_struct(kind))]
+    return kind
 
 
 def _struct(kind: object) -> type[msgspec.Struct]:

@@ -15,8 +15,8 @@ BuiltT = TypeVar("BuiltT")
 Factory: TypeAlias = Callable[[Config], BuiltT]
 
 
-def find_factory(key: str, kind: str, built_in: Mapping[str, str], group: str) -> Factory[BuiltT]:
-    """The factory of `kind`: what `built_in` names as `module:function`, or else an entry point of `group`.
+def find_point(key: str, kind: str, built_in: Mapping[str, str], group: str) -> EntryPoint:
+    """Where the factory of `kind` is: what `built_in` names as `module:function`, or else an entry point of `group`.
 
     `key` is where in YAML the kind stands. ConfigError, with the nearest name, for a kind that nobody provides.
     """
@@ -26,5 +26,10 @@ def find_factory(key: str, kind: str, built_in: Mapping[str, str], group: str) -
         near = difflib.get_close_matches(kind, known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(sorted(known))}"
         raise ConfigError(f"{key}: no {key.partition('.')[0]} `{kind}` is installed; {hint}")
-    factory: Factory[BuiltT] = known[kind].load()
+    return known[kind]
+
+
+def find_factory(key: str, kind: str, built_in: Mapping[str, str], group: str) -> Factory[BuiltT]:
+    """The factory of `kind`, imported; parameters and errors are those of `find_point`."""
+    factory: Factory[BuiltT] = find_point(key, kind, built_in, group).load()
     return factory

@@ -24,6 +24,7 @@ MAXPIPE = [sys.executable, "-c", "import sys; from max_pipelines.cli import main
 
 PLUGINS = '''
 import os, threading
+from dataclasses import replace
 from max_pipelines.registry import ServedPipeline
 from max_pipelines.trivial import TrivialOptions, TrivialPipeline
 from max_interfaces import AudioGenerationRequest, PipelineTask
@@ -45,10 +46,15 @@ def paced(config):
     places = config.pipeline.options.get("places", 8)
     return ServedPipeline(pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, places)
 
+def lingering(config):
+    return replace(paced(config), close=lambda: threading.Event().wait(0.5))
+
 def broken(config):
     raise RuntimeError("the weights are upside down")
 '''
-ENTRY_POINTS = "[maxpipe.pipelines]\npaced = road_plugins:paced\nbroken = road_plugins:broken\n"
+ENTRY_POINTS = "[maxpipe.pipelines]\n" + "".join(
+    f"{name} = road_plugins:{name}\n" for name in ("paced", "lingering", "broken")
+)
 
 
 def install(folder: Path, module: str, source: str, points: str) -> None:

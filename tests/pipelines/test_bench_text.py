@@ -262,6 +262,24 @@ def test_ours_beside_generate(tmp_path: Path) -> None:
     assert report.versions.keys() == {"ours", "generate"}
 
 
+def test_the_road_leaves_nothing_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        report = measured(tmp_path, "ours (whole road)", "alone")
+    assert report.rows[0].figures is not None
+    assert not list(temporary.glob("maxpipe*"))
+
+
+def test_nothing_measured_is_a_failure() -> None:
+    options = ("--shape", "tiny", "--scenarios", "alone", "--rounds", "1")
+    done = run(*options, "--contenders", "vLLM (eager)", "--vllm", "/nowhere/python")
+    assert done.returncode == 1
+    assert "not measured: /nowhere/python: No such file or directory" in done.stdout
+    assert done.stderr == "maxpipe bench: nothing could be measured; the table says why\n"
+
+
 @pytest.mark.soak
 def test_everybody_in_every_scenario(tmp_path: Path) -> None:
     racing = ",".join(contender.name for contender in contenders(None))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+TEXT_CONFIG = Path(__file__).parents[2] / "configs" / "text.yaml"
 MAXPIPE = [sys.executable, "-m", "max_pipelines.cli"]
 
 
@@ -160,9 +161,30 @@ def test_config(tiny_voice_file: Path) -> None:
     assert b"serves tiny" in run("config", tiny_voice_file).stdout
 
 
+def test_config_knows_which_kinds_are_installed(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("model: {name: m}\npipeline: {kind: txt}", encoding="utf-8")
+    fails("config", file, says=f"{file}: pipeline.kind: no pipeline `txt` is installed; did you mean `text`?")
+    file.write_text("model: {name: m}\npipeline: {kind: text}\nengine: {kind: trch}", encoding="utf-8")
+    fails("config", file, says=f"{file}: engine.kind: no engine `trch` is installed; did you mean `torch`?")
+
+
+def test_a_full_disk_is_said_and_a_reader_that_left_is_not() -> None:
+    command = [*MAXPIPE, "config", str(TEXT_CONFIG)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"maxpipe config: [Errno 28] No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_bench_writes_plain_names(tiny_voice_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "queue.json"
-    assert run("bench", "queue", "--requests", "5", "--concurrent", "20", "--json", out).returncode == 0
+    done = run("bench", "queue", "--requests", "5", "--concurrent", "20", "--json", out)
+    assert (done.returncode, done.stderr) == (0, b"")  # a bar is for a terminal
     assert {"idle.p50_ms", "idle.bare_p50_ms", "serial.p50_ms", "chunks_per_s"} <= set(json.loads(out.read_text()))
 
 

@@ -36,7 +36,12 @@ def test_orpheus_yaml_says_what_the_code_knows() -> None:
         (MINIMAL + "workers: {cuont: 2}", "workers.cuont: unknown key; did you mean `count`?"),
         (MINIMAL + "workers: {xyzzy: 2}", "workers.xyzzy: unknown key; valid keys: count, transport"),
         (MINIMAL + "workers: {count: 0}", "workers.count: Expected `int` >= 1"),
-        (MINIMAL + "workers: {transport: tread}", "workers.transport: Invalid enum value 'tread'"),
+        (
+            MINIMAL + "workers: {transport: tread}",
+            "workers.transport: Invalid enum value 'tread'; valid: process, thread",
+        ),
+        ("model: {name: m, dtype: int8}\npipeline: {kind: trivial}", "valid: auto, bfloat16, float16, float32"),
+        (MINIMAL + "speech: {format: 3}", "speech.format: Expected"),
         (MINIMAL + "limits: {lease_s: .nan}", "limits.lease_s"),
         (MINIMAL + "engine: {knid: torch}", "engine.knid: unknown key; did you mean `kind`?"),
         (MINIMAL + "engine: {kv_memory: 0}", "engine.kv_memory: Expected `int` >= 65536"),

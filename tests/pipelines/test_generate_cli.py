@@ -67,8 +67,8 @@ def test_a_config_of_ones_own(whole: str, tiny_text: Config, tmp_path: Path) -> 
 
 
 def test_a_stream_of_standard_input_is_the_same_text(whole: str, address: str) -> None:
-    done = run("-", "--max-new-tokens", "20", "--stream", "--connect", address, stdin="the quick")
-    assert (done.returncode, done.stdout) == (0, whole)
+    done = run("-", "--max-new-tokens", "20", "--stream", "--connect", address, stdin="the quick\n")
+    assert (done.returncode, done.stdout) == (0, whole)  # the line's end is the shell's, and no part of the prompt
 
 
 def test_a_terminal_is_told_what_it_cost(address: str) -> None:
@@ -101,9 +101,31 @@ def test_it_answers_in_json(address: str, tmp_path: Path) -> None:
     assert json.loads(done.stdout) in ({"age": 3}, {"age": 12})
 
 
+def test_json_that_was_cut_is_a_failure(address: str, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "items": {"type": "integer"}, "minItems": 50}', encoding="utf-8")
+    done = run("hi", "--json-schema", schema, "--max-new-tokens", "4", "--connect", address)
+    assert done.returncode == 1
+    assert done.stderr == "maxpipe generate: the JSON is cut; --max-new-tokens 4 was too few for it\n"
+
+
 def test_what_the_server_refuses_is_said(address: str) -> None:
     fails("hi", "--connect", address, "--model", "huge", says="served: tiny")
     fails("the " * 2000, "--connect", address, says="shorten it")
+
+
+def test_text_is_not_spoken(address: str, tmp_path: Path) -> None:
+    command = [*MAXPIPE, "speak", "hi", "-o", str(tmp_path / "x.wav"), "--connect", address]
+    done = subprocess.run(command, capture_output=True, timeout=100, check=False, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("maxpipe speak: model = 'tiny': cannot speak a text")
+    assert not (tmp_path / "x.wav").exists()
+
+
+def test_a_schema_that_is_no_json_is_named(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "obj', encoding="utf-8")
+    fails("hi", "--json-schema", schema, says=f'--json-schema {schema}: Json.text = \'{{"type": "obj\': is no JSON (')
 
 
 @pytest.mark.parametrize(
@@ -114,6 +136,8 @@ def test_what_the_server_refuses_is_said(address: str) -> None:
         (("hi", "--temperature", "-1"), "SamplingParams.temperature"),
         (("hi", "--json-schema", "no/such/file"), "no/such/file"),
         (("hi", "--connect", "ipc:///nowhere", "--device", "cpu"), "--device"),
+        (("hi", "--device", "tpu"), "model.device: Expected"),
+        (("hi", "--model", ""), "model.path: Expected"),
         (("hi", "--connect", "ipc:///nowhere"), "no server at"),
     ],
 )

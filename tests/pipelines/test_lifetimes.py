@@ -142,6 +142,15 @@ def test_the_server_survives_the_thread_that_started_it() -> None:
         client.close()
 
 
+@pytest.mark.usefixtures("plugins")
+def test_no_thread_of_an_embedded_server_outlives_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that still holds a model when Python ends can take the process down with it."""
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with Client.embedded(config("lingering", transport="thread")) as client:
+        next(client.stream(speech()))
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("worker-", "maxpipe-"))]
+
+
 # -- kills -------------------------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ async def test_what_is_served_is_known(client: AsyncClient) -> None:
 
 
 async def test_a_wrong_request_fails_with_the_reason(client: AsyncClient) -> None:
-    with pytest.raises(RequestFailed, match="takes a AudioGenerationRequest") as caught:
+    with pytest.raises(RequestFailed, match="takes AudioGenerationRequest, got EmbeddingsGenerationRequest") as caught:
         await client.generate(EmbeddingsGenerationRequest(RequestID(), "voice", "text"))
     assert caught.value.failure.kind is FailureKind.INVALID_REQUEST
 

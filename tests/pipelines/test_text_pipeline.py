@@ -222,10 +222,14 @@ def test_a_template_tools_and_options_of_the_requests_own(bench: Bench) -> None:
     ("asked", "says"),
     [
         (request((8,) * 100), "100 tokens, at most 99 fit"),
+        (request("word " * 2000), "has 10000 characters, which cannot fit in 100 tokens"),
         (request((8, 9999)), "not in the vocabulary"),
         (request(stop=("x",), detokenize=False), "detokenize"),
         (request(prompt_logprobs=1, max_new_tokens=0), "max_new_tokens = 0"),
         (request(adapter_id="x"), "adapter_id"),
+        (request(best_of=256, logprobs=-1), r"best_of = 256: texts of 50 tokens with 408 log probabilities"),
+        (chat((MessageRole.USER, "<s>" * 20_000)), "messages: write special tokens out 20000 times"),
+        (chat(*[(MessageRole.USER, "a" * 2**21)] * 3), "messages: have more than 4194304 characters in all"),
         (request(processor_options=Json("{}")), "processor_options"),
         (request((1, 2), images=(b"x",)), "images: this model reads text only"),
         (request(grammar=Json('{"type": "regex"}')), "SamplingParams.grammar"),
@@ -259,6 +263,7 @@ def test_what_can_be_seen_at_once_is_refused_at_once(asked: TextGenerationReques
         (chat((MessageRole.USER, "a"), chat_template="{{ raise_exception('no users') }}"), "no users"),
         (chat((MessageRole.USER, "a"), chat_template=""), "has no tokens"),
         (chat((MessageRole.USER, "a " * 200)), "tokens, at most 99 fit"),
+        (chat(*[(MessageRole.USER, "<s>" * 10_000)] * 2, truncate=9), "messages: write special tokens out 20000 times"),
         (request(grammar=Json('{"type": "regex", "value": "("}')), "SamplingParams.grammar"),
     ],
 )
@@ -476,6 +481,11 @@ def test_best_of_gives_log_probabilities_if_they_were_asked_for(make: MakeBench)
     given_for = chunk.output.log_probabilities
     assert given_for is not None
     assert len(given_for.token_log_probabilities) == len(chunk.output.tokens)
+
+
+def test_best_of_may_hold_the_whole_vocabulary_of_a_few_tokens(make: MakeBench) -> None:
+    (chunk,) = make(typed(*TEXTS)).run(request(best_of=3, logprobs=-1))
+    assert chunk.output.log_probabilities is not None
 
 
 def test_log_probabilities_end_with_the_tokens(make: MakeBench) -> None:

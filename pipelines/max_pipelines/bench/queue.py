@@ -78,7 +78,7 @@ async def _idle(client: AsyncClient, echo: BareEcho, requests: int) -> Figures:
     """Ours and the bare echo in turn, so that both meet the same noise."""
     ours: list[float] = []
     bare: list[float] = []
-    for number in tqdm(range(requests + WARM_UP), "idle", leave=False):
+    for number in tqdm(range(requests + WARM_UP), "idle", leave=False, disable=None):
         for times, run in ((ours, _round_trip(client)), (bare, asyncio.to_thread(_bare, echo))):
             await asyncio.sleep(INTERVAL_S / 2)
             seconds = await run
@@ -90,7 +90,7 @@ async def _idle(client: AsyncClient, echo: BareEcho, requests: int) -> Figures:
 
 
 async def _serial(client: AsyncClient, echo: BareEcho, requests: int) -> Figures:
-    ours = [await _round_trip(client) for _ in tqdm(range(requests), "serial", leave=False)]
+    ours = [await _round_trip(client) for _ in tqdm(range(requests), "serial", leave=False, disable=None)]
     bare = [_bare(echo) for _ in range(requests)]
     return spread("serial", ours) | {"serial.bare_p50_ms": spread("", bare)[".p50_ms"]}
 

@@ -43,7 +43,7 @@ async def bench_speech(client: AsyncClient, runs: int) -> Figures:
     done: dict[int, list[Run]] = {words: [] for words in SENTENCES}
     async with client:
         model = client.model()
-        for seed in tqdm(range(-WARM_UP, runs), "speaking", leave=False):
+        for seed in tqdm(range(-WARM_UP, runs), "speaking", leave=False, disable=None):
             for words, text in SENTENCES.items():
                 params = SamplingParams(seed=abs(seed))
                 request = AudioGenerationRequest(RequestID(), model.name, text, sampling_params=params)

@@ -53,15 +53,27 @@ def main(arguments: list[str] | None = None) -> int:
         if signal.getsignal(number) is signal.SIG_DFL:  # else it would end us without tidying up
             signal.signal(number, _terminate)
     try:
-        return COMMANDS[options.command].run(options)
+        code = COMMANDS[options.command].run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it can still be said that it cannot be written
+        return code
     except (ValueError, OSError, MaxpipeError) as problem:
+        _drop_unwritable()
         if isinstance(problem, BrokenPipeError):  # whoever read our output has heard enough
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
             return FAILED
         print(f"maxpipe {options.command}: {_one_line(problem)}", file=sys.stderr)
         return USAGE if isinstance(problem, ValueError) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _drop_unwritable() -> None:
+    """What cannot be written now is not tried again at the interpreter's end, which would complain."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _terminate(number: int, _: object) -> NoReturn:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import msgspec
 
+from ..bench.text.contender import contenders
+from ..bench.text.scenarios import SCENARIOS
 from . import connecting
 from .files import check_writable
 
@@ -37,8 +40,9 @@ def _add_text_arguments(text: argparse.ArgumentParser) -> None:
     text.add_argument("--threads", type=_positive, default=1, help="of the model; one more processor for the rest (1)")
     text.add_argument("--rounds", type=_positive, default=3, help="rounds, of which the fastest counts (3)")
     text.add_argument("--vllm", metavar="PYTHON", help="the python of an environment with vLLM")
-    text.add_argument("--scenarios", type=_names, default=[], metavar="NAME,NAME", help="some instead of all")
-    text.add_argument("--contenders", type=_names, default=[], metavar="NAME,NAME", help="some instead of all")
+    for option, all_names in (("--scenarios", SCENARIOS), ("--contenders", [every.name for every in contenders(None)])):
+        some = f"some instead of all of {', '.join(all_names)}"
+        text.add_argument(option, type=_names, default=[], metavar="NAME,NAME", help=some)
     text.add_argument("--plot", metavar="FILE.svg", help="draw the figures here as well")
 
 
@@ -78,6 +82,9 @@ def _run_text(options: argparse.Namespace) -> int:
         Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     if options.plot is not None:
         Path(options.plot).write_text(svg(report), encoding="utf-8")
+    if all(row.figures is None for row in report.rows):
+        print("maxpipe bench: nothing could be measured; the table says why", file=sys.stderr)
+        return 1
     return 0
 
 

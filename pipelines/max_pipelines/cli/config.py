@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
+from max_interfaces import ConfigError
+
+from .. import engines, registry
 from ..config import config_schema, load_config
+from ..plugins import find_point
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,5 +25,10 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(config_schema(), indent=2))
         return 0
     config = load_config(options.file)
+    try:
+        find_point("pipeline.kind", config.pipeline.kind, registry.BUILT_IN, registry.ENTRY_POINTS)
+        find_point("engine.kind", config.engine.kind, engines.BUILT_IN, engines.ENTRY_POINTS)
+    except ConfigError as problem:
+        raise ConfigError(f"{options.file}: {problem}") from None
     print(f"{options.file}: fine; serves {config.model.name} with the pipeline {config.pipeline.kind}")
     return 0

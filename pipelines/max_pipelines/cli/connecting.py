@@ -39,7 +39,7 @@ def built_in(name: str) -> Path:
 
 
 def standard_input() -> str:
-    """The text on standard input. ValueError if that is closed."""
+    """The text on standard input, without the last line's end. ValueError if that is closed."""
     if sys.stdin is None:
         raise ValueError("the text is to be read from standard input, which is closed")
-    return sys.stdin.read()
+    return sys.stdin.read().removesuffix("\n")

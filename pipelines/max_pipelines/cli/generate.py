@@ -30,17 +30,18 @@ from max_interfaces.text import GenerationStatistics
 from max_interfaces.values import Json
 
 from ..client import AsyncClient
-from ..config import Config, load_config
+from ..config import Config, load_config, parse_config
 from . import connecting
 
 TEXT_CONFIG = "text.yaml"
+MODEL = "a folder, or a hub id, which is downloaded (default: the config's; built in: Qwen2.5-0.5B-Instruct, 1 GB)"
 MAX_NEW_TOKENS = 256  # a few paragraphs: an end that a small model forgets must not cost an hour
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `generate`."""
     parser.add_argument("prompt", help="what to go on from; - reads it from standard input")
-    parser.add_argument("--model", help="a folder or a hub id; with --connect, the name of a served model")
+    parser.add_argument("--model", help=f"{MODEL}; with --connect, the name of a served one")
     parser.add_argument("--device", help="where to run it: cpu, or cuda:0 (default: as the config says)")
     parser.add_argument("--stream", action="store_true", help="print the text while it is made")
     chat = parser.add_argument_group("conversation")
@@ -88,8 +89,7 @@ def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:
     system = [] if options.system is None else [TextGenerationRequestMessage(MessageRole.SYSTEM, options.system)]
     schema = None
     if options.json_schema is not None:
-        text = Json(Path(options.json_schema).read_text(encoding="utf-8"))
-        schema = TextGenerationResponseFormat("json_schema", text)
+        schema = TextGenerationResponseFormat("json_schema", _schema(options.json_schema))
     return TextGenerationRequest(
         RequestID(),
         options.model or "model",
@@ -100,12 +100,32 @@ def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:
     )
 
 
+def _schema(file: str) -> Json:
+    try:
+        return Json(Path(file).read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise ValueError(f"--json-schema {file}: {problem}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        Json(text)
+    except ValueError:
+        return False
+    return True
+
+
 async def _generate(options: argparse.Namespace, request: TextGenerationRequest) -> int:
     async with _client(options) as client:
         name = client.model(options.model if options.connect is not None else None).name
-        last = await _print(client.stream(replace(request, model_name=name)), options)
+        last, text = await _print(client.stream(replace(request, model_name=name)), options)
     if sys.stderr.isatty() and last.statistics is not None:
         print(_summary(last.statistics), file=sys.stderr)
+    cut = last.final_status is GenerationStatus.MAXIMUM_LENGTH
+    if cut and options.json_schema is not None and not _is_json(text):
+        few = f"--max-new-tokens {options.max_new_tokens} was too few for it"
+        print(f"maxpipe generate: the JSON is cut; {few}", file=sys.stderr)
+        return 1
     return 1 if last.final_status is GenerationStatus.CANCELLED else 0
 
 
@@ -117,28 +137,31 @@ def _client(options: argparse.Namespace) -> AsyncClient:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    """The config in a file, or the built-in one, with the model and device that were asked for."""
+    """The config in a file, or the built-in one, with the model and device that were asked for. ConfigError."""
     config = load_config(options.config or connecting.built_in(TEXT_CONFIG))
     changes = {"device": options.device}
     if options.model is not None:
         changes |= {"path": options.model, "name": Path(options.model).name or "model"}
     given = {name: value for name, value in changes.items() if value is not None}
-    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **given))
+    changed = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **given))
+    return parse_config(msgspec.yaml.encode(changed), "--model or --device")  # nothing was checked by `replace`
 
 
-async def _print(outputs: AsyncIterator[TextGenerationOutput], options: argparse.Namespace) -> TextGenerationOutput:
-    """Print the text, at once or as it comes; the last output."""
+async def _print(
+    outputs: AsyncIterator[TextGenerationOutput], options: argparse.Namespace
+) -> tuple[TextGenerationOutput, str]:
+    """Print the text, at once or as it comes; the last output, and the text."""
     texts: list[str] = []
     hidden = options.stream or not sys.stderr.isatty()
     with tqdm(desc="writing", total=options.max_new_tokens, unit=" tokens", leave=False, disable=hidden) as progress:
         async for output in outputs:
             progress.update(len(output.tokens))
+            texts.append(output.text)
             if options.stream:
                 print(output.text, end="", flush=True)
-            else:
-                texts.append(output.text)
-    print("".join(texts))
-    return output
+    text = "".join(texts)
+    print("" if options.stream else text, flush=True)  # before anything that standard error is told
+    return output, text
 
 
 def _summary(given: GenerationStatistics) -> str:

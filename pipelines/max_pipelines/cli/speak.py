@@ -20,6 +20,7 @@ from tqdm import tqdm
 from max_codecs.wav import WavFile, WavStream
 from max_interfaces import AudioGenerationOutput, SamplingParams
 
+from ..client.speaking import check_speaks
 from . import connecting
 from .files import check_writable
 
@@ -65,7 +66,9 @@ def _check_output(name: str) -> None:
 async def _speak(options: argparse.Namespace, text: str) -> int:
     params = SamplingParams(seed=options.seed)
     async with connecting.client(options) as client:
-        rate = client.model(options.model).sample_rate
+        info = client.model(options.model)
+        check_speaks(info)
+        rate = info.sample_rate
         with _sink(options.output, rate) as sink:
             spoken = client.speak(text, voice=options.voice, model=options.model, sampling_params=params)
             await _write(spoken, sink, rate)

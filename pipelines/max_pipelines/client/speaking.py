@@ -25,10 +25,15 @@ MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in 
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
 
 
-def plan(info: ModelInfo, text: str) -> list[Part]:
-    """The parts of a text for a model. ValueError if there is nothing to say, or the model does not speak."""
+def check_speaks(info: ModelInfo) -> None:
+    """ValueError if the model makes no sound."""
     if not info.sample_rate:
         raise ValueError(f"model = {info.name!r}: cannot speak a text; its pipeline ({info.task}) has no sample rate")
+
+
+def plan(info: ModelInfo, text: str) -> list[Part]:
+    """The parts of a text for a model. ValueError if there is nothing to say, or the model does not speak."""
+    check_speaks(info)
     if info.max_words:
         from max_voices.text import spell
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 STDERR = 2
-REAP_S = 5.0  # from the end of a worker's pipe to the end of the worker
+REAP_S = 5.0  # from the end of a worker's pipe, or the call to end, to the end of the worker
 
 
 class WorkerHandle(Protocol):
@@ -156,5 +156,10 @@ class ThreadHandle:
         self.stopped.set()
 
     def close(self) -> None:
-        """Close the pipe."""
+        """Wait for the thread, which has ended or been asked to; close the pipe.
+
+        A thread that runs torch while Python ends takes the process down. One that hangs is not waited for.
+        """
+        if self.thread is not None:
+            self.thread.join(REAP_S)
         os.close(self._life)

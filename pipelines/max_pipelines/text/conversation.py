@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TypeAlias
 
-from max_engines.template_terms import GOES_ON
+from max_engines.template_terms import GOES_ON, MAX_TEXT
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import MessageRole, TextGenerationRequest
 from max_interfaces.text import TextGenerationRequestMessage, TextGenerationRequestTool
@@ -23,6 +23,8 @@ def template_values(request: TextGenerationRequest, tokenizer: TextTokenizer) ->
     No text of a message becomes a special token, whoever wrote it; but for what the assistant said, in which tags such
     as `<think>`, that are not flagged as special, are themselves.
     """
+    if sum(len(message.flatten_content()) for message in request.messages) > MAX_TEXT:  # before anything reads them
+        raise ValueError(f"messages: have more than {MAX_TEXT} characters in all")
     messages: list[JsonValue] = [_message(message, tokenizer) for message in request.messages]
     if request.continue_final_message:
         _leave_open(messages[-1])

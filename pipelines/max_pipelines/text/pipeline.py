@@ -21,9 +21,10 @@ from max_interfaces import (
 
 from ..engines import ServedGenerator
 from .answer import Answer
-from .plan import plan_of
+from .plan import TextPlan, plan_of
 from .preparing import Constrainer, Preparation, Prepared
 from .prompting import TextPrompter
+from .ranking import check_held
 from .resuming import progress
 
 TextChunk = Chunk[TextGenerationOutput]
@@ -42,6 +43,7 @@ class TextPipeline:
         self._tokenizer = tokenizer
         ends = served.eos_token_ids | tokenizer.eos_token_ids  # each of them knows some models' ids alone
         self._eos_token_ids = frozenset(token for token in ends if token < served.vocab_size)
+        self._vocab_size, self._max_length = served.vocab_size, served.max_length
         self._prompter = TextPrompter(tokenizer, served.max_length)
         self._constrainer = Constrainer(tokenizer, served.vocab_size, self._eos_token_ids)
         self._peak_memory = peak_memory
@@ -112,6 +114,7 @@ class TextPipeline:
         prepared = preparation.poll()
         if prepared is None:
             return
+        self._check_held(preparation.plan, len(prepared.prompt))
         answer = Answer(preparation, prepared.prompt, self._tokenizer, self._peak_memory)
         try:
             for key, sequence in answer.running.items():
@@ -123,6 +126,10 @@ class TextPipeline:
             raise
         self._answers[answer.request_id] = answer
         del self._preparing[answer.request_id]
+
+    def _check_held(self, plan: TextPlan, length: int) -> None:
+        room, wanted = self._max_length - length, plan.sampling_params.max_new_tokens
+        check_held(plan, room if wanted is None else min(wanted, room), self._vocab_size)
 
     def _start(self, key: RequestID, index: int, preparation: Preparation, prepared: Prepared) -> SequenceStart:
         attempt, plan = preparation.attempt, preparation.plan

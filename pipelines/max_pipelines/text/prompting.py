@@ -8,6 +8,8 @@ from max_interfaces import TextGenerationRequest
 
 from .conversation import template_values
 
+MOST_CHARACTERS = 64  # a token: more than any tokenizer makes of a whole text
+
 
 class TextPrompter:
     """Builds prompts for one model, whose sequences can have `max_length` tokens.
@@ -39,6 +41,7 @@ class TextPrompter:
         A prompt that is a string is read as vLLM and TGI read it: special tokens written out in it are themselves, and
         the tokenizer's own stand around it.
         """
+        self._refuse_endless(request, rendered)
         if rendered is not None:
             ids = tuple(self._tokenizer.encode_shielded(rendered))
         elif isinstance(request.prompt, str):
@@ -55,6 +58,16 @@ class TextPrompter:
         """End what fills templates in."""
         self._own.close()
         self._given.close()
+
+    def _refuse_endless(self, request: TextGenerationRequest, rendered: str | None) -> None:
+        """ValueError for a text that could not fit: reading it would hold up all others for seconds."""
+        text = request.prompt if rendered is None else rendered
+        most = self._max_length * MOST_CHARACTERS
+        if isinstance(text, str) and len(text) > most and request.sampling_params.truncate is None:
+            raise ValueError(
+                f"prompt: has {len(text)} characters, which cannot fit in {self._max_length} tokens (at most {most}); "
+                "shorten it, or let sampling_params.truncate keep its last tokens"
+            )
 
     def _fitted(self, ids: tuple[int, ...], truncate: int | None) -> tuple[int, ...]:
         if truncate is not None:

@@ -6,7 +6,25 @@ from dataclasses import dataclass, field
 
 from max_interfaces.text import LogProbabilities
 
+from .plan import TextPlan
 from .sequence import TextSequence
+
+MOST_HELD = 2**22  # log probabilities: some 0.4 GiB of Python's floats and dicts
+
+
+def check_held(plan: TextPlan, longest: int, vocab_size: int) -> None:
+    """ValueError for a ranked request of texts of up to `longest` tokens whose log probabilities would fill the memory.
+
+    Nothing of them can be given away before the last text has ended.
+    """
+    params = plan.sampling_params
+    each = vocab_size if params.logprobs == -1 else 1 + max(params.logprobs or 0, params.top_n_tokens)
+    held = plan.sequences * longest * each
+    if plan.ranked and held > MOST_HELD:
+        raise ValueError(
+            f"SamplingParams.best_of = {plan.sequences}: texts of {longest} tokens with {each} log probabilities each "
+            f"make {held}, at most {MOST_HELD} can be held back; ask for fewer, or for a lower max_new_tokens"
+        )
 
 
 @dataclass(slots=True, eq=False)

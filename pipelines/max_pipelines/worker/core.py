@@ -108,7 +108,7 @@ class WorkerCore:
         kind = self._served.request_type
         if len(items) != 1 or not isinstance(items[0], kind):
             got = ", ".join(type(item).__name__ for item in items)
-            raise ValueError(f"model {self.model!r} takes a {kind.__name__}, got {got or 'nothing'}")
+            raise ValueError(f"model {self.model!r} takes {kind.__name__}, got {got or 'nothing'}")
         request: AnyRequest = items[0]
         if request.request_id.value != key:
             raise WireError("the request's id is not the one it was announced by")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Protocol
 
 import msgspec
@@ -27,31 +28,31 @@ class Runner(Protocol):
         ...
 
 
-def _ours(setup: Setup) -> Runner:
+def _ours(setup: Setup) -> AbstractContextManager[Runner]:
     from .ours import Ours
 
-    return Ours(setup)
+    return nullcontext(Ours(setup))
 
 
-def _road(setup: Setup) -> Runner:
+def _road(setup: Setup) -> AbstractContextManager[Runner]:
     from .road import Road
 
-    return Road(setup)
+    return closing(Road(setup))  # it has processes and a folder of its own
 
 
-def _generate(setup: Setup) -> Runner:
+def _generate(setup: Setup) -> AbstractContextManager[Runner]:
     from .transformers_peers import Generate
 
-    return Generate(setup)
+    return nullcontext(Generate(setup))
 
 
-def _generate_batch(setup: Setup) -> Runner:
+def _generate_batch(setup: Setup) -> AbstractContextManager[Runner]:
     from .transformers_peers import GenerateBatch
 
-    return GenerateBatch(setup)
+    return nullcontext(GenerateBatch(setup))
 
 
-RUNNERS: dict[str, Callable[[Setup], Runner]] = {
+RUNNERS: dict[str, Callable[[Setup], AbstractContextManager[Runner]]] = {
     "ours": _ours,
     "road": _road,
     "generate": _generate,
@@ -63,13 +64,13 @@ def main(kind: str, setup: bytes) -> None:
     """Load, say so, and answer jobs until standard input ends."""
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
-        runner = RUNNERS[kind](msgspec.json.decode(setup, type=Setup))
-        answers.write(msgspec.json.encode(runner.facts()) + b"\n")
-        answers.flush()
-        for line in sys.stdin.buffer:
-            answer = runner.run(msgspec.json.decode(line, type=Job))
-            answers.write(msgspec.json.encode(answer) + b"\n")
+        with RUNNERS[kind](msgspec.json.decode(setup, type=Setup)) as runner:
+            answers.write(msgspec.json.encode(runner.facts()) + b"\n")
             answers.flush()
+            for line in sys.stdin.buffer:
+                answer = runner.run(msgspec.json.decode(line, type=Job))
+                answers.write(msgspec.json.encode(answer) + b"\n")
+                answers.flush()
     os._exit(0)  # a thread of continuous batching would go on for ever
 
 

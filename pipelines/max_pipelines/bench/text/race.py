@@ -117,7 +117,7 @@ def run_race(race: Race, logs: Path) -> Report:
     shared = not race.device.startswith("cuda")
     groups = [list(race.contenders)] if shared else [[contender] for contender in race.contenders]
     total = len(course.possible) * len(race.contenders) * race.rounds
-    with tqdm(total=total, desc="bench text", leave=False) as bar:
+    with tqdm(total=total, desc="bench text", leave=False, disable=None) as bar:
         for group in groups if course.possible else []:
             _run_group(course, group, bar)
     facts = [facts for facts in course.facts.values() if facts.copy_bytes_per_s is not None]

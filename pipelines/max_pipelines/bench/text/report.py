@@ -67,8 +67,9 @@ def table(report: Report) -> str:
     lines = [
         f"{report.model}, {report.dtype}, {report.device}, {report.threads} thread(s) for the model on "
         f"{report.processors} processor(s); the fastest of {report.rounds} round(s)",
-        "; ".join(f"{name}: {version}" for name, version in report.versions.items()),
     ]
+    if report.versions:
+        lines.append("; ".join(f"{name}: {version}" for name, version in report.versions.items()))
     if report.load_before is not None:
         lines.append(f"load average of the machine before: {report.load_before:.1f}")
     if report.copy_bytes_per_s is not None:

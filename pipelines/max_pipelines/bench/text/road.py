@@ -42,6 +42,11 @@ class Road:
         """A token has come when the client has the output that holds it."""
         return self._loop.run(self._all(job))
 
+    def close(self) -> None:
+        """End the server."""
+        self._loop.run(self._client.__aexit__(None, None, None))
+        self._loop.close()
+
     async def _all(self, job: Job) -> Answer:
         begin = time.perf_counter()
         return Answer(list(await asyncio.gather(*(self._one(prompt, job.new_tokens, begin) for prompt in job.prompts))))
