@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from max_interfaces import Pipeline, PipelineTask
+from max_interfaces import Attempt, Output, Pipeline, PipelineTask, RequestID
 from max_interfaces.messages import ModelInfo
 
 from .config import Config
@@ -21,6 +21,7 @@ BUILT_IN = {
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
+WarmOutputT = TypeVar("WarmOutputT", bound=Output)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,3 +52,13 @@ def build_pipeline(config: Config) -> AnyServed:
     """Load model and codec and build the pipeline. ConfigError for a kind that nobody provides."""
     factory: Factory[AnyServed] = find_factory("pipeline.kind", config.pipeline.kind, BUILT_IN, ENTRY_POINTS)
     return factory(config)
+
+
+def warm_up(pipeline: Pipeline[RequestT, WarmOutputT], request: RequestT, request_id: RequestID) -> None:
+    """Serve a request to its end for nobody: the first caller is not to wait for what is done only once."""
+    pipeline.admit(Attempt(request))
+    try:
+        while not any(chunk.output.is_done for chunk in pipeline.execute([request_id])):
+            pass
+    finally:
+        pipeline.release(request_id)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from max_codecs.snac.codec import load_codec
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
-    Attempt,
     AudioGenerationOutput,
     AudioGenerationRequest,
     ConfigError,
@@ -19,7 +18,7 @@ from max_voices.text import spell
 
 from ..config import Config
 from ..engines import build_generator
-from ..registry import ServedPipeline
+from ..registry import ServedPipeline, warm_up
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
 
@@ -54,9 +53,4 @@ def _warm_up(pipeline: SpeechPipeline, model: str) -> None:
     request = AudioGenerationRequest(
         RequestID(), model, "hello", sampling_params=SamplingParams(max_new_tokens=WARM_UP_TOKENS)
     )
-    pipeline.admit(Attempt(request))
-    try:
-        while not any(chunk.output.is_done for chunk in pipeline.execute([request.request_id])):
-            pass
-    finally:
-        pipeline.release(request.request_id)
+    warm_up(pipeline, request, request.request_id)

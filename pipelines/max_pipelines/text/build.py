@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
-    Attempt,
     ConfigError,
     PipelineTask,
     RequestID,
@@ -19,7 +18,7 @@ from max_interfaces import (
 
 from ..config import Config
 from ..engines import build_generator
-from ..registry import ServedPipeline
+from ..registry import ServedPipeline, warm_up
 from .pipeline import TextPipeline
 
 WARM_UP_TOKENS = 8  # a prompt and some decode steps: every code path has been taken once
@@ -47,12 +46,7 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
 def _warm_up(pipeline: TextPipeline, model: str) -> None:
     params = SamplingParams(max_new_tokens=WARM_UP_TOKENS, ignore_eos=True)
     request = TextGenerationRequest(RequestID(), model, "hello", sampling_params=params)
-    pipeline.admit(Attempt(request))
-    try:
-        while not any(chunk.output.is_done for chunk in pipeline.execute([request.request_id])):
-            pass
-    finally:
-        pipeline.release(request.request_id)
+    warm_up(pipeline, request, request.request_id)
 
 
 def _peak_memory(device: str) -> Callable[[], int]:
