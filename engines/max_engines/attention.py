@@ -8,6 +8,8 @@ In float32 on a CPU a row's result is bit for bit the same whatever else is in t
 2. A kernel's call has at most 32 queries a head, the block of torch's kernel, and at least 4 (12 for heads wider than
    64), because MKL has other kernels for fewer rows. What is too small is filled up with copies.
 3. Sequences are attended to in one call only where each has a batch entry of its own: entries do not see each other.
+
+In bfloat16, where bit equality is not promised, decode takes the compiled kernel instead, if there is one.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from .kernels import RowKernels
 from .kv_cache import KVCache, KVView
 from .masks import BlockMasks, Span
 
@@ -43,21 +46,45 @@ class Group:
     span: Span
 
 
-class AttentionStep:
-    """What the attention of every layer needs to know about one step. Rows that no group covers are padding."""
+@dataclass(frozen=True, slots=True)
+class Singles:
+    """The first `count` rows of the step, each the one query of a sequence, for the compiled kernel.
 
-    def __init__(self, cache: KVCache, masks: BlockMasks, slots: Tensor, groups: Sequence[Group]) -> None:
+    The keys of row i are those of `runs[offsets[i]:offsets[i + 1]]`: first slot and how many, int64 `[runs, 2]`.
+    """
+
+    kernels: RowKernels
+    count: int
+    offsets: Tensor
+    runs: Tensor
+    longest: int  # most keys of a row
+
+
+class AttentionStep:
+    """What the attention of every layer needs to know about one step. Rows that nothing covers are padding."""
+
+    def __init__(
+        self,
+        cache: KVCache,
+        masks: BlockMasks,
+        slots: Tensor,
+        groups: Sequence[Group],
+        singles: Singles | None = None,
+    ) -> None:
+        self.cache = cache
         self.groups = groups
-        self.covered = groups[-1].stop if groups else 0
-        self.longest = max((group.span.keys for group in groups), default=1)  # no position is beyond it
-        self._cache = cache
+        self.singles = singles
+        single = 0 if singles is None else singles.count
+        self.covered = groups[-1].stop if groups else single
+        # No position is beyond it.
+        self.longest = max((group.span.keys for group in groups), default=1 if singles is None else singles.longest)
         self._masks = masks
         self.slots = slots
         self._reach: dict[int | None, list[tuple[Tensor, int]]] = {}
 
     def store(self, layer: int, keys_values: Tensor) -> None:
         """Put the `[tokens, 2 * heads, head_dim]` of the step's tokens where they belong, the keys' heads first."""
-        self._cache.write(layer, self.slots, keys_values)
+        self.cache.write(layer, self.slots, keys_values)
 
     def reach(self, window: int | None) -> list[tuple[Tensor, int]]:
         """For every group: its mask `[sequences, 1, queries, keys]`, and the first key of its view that it is for."""
@@ -106,15 +133,23 @@ class Attention:
     def __call__(self, query: Tensor, step: AttentionStep) -> Tensor:
         """Attend to all that is stored: `query` `[tokens, query heads, head_dim]`; returns the same shape."""
         reach = step.reach(self.window)
-        if len(step.groups) == 1 and step.covered == query.shape[0]:
+        if len(step.groups) == 1 and step.covered == query.shape[0] and step.singles is None:
             return self._group(query, step.groups[0], *reach[0])
-        attended = [
-            self._group(query[group.start : group.stop], group, mask, first)
-            for group, (mask, first) in zip(step.groups, reach, strict=True)
-        ]
+        attended = query.new_empty(query.shape)
+        if step.singles is not None:
+            self._singles(query, attended, step.singles, step.cache)
+        for group, (mask, first) in zip(step.groups, reach, strict=True):
+            attended[group.start : group.stop] = self._group(query[group.start : group.stop], group, mask, first)
         if step.covered < query.shape[0]:
-            attended.append(torch.zeros_like(query[step.covered :]))
-        return torch.cat(attended)
+            attended[step.covered :] = 0
+        return attended
+
+    def _singles(self, query: Tensor, attended: Tensor, singles: Singles, cache: KVCache) -> None:
+        store = cache.of_layer(self.layer)
+        scaling = query.shape[2] ** -0.5 if self.scaling is None else self.scaling
+        rows = query[: singles.count]
+        offsets, runs = singles.offsets, singles.runs
+        singles.kernels.attend(rows, attended, store, offsets, runs, self.window, scaling, self.softcap)
 
     def _group(self, query: Tensor, group: Group, mask: Tensor, first: int) -> Tensor:
         keys, values = group.view.layer(self.layer)

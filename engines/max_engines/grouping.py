@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .attention import Group
-from .kv_cache import KVCache, Lanes
+import torch
+
+from .attention import Group, Singles
+from .kernels import RowKernels
+from .kv_cache import KVCache, Lanes, runs
 from .masks import Span
 from .scheduler import Chunk
 
@@ -40,6 +43,37 @@ def decode_groups(chunks: Sequence[Chunk], cache: KVCache) -> tuple[list[Chunk],
         groups.append(Group(len(ordered), len(ordered) + 1, view, Span((chunk.first,), 1, blocks * size)))
         ordered.append(chunk)
     return ordered + others, groups
+
+
+def decode_singles(chunks: Sequence[Chunk], cache: KVCache, kernels: RowKernels) -> tuple[list[Chunk], Singles | None]:
+    """`chunks` in the order of the step's rows, those of one token first, and what the compiled kernel needs of these.
+
+    It wants no views: a sequence is where its blocks are.
+    """
+    size = cache.block_size
+    ordered = [chunk for chunk in chunks if chunk.count == 1]
+    if not ordered:
+        return list(chunks), None
+    offsets = [0]
+    flat: list[tuple[int, int]] = []
+    longest = 0
+    for chunk in ordered:
+        sequence, keys = chunk.sequence, chunk.last
+        if sequence.side_by_side * size >= keys:
+            flat.append((sequence.blocks[0] * size, keys))
+        else:
+            flat.extend(_runs_of_slots(sequence.blocks, keys, size))
+        offsets.append(len(flat))
+        longest = max(longest, keys)
+    singles = Singles(kernels, len(ordered), torch.tensor(offsets), torch.tensor(flat), longest)
+    return ordered + [chunk for chunk in chunks if chunk.count > 1], singles
+
+
+def _runs_of_slots(blocks: Sequence[int], keys: int, size: int) -> Iterable[tuple[int, int]]:
+    for first, last in runs(blocks[: -(-keys // size)]):
+        count = min(keys, (last - first + 1) * size)
+        yield first * size, count
+        keys -= count
 
 
 def _group(ordered: Sequence[Chunk], lanes: Lanes, start: int, cache: KVCache) -> Group:

@@ -74,6 +74,10 @@ class KVCache:
         first, to = source * self.block_size, target * self.block_size
         self._store[:, to : to + tokens].copy_(self._store[:, first : first + tokens])
 
+    def of_layer(self, layer: int) -> Tensor:
+        """Keys and values of a layer, `[slots, 2 * heads, head_dim]`."""
+        return self._layers[layer]
+
     def write(self, layer: int, slots: Tensor, keys_values: Tensor) -> None:
         """Store `keys_values` `[tokens, 2 * heads, head_dim]` of one layer at `slots` int64[tokens]."""
         self._layers[layer].index_copy_(0, slots, keys_values)

@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .kernels import kernels_for
+
 COLUMNS = 32  # torch's vector loops take so many floats; a rest would be computed by other code, in the last row only
+
+
+def highest(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest score of each row `[rows, columns]`, and its column. NaN if there is one."""
+    kernels = kernels_for(scores.dtype, scores.device, scores.shape[1])
+    if kernels is not None and scores.is_contiguous():
+        return kernels.highest(scores)
+    best, columns = scores.max(1)
+    return best, columns
 
 
 def likeliest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

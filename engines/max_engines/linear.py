@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from .kernels import tiled_weight
+
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Projection:
     """Several linear layers that read the same input, as one: `[rows, in]` to `[rows, sum of outs]`.
 
-    In bfloat16 and float16 on a CPU oneDNN's layout of a weight is made here, once. Otherwise each product would make
-    it anew: a step of a small model takes 1.5 times as long (256 → 1280, one row: 43 µs for 67). In float32 the
-    weights keep the layout of the first, see `loading.store_input_major`.
+    In bfloat16 on a CPU with tile registers, weights are laid out for these. Else, in bfloat16 and float16, oneDNN's
+    layout of a weight is made here, once: otherwise each product would make it anew, and a step of a small model take
+    1.5 times as long. In float32 the weights keep the layout of the first, see `loading.store_input_major`.
     """
 
     def __init__(self, *layers: nn.Linear) -> None:
@@ -26,7 +28,8 @@ class Projection:
         if len(biases) not in (0, len(layers)):
             raise TypeError("a bias on some of several joined layers")
         bias = torch.cat(biases) if biases else None
-        self._multiply: Multiply = _packed(weights, bias) or _plain(weights, bias)
+        tiled = tiled_weight(weights, bias)
+        self._multiply: Multiply = tiled.multiply if tiled else _packed(weights, bias) or _plain(weights, bias)
 
     def __call__(self, values: Tensor) -> Tensor:
         return self._multiply(values)

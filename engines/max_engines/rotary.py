@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -29,12 +31,11 @@ class RotaryTable:
         rotary = model.get_submodule("model").get_submodule("rotary_emb")
         return getattr(rotary, "rope_type", "default") in FIXED
 
-    def at(self, positions: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[tokens, 1, head_dim]` of the positions int64[tokens], all of them below `longest`."""
+    def at(self, positions: Tensor, longest: int) -> Rotation:
+        """The rotation of the positions int64[tokens], all of them below `longest`."""
         if longest > self._tables[-1].shape[0]:
             self._tables.append(self._rows(1 << (longest - 1).bit_length()))
-        cos, sin = self._tables[-1].index_select(0, positions)[:, None].chunk(2, -1)
-        return cos, sin
+        return Rotation(self._tables[-1], positions)
 
     @torch.inference_mode()
     def _rows(self, count: int) -> Tensor:
@@ -42,3 +43,24 @@ class RotaryTable:
         cos, sin = self._module(self._like, positions)
         first, second = sin[0].chunk(2, -1)
         return torch.cat((cos[0], -first, second), -1)
+
+
+class Rotation:
+    """The embeddings of one step's positions, in every layer the same."""
+
+    def __init__(self, table: Tensor, positions: Tensor) -> None:
+        self.table = table
+        self.positions = positions
+        self._half = table.shape[1] // 4
+
+    @cached_property
+    def cos_sin(self) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines `[tokens, 1, head_dim]`."""
+        cos, sin = self.table.index_select(0, self.positions)[:, None].chunk(2, -1)
+        return cos, sin
+
+    def apply(self, heads: Tensor) -> None:
+        """Rotate `[tokens, heads, head_dim]` in place."""
+        cos, sin = self.cos_sin
+        rolled = heads.roll(self._half, -1)
+        heads.mul_(cos).addcmul_(rolled, sin)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .attention import AttentionStep, Group
+from .attention import AttentionStep, Group, Singles
 from .decode_graphs import DecodeGraphs, Recorder
 from .fused_decoder import fused_decoder
-from .grouping import decode_groups
+from .grouping import decode_groups, decode_singles
+from .kernels import kernels_for
 from .kv_cache import KVCache
 from .launched import Launched
 from .masks import BlockMasks, Span
@@ -41,6 +42,8 @@ class ModelRunner:
         self._masks = BlockMasks(cache.block_size, cache.shape.dtype, self._device)
         exact = cache.shape.dtype == torch.float32 and self._device.type == "cpu"
         self._least_rows = 2 if exact else 1  # MKL multiplies a single row by another kernel, whose last bits differ
+        # Bit equality takes one and the same attention for prefill and decode.
+        self._kernels = None if exact else kernels_for(module.dtype, module.device, cache.shape.head_dim)
         self._graphs: DecodeGraphs | None = None
 
     def record_decode(self, recorder: Recorder, lanes: int, lane_blocks: int) -> None:
@@ -56,7 +59,7 @@ class ModelRunner:
 
         Without `replays` nothing recorded is used, and a sequence reads no block but its own.
         """
-        ordered, groups = decode_groups(chunks, self._cache)
+        ordered, groups, singles = self._decoding(chunks)
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -81,11 +84,21 @@ class ModelRunner:
         logits = self._compute(
             ids,
             self._tensor(positions + [0] * padding),
-            AttentionStep(self._cache, self._masks, self._tensor(slots + [self._cache.padding_slot] * padding), groups),
+            self._attention_step(slots + [self._cache.padding_slot] * padding, groups, singles),
             rows,
             ordered if replays else (),
         )
         return _scores(ordered, logits)
+
+    def _decoding(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Group], Singles | None]:
+        """`chunks` in the order of the step's rows, those of one token first, and how these are attended to."""
+        if self._kernels is None:
+            return *decode_groups(chunks, self._cache), None
+        ordered, singles = decode_singles(chunks, self._cache, self._kernels)
+        return ordered, [], singles
+
+    def _attention_step(self, slots: list[int], groups: list[Group], singles: Singles | None) -> AttentionStep:
+        return AttentionStep(self._cache, self._masks, self._tensor(slots), groups, singles)
 
     def _compute(
         self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None, chunks: Sequence[Chunk]

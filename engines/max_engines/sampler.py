@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .draw import DrawFromAll, DrawFromFew, look
-from .likeliest import COLUMNS
+from .likeliest import COLUMNS, highest
 from .log_probabilities import PendingLogProbabilities, Wanted
 from .rules import Layout, Rule, Watermark, score_rules
 from .sampled import Sampled
@@ -35,7 +35,7 @@ class Sampler:
         plan = self._plan_for(logits, rows)
         raw = {wanted: logits[indices] for wanted, indices in plan.asked.items()}
         if plan.as_they_are:
-            best, tokens = logits.max(1)
+            best, tokens = highest(logits)
         else:
             best, tokens = plan.choose(plan.scores(logits))
         pending = [
@@ -89,7 +89,7 @@ class Plan:
     def choose(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The highest score of each row, and the token that is chosen: that one's, or one drawn."""
         if self._some_greedy:
-            best, tokens = scores.max(1)
+            best, tokens = highest(scores)
         else:
             best = scores.amax(1)
             tokens = torch.empty(len(self.rows), dtype=torch.int64, device=scores.device)

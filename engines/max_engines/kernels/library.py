@@ -1,0 +1,34 @@
+"""Compiled libraries: found, seen to be of this version, and opened."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+import zlib
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def open_library(source: str, variant: str) -> ctypes.CDLL | None:
+    """The library that `hatch_build.py` made from a source, for one kind of processor; None if it is not there."""
+    path = FOLDER / f"{source}-{variant}.so"
+    if not path.exists():
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+        made_from = ctypes.c_uint32.in_dll(library, "source_digest").value
+    except (OSError, ValueError) as problem:
+        warnings.warn(f"compiled operations are not used, which costs speed: {problem}", stacklevel=2)
+        return None
+    if made_from != digest(FOLDER):
+        warnings.warn(f"{path} is not of this version: install maxpipe again, or a CPU is slow", stacklevel=2)
+        return None
+    return library
+
+
+def digest(folder: Path) -> int:
+    """A number of all sources in a folder."""
+    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(folder.glob("*.[ch]*"))))

@@ -1,0 +1,205 @@
+"""The compiled operations against torch's own, and the engine with and without them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from max_engines.config import EngineConfig
+from max_engines.engine import Engine
+from max_engines.kernels import RowKernels, kernels_for, library, rows, tiled_weight, tiles
+from max_engines.loading import load_model
+from tests.engines.tiny_models import generate, prompts, save_checkpoint, start
+
+CPU = torch.device("cpu")
+TYPES = st.sampled_from([torch.float32, torch.bfloat16])
+WIDTHS = st.integers(1, 9).map(lambda count: 16 * count)
+SEEDS = st.integers(0, 2**32 - 1)
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+
+
+def kernels(dtype: torch.dtype) -> RowKernels:
+    found = kernels_for(dtype, CPU)
+    assert found is not None, "there is a compiler, but maxpipe was installed without it: install it again"
+    return found
+
+
+def random(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(*shape).to(dtype)
+
+
+def same(found: Tensor, expected: Tensor) -> None:
+    tolerance = 1e-5 if found.dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found.float(), expected.float(), atol=tolerance, rtol=tolerance)
+
+
+@needs_compiler
+@settings(deadline=None)
+@given(dtype=TYPES, count=st.integers(1, 5), width=WIDTHS, adds=st.booleans(), seed=SEEDS)
+def test_the_norm_of_a_sum(dtype: torch.dtype, count: int, width: int, adds: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    hidden, update, weight = (random(*shape, dtype=dtype) for shape in ((count, width), (count, width), (width,)))
+    expected = hidden + update if adds else hidden.clone()
+    found = kernels(dtype).add_norm(hidden, update if adds else None, weight, 1e-5)
+    assert torch.equal(hidden, expected)
+    same(found, torch.rms_norm(expected.float(), (width,), weight.float(), 1e-5))
+
+
+@needs_compiler
+@settings(deadline=None)
+@given(dtype=TYPES, count=st.integers(1, 5), width=WIDTHS, scale=st.sampled_from([0.01, 1.0, 50.0]), seed=SEEDS)
+def test_the_gate(dtype: torch.dtype, count: int, width: int, scale: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    gate_up = random(count, 2 * width, dtype=dtype) * scale
+    gate, up = gate_up.float().chunk(2, -1)
+    same(kernels(dtype).gate(gate_up), silu(gate) * up)
+
+
+@needs_compiler
+@settings(deadline=None)
+@given(
+    dtype=TYPES,
+    heads=st.sampled_from([(1, 1), (2, 1), (3, 3), (4, 2), (7, 1), (12, 2)]),
+    width=WIDTHS,
+    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=4),
+    pieces=st.integers(1, 4),
+    window=st.sampled_from([None, 1, 16, 33]),
+    softcap=st.sampled_from([None, 5.0]),
+    seed=SEEDS,
+)
+def test_attention_over_scattered_keys(
+    dtype: torch.dtype,
+    heads: tuple[int, int],
+    width: int,
+    lengths: list[int],
+    pieces: int,
+    window: int | None,
+    softcap: float | None,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    count, (query_heads, kv_heads) = len(lengths), heads
+    store = torch.full((count * 80 * 4, 2 * kv_heads, width), torch.nan, dtype=dtype)  # the rest must not be read
+    query = random(count, query_heads, width, dtype=dtype)
+    offsets, runs, expected = [0], [], []
+    for row, length in enumerate(lengths):
+        slots: list[int] = []
+        for piece, part in enumerate(torch.arange(length).tensor_split(pieces)):
+            if len(part):
+                runs.append([(piece * count + row) * 80, len(part)])
+                slots.extend(range(runs[-1][0], sum(runs[-1])))
+        offsets.append(len(runs))
+        store[slots] = random(length, 2 * kv_heads, width, dtype=dtype)
+        seen = store[slots if window is None else slots[-window:]].float().transpose(0, 1)
+        keys, values = (part.repeat_interleave(query_heads // kv_heads, 0) for part in seen.chunk(2))
+        if softcap is None:
+            expected.append(scaled_dot_product_attention(query[row, :, None].float(), keys, values, scale=0.3)[:, 0])
+        else:
+            scores = torch.tanh(query[row, :, None].float() @ keys.mT * 0.3 / softcap) * softcap
+            expected.append((scores.softmax(-1) @ values)[:, 0])
+    found = torch.full((count + 1, query_heads, width), 7, dtype=dtype)
+    indices, table = torch.tensor(offsets), torch.tensor(runs)
+    kernels(dtype).attend(query, found, store, indices, table, window, 0.3, softcap)
+    same(found[:count], torch.stack(expected))
+    assert bool((found[count] == 7).all())
+
+
+@needs_compiler
+@settings(deadline=None)
+@given(dtype=TYPES, columns=st.integers(1, 9).map(lambda count: 16 * count), data=st.data())
+def test_the_highest_is_the_first_of_equals(dtype: torch.dtype, columns: int, data: st.DataObject) -> None:
+    few = st.sampled_from([0.0, 1.0, -1.0, 2.0, float("-inf")])
+    values = data.draw(st.lists(st.lists(few, min_size=columns, max_size=columns), min_size=1, max_size=3))
+    scores = torch.tensor(values, dtype=dtype)
+    best, where = kernels(dtype).highest(scores)
+    assert torch.equal(best, scores.float().amax(1))
+    assert where.tolist() == [row.index(max(row)) for row in values]
+
+
+@needs_compiler
+@pytest.mark.parametrize("place", [0, 15, 16, 63])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_not_a_number_is_the_highest_of_its_row_alone(dtype: torch.dtype, place: int) -> None:
+    scores = torch.zeros(3, 64, dtype=dtype)
+    scores[1, place] = torch.nan
+    best, _ = kernels(dtype).highest(scores)
+    assert best.isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.skipif(not torch.cpu.get_capabilities().get("amx_bf16"), reason="a processor without tile registers")
+@needs_compiler
+@settings(deadline=None)
+@given(
+    outputs=st.integers(1, 130),
+    depth=st.sampled_from([32, 64, 160]),
+    count=st.sampled_from([1, 2, 15, 16, 17, 32, 33, 48, 100]),
+    biased=st.booleans(),
+    seed=SEEDS,
+)
+def test_products_by_tiles(outputs: int, depth: int, count: int, biased: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    parts = [random(outputs, depth, dtype=torch.bfloat16), random(16, depth, dtype=torch.bfloat16)]
+    bias = random(outputs + 16, dtype=torch.bfloat16) if biased else None
+    values = random(count, depth, dtype=torch.bfloat16)
+    weight = tiled_weight(parts, bias)
+    assert weight is not None
+    expected = linear(values.float(), torch.cat(parts).float(), None if bias is None else bias.float())
+    found = weight.multiply(values)
+    torch.testing.assert_close(found.float(), expected, atol=0.02 * depth**0.5, rtol=0.02)
+    assert torch.equal(weight.multiply(values[-1:]), found[-1:]), "a row's product depends on the others"
+
+
+@pytest.fixture
+def without_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    def forget() -> None:
+        rows._compiled.cache_clear()
+        tiles._library.cache_clear()
+
+    def leave_out() -> None:
+        for module in (rows, tiles):
+            monkeypatch.setattr(module, "open_library", lambda source, variant: None)
+        forget()
+
+    yield leave_out
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral-window", "gemma2"])
+def test_the_engine_says_the_same_with_and_without(
+    kind: str, tmp_path: Path, without_compiled: Callable[[], None]
+) -> None:
+    path = save_checkpoint(tmp_path, kind, vocab_size=160)
+    texts = prompts(12)
+
+    def said() -> list[tuple[int, ...]]:
+        engine = Engine(load_model(path, dtype="bfloat16"), EngineConfig(max_batch=8, num_blocks=128))
+        return generate(engine, [start(text, max_new_tokens=10) for text in texts])
+
+    compiled = said()
+    without_compiled()
+    assert kernels_for(torch.bfloat16, CPU) is None
+    same_ones = sum(one == other for one, other in zip(said(), compiled, strict=True))
+    assert same_ones >= len(texts) // 2, "in bfloat16 a tie may go either way now and then, but not as often as that"
+
+
+def test_a_library_of_another_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = next(library.FOLDER.glob("rows-*.so"), None)
+    if made is None:
+        pytest.skip("nothing was compiled")
+    variant = made.stem.removeprefix("rows-")
+    shutil.copy(made, tmp_path)
+    (tmp_path / "rows.cpp").write_text("// something else")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    library.open_library.cache_clear()
+    with pytest.warns(UserWarning, match="install maxpipe again"):
+        assert library.open_library("rows", variant) is None
+    library.open_library.cache_clear()
