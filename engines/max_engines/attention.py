@@ -77,7 +77,9 @@ class AttentionStep:
         single = 0 if singles is None else singles.count
         self.covered = groups[-1].stop if groups else single
         # No position is beyond it.
-        self.longest = max((group.span.keys for group in groups), default=1 if singles is None else singles.longest)
+        self.longest = max([group.span.keys for group in groups], default=1)
+        if singles is not None:
+            self.longest = max(self.longest, singles.longest)
         self._masks = masks
         self.slots = slots
         self._reach: dict[int | None, list[tuple[Tensor, int]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -189,6 +190,28 @@ def test_the_engine_says_the_same_with_and_without(
     assert kernels_for(torch.bfloat16, CPU) is None
     same_ones = sum(one == other for one, other in zip(said(), compiled, strict=True))
     assert same_ones >= len(texts) // 2, "in bfloat16 a tie may go either way now and then, but not as often as that"
+
+
+@needs_compiler
+def test_a_long_sequence_beside_a_short_prompt(tmp_path: Path) -> None:
+    """The table of positions reaches as far as the longest, also in a step whose only group is short."""
+    path = save_checkpoint(tmp_path, "llama", max_position_embeddings=2048)
+    engine = Engine(load_model(path, dtype="bfloat16"), EngineConfig(max_batch=32, num_blocks=256))
+    long, *short = (start([5] * count, max_new_tokens=20) for count in (1020, *range(5, 30)))
+    tables: set[int] = set()
+    original = RowKernels.rotate_store
+
+    def watched(self: RowKernels, *given: Any) -> None:
+        table, positions = given[3], given[4]
+        assert int(positions.max()) < table.shape[0]
+        tables.add(table.shape[0])
+        original(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowKernels, "rotate_store", watched)
+        said = generate(engine, [long, *short], {index: index for index in range(26)})  # a prompt in every step
+    assert [len(tokens) for tokens in said] == [20] * 26
+    assert tables == {1024, 2048}
 
 
 def test_a_library_of_another_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
