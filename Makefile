@@ -46,7 +46,7 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt hatch_build.py $(wildcard engines/max_engines/kernels/*.[ch]*)
+$(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt hatch_build.py $(wildcard engines/max_engines/kernels/*.cpp engines/max_engines/kernels/*.h)
 	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e .
 	touch $@
 

@@ -37,13 +37,14 @@ class CompiledKernels(BuildHookInterface):
     def _compiled(self, name: str, variant: str, flags: list[str]) -> str | None:
         source = Path(self.root, FOLDER, f"{name}.cpp")
         library = source.with_name(f"{name}-{variant}.so")
-        sources = sorted(source.parent.glob("*.[ch]*"))  # `library.py` compares the same number
+        # `library.py` compares the same number.
+        sources = sorted([*source.parent.glob("*.cpp"), *source.parent.glob("*.h")])
         define = f"-DSOURCE_DIGEST={zlib.crc32(b''.join(path.read_bytes() for path in sources))}u"
         compiler = shlex.split(os.environ.get("CXX", "c++"))
         try:
             subprocess.run([*compiler, *FLAGS, *flags, define, str(source), "-o", f"{library}.new"], check=True)
         except (OSError, subprocess.CalledProcessError) as problem:
-            library.unlink(missing_ok=True)
+            Path(f"{library}.new").unlink(missing_ok=True)
             self.app.display_warning(f"maxpipe will be slower on a CPU: {library.name} was not compiled ({problem})")
             return None
         Path(f"{library}.new").replace(library)

@@ -23,7 +23,7 @@ def snippets(language: str) -> list[str]:
 
 def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run as a user would, from a folder that looks like the project's, with our commands on the path."""
-    for name in ("configs", "Makefile", "pyproject.toml", "constraints.txt", ".venv"):
+    for name in ("configs", "engines", "hatch_build.py", "Makefile", "pyproject.toml", "constraints.txt", ".venv"):
         if (ROOT / name).exists():
             (folder / name).symlink_to(ROOT / name)
     environment = {**os.environ, "PATH": f"{BIN}:{folder}:{os.environ['PATH']}"}

@@ -150,6 +150,10 @@ class Attention:
         store = cache.of_layer(self.layer)
         scaling = query.shape[2] ** -0.5 if self.scaling is None else self.scaling
         rows = query[: singles.count]
+        if rows.dtype != store.dtype:
+            raise PagedAttentionError(f"layer {self.layer} asks in {rows.dtype}, its keys are {store.dtype}")
+        if rows.stride(2) != 1:
+            rows = rows.contiguous()
         offsets, runs = singles.offsets, singles.runs
         singles.kernels.attend(rows, attended, store, offsets, runs, self.window, scaling, self.softcap)
 

@@ -61,7 +61,7 @@ class Engine:
                 f"cannot run {model.name!r}: a prompt and an answer need 2 tokens at least "
                 f"(context {model.context_length}, memory {self._scheduler.capacity} tokens)"
             )
-        take_over_attention(model, self._trial, self.max_length - 1)
+        take_over_attention(model, self._trial_of_both, self.max_length - 1)
         if self.config.token_budget is None and not exact:
             self._scheduler.token_budget = self._measured_budget()
         if model.device.type == "cuda":
@@ -217,6 +217,15 @@ class Engine:
         self._trial(tokens)
         affordable = int(count * STEP_S / max(1e-6, time.perf_counter() - begin))
         return max(self.config.max_batch, min(LARGEST_BUDGET, 1 << affordable.bit_length() - 1))
+
+    def _trial_of_both(self, tokens: list[int]) -> Tensor:
+        """The same with the last token in a chunk of its own: attention of prefill and of decode."""
+        budget = self._scheduler.token_budget
+        self._scheduler.token_budget = max(1, len(tokens) - 1)
+        try:
+            return self._trial(tokens)
+        finally:
+            self._scheduler.token_budget = budget
 
     def _trial(self, tokens: list[int]) -> Tensor:
         """The logits `[vocabulary]` after some tokens, through the engine's own path, in as many chunks as it takes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import Tensor
 
 from .attention import Group, Singles
 from .kernels import RowKernels
@@ -65,8 +66,12 @@ def decode_singles(chunks: Sequence[Chunk], cache: KVCache, kernels: RowKernels)
             flat.extend(_runs_of_slots(sequence.blocks, keys, size))
         offsets.append(len(flat))
         longest = max(longest, keys)
-    singles = Singles(kernels, len(ordered), torch.tensor(offsets), torch.tensor(flat), longest)
+    singles = Singles(kernels, len(ordered), _indices(offsets), _indices(flat), longest)
     return ordered + [chunk for chunk in chunks if chunk.count > 1], singles
+
+
+def _indices(values: list[int] | list[tuple[int, int]]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64, device="cpu")
 
 
 def _runs_of_slots(blocks: Sequence[int], keys: int, size: int) -> Iterable[tuple[int, int]]:

@@ -29,7 +29,7 @@ class Norm:
 
     def __call__(self, hidden: Tensor, update: Tensor | None = None) -> Tensor:
         """Adds `update` to `hidden` in place, and returns its norm. Both are `[rows, width]`, or of more dimensions."""
-        if self._kernels is not None and hidden.dim() == 2:
+        if self._kernels is not None and hidden.dim() == 2 and hidden.dtype == self.weight.dtype:
             return self._kernels.add_norm(hidden, update, self.weight, self.epsilon)
         if update is not None:
             hidden.add_(update)

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
+from max_engines.attention import Attention, AttentionStep, PagedAttentionError, Singles
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
 from max_engines.kernels import RowKernels, kernels_for, library, rows, tiled_weight, tiles
+from max_engines.kv_cache import KVCache, KVShape
 from max_engines.loading import load_model
+from max_engines.masks import BlockMasks
 from tests.engines.tiny_models import generate, prompts, save_checkpoint, start
 
 CPU = torch.device("cpu")
@@ -56,7 +59,7 @@ def test_the_norm_of_a_sum(dtype: torch.dtype, count: int, width: int, adds: boo
 
 @needs_compiler
 @settings(deadline=None)
-@given(dtype=TYPES, count=st.integers(1, 5), width=WIDTHS, scale=st.sampled_from([0.01, 1.0, 50.0]), seed=SEEDS)
+@given(dtype=TYPES, count=st.integers(1, 5), width=WIDTHS, scale=st.sampled_from([0.01, 1.0, 50.0, 1e30]), seed=SEEDS)
 def test_the_gate(dtype: torch.dtype, count: int, width: int, scale: float, seed: int) -> None:
     torch.manual_seed(seed)
     gate_up = random(count, 2 * width, dtype=dtype) * scale
@@ -133,6 +136,32 @@ def test_not_a_number_is_the_highest_of_its_row_alone(dtype: torch.dtype, place:
     scores[1, place] = torch.nan
     best, _ = kernels(dtype).highest(scores)
     assert best.isnan().tolist() == [False, True, False]
+
+
+@needs_compiler
+def test_the_highest_whatever_the_process_takes_for_its_default() -> None:
+    scores = random(5000, 16, dtype=torch.float32)
+    torch.set_default_dtype(torch.bfloat16)  # as transformers does while it loads a model
+    try:
+        best, _ = kernels(torch.float32).highest(scores)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(best, scores.amax(1))
+
+
+@needs_compiler
+def test_attention_of_queries_that_lie_otherwise() -> None:
+    query = random(2, 16, 4, dtype=torch.float32).transpose(1, 2)
+    store = random(16, 2, 16, dtype=torch.float32)
+    shape = KVShape(1, 1, 16, torch.float32)
+    cache = KVCache(shape, 1, 16, CPU)
+    cache.write(0, torch.arange(16), store)
+    singles = Singles(kernels(torch.float32), 2, torch.tensor([0, 1, 2]), torch.tensor([[0, 9], [0, 5]]), 9)
+    step = AttentionStep(cache, BlockMasks(16, torch.float32, CPU), torch.arange(2), [], singles)
+    attention = Attention(0, None, None)
+    assert torch.equal(attention(query, step), attention(query.contiguous(), step))
+    with pytest.raises(PagedAttentionError, match="bfloat16"):
+        attention(query.bfloat16(), step)
 
 
 @pytest.mark.skipif(not torch.cpu.get_capabilities().get("amx_bf16"), reason="a processor without tile registers")
@@ -212,6 +241,14 @@ def test_a_long_sequence_beside_a_short_prompt(tmp_path: Path) -> None:
         said = generate(engine, [long, *short], {index: index for index in range(26)})  # a prompt in every step
     assert [len(tokens) for tokens in said] == [20] * 26
     assert tables == {1024, 2048}
+
+
+@needs_compiler
+def test_the_trial_at_the_start_sees_decode_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(tmp_path, "llama")
+    monkeypatch.setattr(RowKernels, "attend", lambda self, query, result, *others: result.fill_(3))
+    with pytest.raises(ValueError, match="gave other scores than transformers"):
+        Engine(load_model(path, dtype="bfloat16"), EngineConfig(max_batch=4, num_blocks=16))
 
 
 def test_a_library_of_another_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

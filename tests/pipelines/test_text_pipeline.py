@@ -188,6 +188,23 @@ def test_truncate_keeps_the_last_ids(bench: Bench) -> None:
     assert bench.prompt_of(request((8,) * 500, truncate=99)) == [8] * 99
 
 
+def test_of_an_endless_text_only_what_truncate_can_keep_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = "the fox hides. " * 100_000
+    expected = ids(endless[-3000:])[-20:]
+    read: list[int] = []
+    encode = TextTokenizer.encode
+
+    def noted(self: TextTokenizer, text: str, **options: bool) -> list[int]:
+        read.append(len(text))
+        return encode(self, text, **options)
+
+    monkeypatch.setattr(TextTokenizer, "encode", noted)
+    assert bench.prompt_of(request(endless, truncate=20)) == expected
+    assert max(read) <= 64 * 21
+    with pytest.raises(ValueError, match="cannot fit"):
+        bench.admit(request(endless))
+
+
 def test_messages_go_through_the_models_template(bench: Bench) -> None:
     asked = chat((MessageRole.SYSTEM, "be kind"), (MessageRole.USER, "hi"))
     expected = [BEGIN, START, *ids("system\nbe kind"), TURN, *ids("\n"), START, *ids("user\nhi"), TURN, *ids("\n")]

@@ -19,11 +19,11 @@ def open_library(source: str, variant: str) -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(str(path))
-        made_from = ctypes.c_uint32.in_dll(library, "source_digest").value
+        made_from, source_is = ctypes.c_uint32.in_dll(library, "source_digest").value, digest(FOLDER)
     except (OSError, ValueError) as problem:
         warnings.warn(f"compiled operations are not used, which costs speed: {problem}", stacklevel=2)
         return None
-    if made_from != digest(FOLDER):
+    if made_from != source_is:
         warnings.warn(f"{path} is not of this version: install maxpipe again, or a CPU is slow", stacklevel=2)
         return None
     return library
@@ -31,4 +31,5 @@ def open_library(source: str, variant: str) -> ctypes.CDLL | None:
 
 def digest(folder: Path) -> int:
     """A number of all sources in a folder."""
-    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(folder.glob("*.[ch]*"))))
+    sources = sorted([*folder.glob("*.cpp"), *folder.glob("*.h")])
+    return zlib.crc32(b"".join(path.read_bytes() for path in sources))

@@ -43,7 +43,8 @@ void gate(const T* gate_up, T* to, int64_t rows, int64_t width) {
     for (int64_t row = 0; row < rows; row++, gate_up += 2 * width, to += width)
         for (int64_t i = 0; i < width; i += LANES) {
             Floats x = load(gate_up + i);
-            store(to + i, x / (exponential(-x) + 1.0f) * load(gate_up + width + i));
+            Floats silu = x < -88.0f ? Floats{} : x / (exponential(-x) + 1.0f);
+            store(to + i, silu * load(gate_up + width + i));
         }
 }
 

@@ -97,8 +97,9 @@ class RowKernels:
     def highest(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The highest of each row, float32, and the first column that has it; NaN for a row with NaN."""
         rows, columns = scores.shape
-        best = torch.empty(rows)
-        where = torch.empty(rows, dtype=torch.int64)
+        # Named in full: the defaults are the process's, and transformers changes them while it loads a model.
+        best = torch.empty(rows, dtype=torch.float32, device=scores.device)
+        where = torch.empty(rows, dtype=torch.int64, device=scores.device)
         self._highest(scores.data_ptr(), rows, columns, best.data_ptr(), where.data_ptr())
         return best, where
 

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from .library import open_library
 
+NEEDED = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512_bw", "avx512_vl", "avx512_dq")
 DEPTH, OUTPUTS = 32, 32  # multiples of these, the second filled up with zeros
 
 
@@ -52,7 +53,8 @@ def tiled_weight(weights: Sequence[Tensor], bias: Tensor | None) -> TiledWeight 
 @cache
 def _library() -> ctypes.CDLL | None:
     """The library, where the processor has tiles and the system lets us use them."""
-    if not torch.cpu.get_capabilities().get("amx_bf16", False):
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if not all(capabilities.get(name, False) for name in NEEDED):
         return None
     library = open_library("tiles", "amx")
     return library if library is not None and library.permit() == 0 else None

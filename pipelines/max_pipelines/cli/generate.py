@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (0)")
     sampling.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only the likeliest, P in all (1)")
     sampling.add_argument("--top-k", type=int, default=-1, metavar="K", help="only the K likeliest (all)")
+    sampling.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="only what is P times as likely as the likeliest (0)"
+    )
     sampling.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 repeats less (1)")
+    sampling.add_argument("--truncate", type=int, metavar="N", help="read the last N tokens of the prompt alone")
     sampling.add_argument("--seed", type=int, metavar="N", help="write the same again")
     sampling.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end before this; may be repeated"
@@ -81,7 +85,9 @@ def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:
         temperature=options.temperature,
         top_p=options.top_p,
         top_k=options.top_k,
+        min_p=options.min_p,
         repetition_penalty=options.repetition_penalty,
+        truncate=options.truncate,
         seed=options.seed,
         stop=options.stop,
     )

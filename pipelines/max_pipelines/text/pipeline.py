@@ -52,8 +52,9 @@ class TextPipeline:
         self._owners: dict[RequestID, Answer] = {}  # by the ids that the generator knows
 
     def start(self) -> None:
-        """Start what conversations need, so that the first does not wait for it."""
+        """Start what conversations and grammars need, so that the first does not wait for it."""
         self._prompter.start()
+        self._constrainer.start()
 
     def admit(self, attempt: Attempt[TextGenerationRequest]) -> None:
         """Take a request. ValueError for what this model cannot do."""

@@ -74,6 +74,10 @@ class Constrainer:
         self._tags = ThinkingTags.of(tokenizer.inner)
         self._compiler = GrammarCompiler(self._vocabulary)
 
+    def start(self) -> None:
+        """Read the vocabulary, so that the first grammar does not stop all others for as long as that takes."""
+        self._compiler.prepare()
+
     def compiling(self, request: TextGenerationRequest) -> Compiling | None:
         """Begin to compile a request's grammar, if it has one. Does not wait. ValueError for what is none."""
         grammar = Grammar.requested(request.sampling_params.grammar, request.response_format)

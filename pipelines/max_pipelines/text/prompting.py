@@ -45,7 +45,8 @@ class TextPrompter:
         if rendered is not None:
             ids = tuple(self._tokenizer.encode_shielded(rendered))
         elif isinstance(request.prompt, str):
-            ids = tuple(self._tokenizer.encode(request.prompt, parse_special_tokens=True))
+            text = _end_of(request.prompt, request.sampling_params.truncate)
+            ids = tuple(self._tokenizer.encode(text, parse_special_tokens=True))
         else:
             ids = request.prompt or ()
         return self._fitted(ids, request.sampling_params.truncate)
@@ -80,6 +81,11 @@ class TextPrompter:
                 "shorten it, or let sampling_params.truncate keep its last ones"
             )
         return ids
+
+
+def _end_of(prompt: str, truncate: int | None) -> str:
+    """As much of a text as its last `truncate` tokens can need: reading all of a long one would hold up all others."""
+    return prompt if truncate is None else prompt[-MOST_CHARACTERS * (truncate + 1) :]
 
 
 def _refuse_unsupported(request: TextGenerationRequest) -> None:
