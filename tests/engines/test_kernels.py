@@ -216,7 +216,8 @@ def test_the_engine_says_the_same_with_and_without(
 
     compiled = said()
     without_compiled()
-    assert kernels_for(torch.bfloat16, CPU) is None
+    with pytest.warns(UserWarning, match=r"install a C\+\+ compiler"):
+        assert kernels_for(torch.bfloat16, CPU) is None
     same_ones = sum(one == other for one, other in zip(said(), compiled, strict=True))
     assert same_ones >= len(texts) // 2, "in bfloat16 a tie may go either way now and then, but not as often as that"
 

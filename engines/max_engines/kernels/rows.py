@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from functools import cache
 
 import torch
@@ -12,6 +13,10 @@ from .library import open_library
 
 MULTIPLE = 16  # of every width
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+MISSING = (
+    "maxpipe was installed without its compiled operations: on a CPU it takes up to twice as long; install a C++ "
+    "compiler (Debian: g++), and maxpipe again"
+)
 POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -115,4 +120,7 @@ def kernels_for(dtype: torch.dtype, device: torch.device, *widths: int) -> RowKe
 def _compiled(dtype: torch.dtype) -> RowKernels | None:
     capability = torch.backends.cpu.get_cpu_capability().lower()
     library = open_library("rows", capability) or open_library("rows", "default")
-    return None if library is None else RowKernels(library, dtype)
+    if library is None:
+        warnings.warn(MISSING, stacklevel=2)
+        return None
+    return RowKernels(library, dtype)
