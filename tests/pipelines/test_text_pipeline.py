@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from max_engines.constraints.compiling import GrammarCompiler
 from max_engines.random_stream import child_seed
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import (
@@ -203,6 +204,13 @@ def test_of_an_endless_text_only_what_truncate_can_keep_is_read(bench: Bench, mo
     assert max(read) <= 64 * 21
     with pytest.raises(ValueError, match="cannot fit"):
         bench.admit(request(endless))
+
+
+def test_the_vocabulary_is_read_before_the_first_grammar(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[GrammarCompiler] = []
+    monkeypatch.setattr(GrammarCompiler, "prepare", lambda compiler: read.append(compiler))
+    bench.pipeline.start()
+    assert len(read) == 1
 
 
 def test_messages_go_through_the_models_template(bench: Bench) -> None:
