@@ -219,7 +219,7 @@ class Engine:
         return max(self.config.max_batch, min(LARGEST_BUDGET, 1 << affordable.bit_length() - 1))
 
     def _trial_of_both(self, tokens: list[int]) -> Tensor:
-        """The same with the last token in a chunk of its own: attention of prefill and of decode."""
+        """`_trial` with the last token in a chunk of its own: attention of prefill and of decode."""
         budget = self._scheduler.token_budget
         self._scheduler.token_budget = max(1, len(tokens) - 1)
         try:

@@ -213,6 +213,20 @@ def test_the_vocabulary_is_read_before_the_first_grammar(bench: Bench, monkeypat
     assert len(read) == 1
 
 
+def test_after_a_long_prompt_the_rest_wait_for_the_next_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("max_pipelines.text.pipeline.BEGIN_S", 0)  # every prompt is a long one
+    asked = [chat((MessageRole.USER, "hi")) for _ in range(3)]
+    for one in asked:
+        bench.admit(one)
+    began = [0]
+    while began[-1] < len(asked):
+        bench.pipeline.execute([one.request_id for one in asked])
+        began.append(len(bench.generator.starts))
+    assert sorted(set(began)) == [0, 1, 2, 3]
+    for one in asked:
+        bench.pipeline.release(one.request_id)
+
+
 def test_messages_go_through_the_models_template(bench: Bench) -> None:
     asked = chat((MessageRole.SYSTEM, "be kind"), (MessageRole.USER, "hi"))
     expected = [BEGIN, START, *ids("system\nbe kind"), TURN, *ids("\n"), START, *ids("user\nhi"), TURN, *ids("\n")]
@@ -253,7 +267,10 @@ def test_a_template_tools_and_options_of_the_requests_own(bench: Bench) -> None:
         (request(prompt_logprobs=1, max_new_tokens=0), "max_new_tokens = 0"),
         (request(adapter_id="x"), "adapter_id"),
         (request(best_of=256, logprobs=-1), r"best_of = 256: texts of 50 tokens with 408 log probabilities"),
-        (chat((MessageRole.USER, "<s>" * 20_000)), "messages: write special tokens out 20000 times"),
+        (request("a" * 6401), "prompt: has 6401 characters, which cannot fit in 100 tokens"),
+        (request("a" * 6401, truncate=100), "prompt: has 6401 characters, which cannot fit"),
+        (chat((MessageRole.USER, "a" * 6401)), "messages: has 6401 characters, which cannot fit in 100 tokens"),
+        (chat((MessageRole.USER, "<s>" * 20_000), truncate=9), "messages: write special tokens out 20000 times"),
         (chat(*[(MessageRole.USER, "a" * 2**21)] * 3), "messages: have more than 4194304 characters in all"),
         (request(processor_options=Json("{}")), "processor_options"),
         (request((1, 2), images=(b"x",)), "images: this model reads text only"),

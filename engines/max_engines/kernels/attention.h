@@ -21,10 +21,6 @@ struct Run {
     int64_t first, count;
 };
 
-struct Scaling {
-    float factor, softcap;  // softcap 0 is none
-};
-
 // One query of each of G heads, which share a key's head, over all keys of a sequence.
 template <typename T>
 struct Heads {

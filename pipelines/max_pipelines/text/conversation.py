@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from max_engines.template_terms import GOES_ON, MAX_TEXT
@@ -23,8 +23,6 @@ def template_values(request: TextGenerationRequest, tokenizer: TextTokenizer) ->
     No text of a message becomes a special token, whoever wrote it; but for what the assistant said, in which tags such
     as `<think>`, that are not flagged as special, are themselves.
     """
-    if sum(len(message.flatten_content()) for message in request.messages) > MAX_TEXT:  # before anything reads them
-        raise ValueError(f"messages: have more than {MAX_TEXT} characters in all")
     messages: list[JsonValue] = [_message(message, tokenizer) for message in request.messages]
     if request.continue_final_message:
         _leave_open(messages[-1])
@@ -37,6 +35,14 @@ def template_values(request: TextGenerationRequest, tokenizer: TextTokenizer) ->
         "documents": None,
         "add_generation_prompt": request.add_generation_prompt,
     }
+
+
+def checked_length(messages: Sequence[TextGenerationRequestMessage]) -> int:
+    """The characters of all messages. ValueError if there are more than any template may be given."""
+    count = sum(len(message.flatten_content()) for message in messages)
+    if count > MAX_TEXT:
+        raise ValueError(f"messages: have more than {MAX_TEXT} characters in all")
+    return count
 
 
 def _message(message: TextGenerationRequestMessage, tokenizer: TextTokenizer) -> JsonValue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from .ranking import check_held
 from .resuming import progress
 
 TextChunk = Chunk[TextGenerationOutput]
+BEGIN_S = 0.05  # how long a step may spend on reading prompts, but for the last of them
 POLL_S = 0.01  # how long a step with nothing else to do waits for what is being prepared
 
 
@@ -99,15 +101,22 @@ class TextPipeline:
         self._constrainer.close()
 
     def _begin_prepared(self, active: Collection[RequestID]) -> list[TextChunk]:
-        """Start what is ready now. One that cannot be served gets its last chunk; it is kept until its release."""
+        """Start what is ready now. One that cannot be served gets its last chunk; it is kept until its release.
+
+        After one that took long the rest wait for the next step: others want their tokens meanwhile.
+        """
         refused: list[TextChunk] = []
+        until = time.monotonic() + BEGIN_S
         for request_id in active:
             preparation = self._preparing.get(request_id)
-            if preparation is not None:
-                try:
-                    self._begin(preparation)
-                except ValueError as problem:
-                    refused.append(_refusal(request_id, str(problem)))
+            if preparation is None:
+                continue
+            try:
+                self._begin(preparation)
+            except ValueError as problem:
+                refused.append(_refusal(request_id, str(problem)))
+            if time.monotonic() >= until:
+                break
         return refused
 
     def _begin(self, preparation: Preparation) -> None:

@@ -6,7 +6,7 @@ from max_engines.templating import Rendering, TemplateRenderer
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import TextGenerationRequest
 
-from .conversation import template_values
+from .conversation import checked_length, template_values
 
 MOST_CHARACTERS = 64  # a token: more than any tokenizer makes of a whole text
 
@@ -30,7 +30,10 @@ class TextPrompter:
         """
         _refuse_unsupported(request)
         if not request.messages:
+            if isinstance(request.prompt, str):
+                self._refuse_endless("prompt", len(request.prompt), request)
             return None
+        self._refuse_endless("messages", checked_length(request.messages), request)
         template = self._tokenizer.chat_template(request.chat_template, tools=bool(request.tools))
         renderer = self._own if request.chat_template is None else self._given
         return renderer.submit(template, template_values(request, self._tokenizer))
@@ -41,8 +44,8 @@ class TextPrompter:
         A prompt that is a string is read as vLLM and TGI read it: special tokens written out in it are themselves, and
         the tokenizer's own stand around it.
         """
-        self._refuse_endless(request, rendered)
         if rendered is not None:
+            self._refuse_endless("messages", len(rendered), request)
             ids = tuple(self._tokenizer.encode_shielded(rendered))
         elif isinstance(request.prompt, str):
             text = _end_of(request.prompt, request.sampling_params.truncate)
@@ -60,15 +63,19 @@ class TextPrompter:
         self._own.close()
         self._given.close()
 
-    def _refuse_endless(self, request: TextGenerationRequest, rendered: str | None) -> None:
+    def _refuse_endless(self, field: str, count: int, request: TextGenerationRequest) -> None:
         """ValueError for a text that could not fit: reading it would hold up all others for seconds."""
-        text = request.prompt if rendered is None else rendered
         most = self._max_length * MOST_CHARACTERS
-        if isinstance(text, str) and len(text) > most and request.sampling_params.truncate is None:
+        if count > most and not self._cuts(request):
             raise ValueError(
-                f"prompt: has {len(text)} characters, which cannot fit in {self._max_length} tokens (at most {most}); "
+                f"{field}: has {count} characters, which cannot fit in {self._max_length} tokens (at most {most}); "
                 "shorten it, or let sampling_params.truncate keep its last tokens"
             )
+
+    def _cuts(self, request: TextGenerationRequest) -> bool:
+        """Whether `truncate` makes a prompt of any length fit."""
+        truncate = request.sampling_params.truncate
+        return truncate is not None and truncate < self._max_length
 
     def _fitted(self, ids: tuple[int, ...], truncate: int | None) -> tuple[int, ...]:
         if truncate is not None:

@@ -104,6 +104,7 @@ class WorkerLoop:
             return
         while self._poller.poll(0):
             self._take()
+            self._beat()  # taking many long texts is progress, too
 
     def _take(self) -> None:
         frames = receive(self._socket)
