@@ -14,7 +14,7 @@ from .audio import (
     WordTimestamp,
 )
 from .embeddings import EmbeddingsGenerationOutput, EmbeddingsGenerationRequest
-from .errors import ConfigError, MaxpipeError, NotServing, RequestFailed, StartFailed, WireError
+from .errors import ConfigError, DeviceLost, MaxpipeError, NotServing, RequestFailed, StartFailed, WireError
 from .identity import RequestID
 from .lora import LoRAOperation, LoRARequest, LoRAResponse, LoRAStatus
 from .options import RequestOptions
@@ -62,6 +62,7 @@ __all__ = [
     "Chunk",
     "CodecStream",
     "ConfigError",
+    "DeviceLost",
     "EmbeddingsGenerationOutput",
     "EmbeddingsGenerationRequest",
     "Failure",

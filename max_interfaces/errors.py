@@ -5,6 +5,7 @@
     ├── ConfigError          a YAML file, a model folder or a device that cannot be used (also a ValueError)
     ├── WireError            bytes that are no message of ours (also a ValueError)
     ├── StartFailed          a server or worker that did not become ready
+    ├── DeviceLost           a device that no step will succeed on any more: the worker ends, another goes on
     └── NotServing           nothing answers at the address
 
 Constructors of requests raise plain ValueError, as dataclasses of the standard library do.
@@ -37,6 +38,10 @@ class WireError(MaxpipeError, ValueError):
 
 class StartFailed(MaxpipeError):
     """A server or worker did not become ready; the message holds its last words."""
+
+
+class DeviceLost(MaxpipeError):
+    """The device has failed for good, as after an illegal access of its memory; only a new process can use it."""
 
 
 class NotServing(MaxpipeError):

@@ -37,7 +37,7 @@ class Attempt(Generic[RequestT]):
     """A request on its way into a pipeline, complete: the same attempt gives the same output in any process.
 
     `seed` is set even where the request has none. On a later attempt, after a worker was lost, `tokens` are the
-    ids generated and `next_sample` the samples heard so far.
+    ids generated so far, `next_sample` the samples and `next_seq` the outputs that the caller has.
     """
 
     request: RequestT
@@ -45,6 +45,7 @@ class Attempt(Generic[RequestT]):
     number: Count = 1
     tokens: TokenIds = ()
     next_sample: Position = 0
+    next_seq: Count = 0
     options: RequestOptions = DEFAULT_OPTIONS
 
 
@@ -52,11 +53,12 @@ class Attempt(Generic[RequestT]):
 class Chunk(Generic[OutputT]):
     """One output of a pipeline, with what another worker needs to go on from it.
 
-    `tokens` are all new ids since the request's last chunk; its `samples` begin at `first_sample`.
+    `tokens` are all new ids since the request's last chunk; its `samples` begin at `first_sample`. Without an `output`
+    it only notes tokens that have nothing to show yet, so that they need not be generated again if this worker is lost.
     """
 
     request_id: RequestID
-    output: OutputT
+    output: OutputT | None
     tokens: TokenIds = ()
     first_sample: Position = 0
     samples: Count = 0
@@ -90,7 +92,9 @@ class Pipeline(Protocol[PipelineRequestT, PipelineOutputT]):
         """Move the requests named by `active` one step; return what became ready, in order, maybe nothing.
 
         Admitted ids left out are paused and keep their state. A chunk whose output `is_done` is the last of its
-        request. An exception means that the step failed as a whole and changed nothing.
+        request; that of one that cannot go on has the status `failed` and says why. An exception means that the step
+        failed as a whole and changed nothing, so that it can be repeated with fewer ids; DeviceLost, that no step will
+        succeed any more.
         """
         ...
 
@@ -255,7 +259,8 @@ class TokenGenerator(Protocol):
         """Move the sequences named by `active` one step: prefill those that need it, decode the others.
 
         Ids left out are paused and keep what they hold. A sequence that waits for memory has no entry.
-        Idempotent on error: a step that raises has changed nothing and can be repeated with fewer ids.
+        Idempotent on error: a step that raises has changed nothing and can be repeated with fewer ids. DeviceLost if
+        no step will succeed any more.
         """
         ...
 

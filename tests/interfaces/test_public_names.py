@@ -13,6 +13,7 @@ PINNED = [
     "Chunk",
     "CodecStream",
     "ConfigError",
+    "DeviceLost",
     "EmbeddingsGenerationOutput",
     "EmbeddingsGenerationRequest",
     "Failure",

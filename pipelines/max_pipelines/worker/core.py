@@ -91,7 +91,7 @@ class WorkerCore:
             return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
         try:
             self._pipeline.admit(
-                Attempt(request, start.seed, attempt, start.tokens, start.next_sample, _options(start))
+                Attempt(request, start.seed, attempt, start.tokens, start.next_sample, start.next_seq, _options(start))
             )
         except ValueError as problem:
             self._release(request.request_id)
