@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from max_codecs.snac.codec import SnacCodec
 from max_codecs.snac.config import SnacConfig
 from max_codecs.snac.model import SnacModel, build_model
 from max_codecs.snac.noise import CounterNoise
+from max_codecs.snac.streaming import DecoderStream
+from max_interfaces.errors import DeviceLost
 from max_interfaces.protocols import AudioCodec, CodecStream, StreamStart
 
 SCHEDULES = [(1,), (1, 2, 4, 8), (3,), (50,)]
@@ -100,6 +104,20 @@ def test_joined_by_history_equals_one_stream(small_model: SnacModel, heard: int)
     first = max(0, heard // 96 - codec.context_frames)
     start = StreamStart(seed=SEED, history=frames[first:30], history_frame=first, next_sample=heard)
     assert_exact(pushed(codec.open(start), frames[30:], (1, 2, 4)), whole(small_model, frames)[heard:])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_priming_leaves_out_what_is_not_needed_and_nothing_else(small_model: SnacModel, data: st.DataObject) -> None:
+    """The same samples as if all of the history were decoded, also where it is too short to be exact."""
+    codec, frames = SnacCodec(small_model), codes(small_model, 40)
+    first = data.draw(st.integers(0, 30), "first frame")
+    begin, end = first * 96, 30 * 96
+    heard = data.draw(st.integers(begin, end), "heard")
+    history = StreamStart(seed=SEED, history=frames[first:30], history_frame=first, next_sample=begin)
+    full = pushed(codec.open(history), frames[30:], (1, 2, 4))[heard - begin :]
+    lean = pushed(codec.open(replace(history, next_sample=heard)), frames[30:], (1, 2, 4))
+    np.testing.assert_allclose(lean, full, rtol=0, atol=1e-6)
 
 
 def test_join_in_the_served_configurations(real_model: SnacModel) -> None:
@@ -193,3 +211,19 @@ def test_slots_may_be_in_another_order(small_config: SnacConfig, small_state: di
         build_model(small_config, small_state, slots=model.slots[:-1])
     with pytest.raises(ValueError, match="multiple of the next"):
         msgspec.structs.replace(small_config, vq_strides=(4, 3))
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_gpu_that_is_gone_is_told_from_a_decode_that_failed(
+    small_model: SnacModel, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    codec = SnacCodec(small_model)
+    stream = codec.open(StreamStart())
+    codec._device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "synchronize", fail if gone else lambda device: None)
+    monkeypatch.setattr(DecoderStream, "push", fail)
+    with pytest.raises(DeviceLost if gone else torch.AcceleratorError, match="unspecified launch failure"):
+        stream.push(codes(small_model, 1))

@@ -113,6 +113,30 @@ def test_stages_equal_the_whole(rates: tuple[int, ...], causal: bool, depthwise:
             torch.testing.assert_close(streamed(decoder, x, sizes, noise), whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_samples_from_any_number_on_are_those_of_the_whole_stream(
+    rates: tuple[int, ...], causal: bool, depthwise: bool
+) -> None:
+    """What is left out is what no such sample depends on: also where a stream begins amid a sound, too late."""
+    torch.manual_seed(2)
+    decoder = StreamingDecoder(Decoder(6, 32, rates, noise=True, depthwise=depthwise, causal=causal).double())
+    rows, hop, noise = torch.randn(24, 6, dtype=torch.float64), int(np.prod(rates)), CounterNoise(3)
+
+    def given(latent: int, sample: int, size: int) -> Tensor:
+        stream = decoder.open(latent, noise, sample)
+        parts = [stream.push(rows[start : start + size]) for start in range(0, 24, size)]
+        return torch.cat([*parts, stream.push(rows[:0], last=True)])
+
+    for latent in (0, 5):
+        first = latent * hop
+        whole = given(latent, first, 24)
+        for sample in (first + 1, first + 7 * hop, first + 15 * hop + 1, first + 23 * hop - 1, first + 24 * hop):
+            for size in (1, 5, 24):
+                torch.testing.assert_close(given(latent, sample, size), whole[sample - first :], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("length", [0, 1, 2])
 def test_the_shortest_sounds_are_whole(causal: bool, length: int) -> None:

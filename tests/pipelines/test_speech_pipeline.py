@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from max_codecs.format import SamplingDefaults, SpeechFormat
@@ -17,10 +20,15 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     Chunk,
+    CodecStream,
+    DeviceLost,
+    FailureKind,
     GenerationStatus,
     RequestID,
     SamplingParams,
+    StreamPosition,
     StreamStart,
+    TokenDelta,
 )
 from max_pipelines.speech.pipeline import SpeechPipeline
 from max_pipelines.speech.prompting import SpeechPrompter, tuned
@@ -29,6 +37,7 @@ from tests.fakes import END, SMALL_LAYOUT, CharTokenizer, Script, ScriptedGenera
 FRAMES = random_frames(13)
 SPEECH = [*SMALL_LAYOUT.ids(FRAMES).tolist(), END]
 WIDTH = 7
+Chunks = list[Chunk[AudioGenerationOutput]]
 
 
 def request(**fields: object) -> AudioGenerationRequest:
@@ -47,18 +56,17 @@ class Bench:
         layout: SpeechLayout = SMALL_LAYOUT,
         max_words: int = 0,
         fade_in: int = 0,
+        stride: int = 1,
     ) -> None:
         form = SpeechFormat(layout, max_words=max_words, sampling=SamplingDefaults(0.4, 0.9), fade_in=fade_in)
-        self.generator = ScriptedGenerator(script)
+        self.generator = ScriptedGenerator(script, stride)
         prompter = SpeechPrompter(form, CharTokenizer(), str.lower)
         self.pipeline = SpeechPipeline(form, chunk_frames, prompter, self.generator, codec, 200_000)
 
-    def run(
-        self, asked: AudioGenerationRequest, attempt: Attempt[AudioGenerationRequest] | None = None
-    ) -> list[Chunk[AudioGenerationOutput]]:
-        chunks: list[Chunk[AudioGenerationOutput]] = []
+    def run(self, asked: AudioGenerationRequest, attempt: Attempt[AudioGenerationRequest] | None = None) -> Chunks:
+        chunks: Chunks = []
         self.pipeline.admit(attempt or Attempt(asked, seed=7))
-        while not chunks or not chunks[-1].output.is_done:
+        while not any(output.is_done for output in outputs(chunks[-1:])):
             chunks += self.pipeline.execute([asked.request_id])
         self.pipeline.release(asked.request_id)
         return chunks
@@ -69,8 +77,33 @@ class Bench:
         return self.generator.seen[-1].prompt
 
 
-def joined(chunks: list[Chunk[AudioGenerationOutput]]) -> NDArray[np.float32]:
-    return np.concatenate([chunk.output.audio_data for chunk in chunks])
+def outputs(chunks: Chunks) -> list[AudioGenerationOutput]:
+    """What the caller gets: all chunks but the notes."""
+    return [chunk.output for chunk in chunks if chunk.output is not None]
+
+
+def tokens_of(chunks: Chunks) -> tuple[int, ...]:
+    return tuple(token for chunk in chunks for token in chunk.tokens)
+
+
+def joined(chunks: Chunks) -> NDArray[np.float32]:
+    silence: NDArray[np.float32] = np.zeros(0, np.float32)
+    return np.concatenate([silence, *[output.audio_data for output in outputs(chunks)]])
+
+
+def together(bench: Bench, asked: Mapping[AudioGenerationRequest, int]) -> dict[RequestID, Chunks]:
+    """All chunks of requests that run side by side, each with the seed that stands beside it."""
+    sounds: dict[RequestID, Chunks] = {one.request_id: [] for one in asked}
+    for one, seed in asked.items():
+        bench.pipeline.admit(Attempt(one, seed=seed))
+    running = set(sounds)
+    while running:
+        for chunk in bench.pipeline.execute(sorted(running)):
+            sounds[chunk.request_id].append(chunk)
+            if chunk.output is not None and chunk.output.is_done:
+                running.discard(chunk.request_id)
+                bench.pipeline.release(chunk.request_id)
+    return sounds
 
 
 def one_shot(codec: SnacCodec, frames: NDArray[np.int64], seed: int = 7) -> NDArray[np.float32]:
@@ -197,38 +230,39 @@ def test_the_first_samples_are_faded_in_whatever_the_chunks(codec: SnacCodec, ch
 
 def test_streaming_false_gives_one_output_equal_to_the_joined_stream(codec: SnacCodec) -> None:
     streamed = joined(Bench(codec).run(request()))
-    (whole,) = Bench(codec).run(request(streaming=False))
-    np.testing.assert_allclose(whole.output.audio_data, streamed, atol=1e-5)
-    assert whole.output.metadata.final_chunk
-    assert whole.tokens == tuple(SPEECH)
+    chunks = Bench(codec).run(request(streaming=False))
+    (whole,) = outputs(chunks)
+    np.testing.assert_allclose(whole.audio_data, streamed, atol=1e-5)
+    assert whole.metadata.final_chunk
+    assert whole.steps_executed == len(SPEECH)
+    assert [chunk.tokens for chunk in chunks] == [(token,) for token in SPEECH]
 
 
 def test_chunks_are_numbered_timed_and_carry_what_a_resume_needs(codec: SnacCodec) -> None:
     chunks = Bench(codec).run(request())
-    assert [chunk.output.metadata.chunk_id for chunk in chunks] == list(range(len(chunks)))
-    assert [token for chunk in chunks for token in chunk.tokens] == SPEECH
-    position = 0
+    assert [output.metadata.chunk_id for output in outputs(chunks)] == list(range(len(outputs(chunks))))
+    position, tokens, steps = 0, 0, 0
     for chunk in chunks:
+        tokens, steps = tokens + len(chunk.tokens), steps + len(chunk.tokens)
+        if chunk.output is None:
+            continue
         assert (chunk.first_sample, chunk.samples) == (position, chunk.output.audio_data.size)
         assert chunk.output.metadata.duration == chunk.samples / codec.sample_rate
-        assert chunk.output.steps_executed == len(chunk.tokens)
-        position += chunk.samples
+        assert (chunk.output.steps_executed, chunk.output.metadata.tokens_generated) == (steps, tokens)
+        position, steps = position + chunk.samples, 0
     assert position == len(FRAMES) * codec.frame_samples
-    assert [chunk.output.is_done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    done = [output.is_done for output in outputs(chunks)]
+    assert done == [False] * (len(done) - 1) + [True]
 
 
-@pytest.mark.parametrize("done", [1, 9, 30, 58, 90])
-def test_another_attempt_goes_on_where_the_first_one_stopped(codec: SnacCodec, done: int) -> None:
-    asked = request()
-    whole = joined(Bench(codec).run(asked))
-    first = Bench(codec)
-    first.pipeline.admit(Attempt(asked, seed=7))
-    heard = [chunk for _ in range(done) for chunk in first.pipeline.execute([asked.request_id])]
-    tokens = tuple(token for chunk in heard for token in chunk.tokens)
-    position = sum(chunk.samples for chunk in heard)
-    rest = Bench(codec).run(asked, Attempt(asked, 7, 2, tokens, position))
-    assert rest[0].first_sample == position
-    np.testing.assert_allclose(joined(heard + rest), whole, atol=1e-5)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_every_token_is_told_at_once_with_its_sound_or_as_a_note(codec: SnacCodec, stride: int) -> None:
+    bench, asked = Bench(codec, stride=stride), request()
+    bench.pipeline.admit(Attempt(asked, seed=7))
+    for first in range(0, len(SPEECH), stride):
+        (chunk,) = bench.pipeline.execute([asked.request_id])
+        assert chunk.tokens == tuple(SPEECH[first : first + stride])
+        assert chunk.output is not None or (chunk.first_sample, chunk.samples) == (0, 0)
 
 
 @pytest.mark.parametrize("cut", [1, 4, 12])
@@ -236,7 +270,7 @@ def test_two_requests_join_without_a_seam(codec: SnacCodec, cut: int) -> None:
     """One text as one request, and the same tokens as two, the first of them to be continued."""
     whole = joined(Bench(codec).run(request()))
     begun = Bench(codec, script=lambda start: [*SPEECH[: WIDTH * cut], END]).run(request(to_be_continued=True))
-    last = begun[-1].output
+    last = outputs(begun)[-1]
     follow_up = request(buffer_speech_tokens=last.buffer_speech_tokens, buffer_position=last.buffer_position)
     ended = Bench(codec, script=lambda start: SPEECH[WIDTH * cut :]).run(follow_up, Attempt(follow_up, seed=99))
     np.testing.assert_allclose(joined(begun + ended), whole, atol=1e-5)
@@ -257,25 +291,235 @@ def test_a_stray_token_costs_one_frame_and_no_more(codec: SnacCodec) -> None:
 
 
 def test_an_utterance_without_sound_still_ends(codec: SnacCodec) -> None:
-    (only,) = Bench(codec, script=lambda start: [END]).run(request())
-    assert only.output.is_done
-    assert only.output.audio_data.size == 0
-    assert only.output.final_status is GenerationStatus.END_OF_SEQUENCE
+    (only,) = outputs(Bench(codec, script=lambda start: [END]).run(request()))
+    assert only.is_done
+    assert only.audio_data.size == 0
+    assert only.final_status is GenerationStatus.END_OF_SEQUENCE
 
 
 def test_requests_side_by_side_do_not_touch_each_other(codec: SnacCodec) -> None:
     scripts = {seed: [*SMALL_LAYOUT.ids(random_frames(seed + 2, seed)).tolist(), END] for seed in range(4)}
     asked = [replace(request(), sampling_params=SamplingParams(seed=seed)) for seed in range(4)]
     bench = Bench(codec, script=lambda start: scripts[start.seed])
-    for number, one in enumerate(asked):
-        bench.pipeline.admit(Attempt(one, seed=number))
-    running, sounds = {one.request_id for one in asked}, {one.request_id: [] for one in asked}  # type: ignore[var-annotated]
-    while running:
-        for chunk in bench.pipeline.execute(sorted(running)):
-            sounds[chunk.request_id].append(chunk)
-            if chunk.output.is_done:
-                running.discard(chunk.request_id)
-                bench.pipeline.release(chunk.request_id)
+    sounds = together(bench, {one: number for number, one in enumerate(asked)})
     for number, one in enumerate(asked):
         expected = one_shot(codec, random_frames(number + 2, number), seed=number)
         np.testing.assert_allclose(joined(sounds[one.request_id]), expected, atol=1e-5)
+
+
+# -- other attempts --------------------------------------------------------------------------------------------------
+
+LONG = random_frames(40, seed=5)
+CODECS = {kind: small_codec(causal=kind == "causal") for kind in ("causal", "symmetric")}
+
+
+@dataclass
+class Caller:
+    """What has come of a request, and so where another attempt goes on."""
+
+    asked: AudioGenerationRequest
+    chunks: Chunks = field(default_factory=list)
+    attempts: int = 0
+
+    def attempt(self) -> Attempt[AudioGenerationRequest]:
+        self.attempts += 1
+        heard = [chunk for chunk in self.chunks if chunk.output is not None]
+        sample = heard[-1].first_sample + heard[-1].samples if heard else 0
+        return Attempt(self.asked, 7, self.attempts, tokens_of(self.chunks), sample, len(heard))
+
+    def hear(self, bench: Bench, steps: int, lost: int = 0) -> None:
+        """Take what so many steps of a worker give, but for its last notes, of which some are lost with the worker."""
+        bench.pipeline.admit(self.attempt())
+        chunks = [chunk for _ in range(steps) for chunk in bench.pipeline.execute([self.asked.request_id])]
+        while lost and chunks and chunks[-1].output is None:
+            chunks.pop()
+            lost -= 1
+        self.chunks += chunks
+
+    def hear_out(self, bench: Bench) -> AudioGenerationOutput:
+        """Take the rest. The last output."""
+        self.chunks += bench.run(self.asked, self.attempt())
+        return outputs(self.chunks)[-1]
+
+
+def same_end(one: AudioGenerationOutput, other: AudioGenerationOutput) -> None:
+    assert one.final_status is other.final_status
+    assert one.metadata.tokens_generated == other.metadata.tokens_generated
+    assert one.buffer_position == other.buffer_position
+    assert one.buffer_speech_tokens is not None
+    assert other.buffer_speech_tokens is not None
+    assert one.buffer_speech_tokens.tolist() == other.buffer_speech_tokens.tolist()
+
+
+def buffers(codec: SnacCodec) -> list[dict[str, object]]:
+    """What stands before a sound: nothing, a buffer that was heard, and one that goes on without a seam."""
+    buffer = SMALL_LAYOUT.ids(random_frames(12, seed=3))
+    heard = (20 + 12 - codec.lookahead_frames) * codec.frame_samples - (5 if codec.lookahead_frames else 0)
+    follow_up = {"buffer_speech_tokens": buffer, "buffer_position": StreamPosition(3, 20, heard)}
+    return [{}, {"buffer_speech_tokens": buffer}, follow_up]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_cut_anywhere_a_sound_is_the_same(data: st.DataObject) -> None:
+    codec = CODECS[data.draw(st.sampled_from(sorted(CODECS)), "codec")]
+    stray = data.draw(st.lists(st.integers(0, len(LONG) * WIDTH), max_size=3), "broken")
+    speech = [token for at, token in enumerate(SMALL_LAYOUT.ids(LONG).tolist()) if at not in stray]
+    speech = [*speech[: data.draw(st.integers(0, len(speech)), "length")], END]
+    fields = data.draw(st.sampled_from(buffers(codec)), "buffer") | {
+        "streaming": data.draw(st.booleans(), "streaming"),
+        "to_be_continued": data.draw(st.booleans(), "to be continued"),
+    }
+    cuts = data.draw(st.lists(st.integers(0, len(speech) - 1), max_size=3), "steps of each worker")
+    sizes = data.draw(st.sampled_from([(1,), (1, 2, 4, 8), (3,), (50,)]), "chunks")
+    stride = data.draw(st.sampled_from([1, 1, 3]), "stride")
+
+    def bench() -> Bench:
+        return Bench(codec, lambda start: speech, sizes, fade_in=150, stride=stride)
+
+    whole, cut = Caller(request(**fields)), Caller(request(**fields))
+    expected = whole.hear_out(bench())
+    for steps in cuts:
+        left = (len(speech) - len(tokens_of(cut.chunks)) - 1) // stride
+        cut.hear(bench(), min(steps, left), data.draw(st.integers(0, 2), "lost notes"))
+    last = cut.hear_out(bench())
+
+    np.testing.assert_allclose(joined(cut.chunks), joined(whole.chunks), rtol=0, atol=1e-5)
+    assert tokens_of(cut.chunks) == tuple(speech)
+    given_out = outputs(cut.chunks)
+    assert [output.metadata.chunk_id for output in given_out] == list(range(len(given_out)))
+    assert stride > 1 or sum(output.steps_executed for output in given_out) == len(speech)
+    same_end(last, expected)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("end", [[END], []])
+def test_an_attempt_whose_tokens_are_complete_ends_at_once(codec: SnacCodec, streaming: bool, end: list[int]) -> None:
+    """Its last token was noted, and its worker was lost before it said so."""
+    speech = SPEECH[:-1] + end
+    asked = request(streaming=streaming)
+    whole, cut = Caller(asked), Caller(asked)
+    expected = whole.hear_out(Bench(codec, lambda start: speech))
+    cut.hear(Bench(codec, lambda start: speech), len(speech) - 1)
+    cut.chunks.append(Chunk(asked.request_id, None, tuple(speech[-1:])))
+    known = len(cut.chunks)
+    last = cut.hear_out(Bench(codec, lambda start: speech))
+    assert [(chunk.tokens, chunk.output) for chunk in cut.chunks[known:]] == [((), last)]
+    np.testing.assert_allclose(joined(cut.chunks), joined(whole.chunks), rtol=0, atol=1e-5)
+    same_end(last, expected)
+
+
+class Spy(SnacCodec):
+    """The same codec, which notes how its streams begin and what they are fed, and fails for the frame `poison`."""
+
+    def __init__(
+        self, codec: SnacCodec, poison: NDArray[np.int64] | None = None, problem: Exception | None = None
+    ) -> None:
+        vars(self).update(vars(codec))
+        self._poison = poison
+        self._problem = problem or RuntimeError("no such sound")
+        self.opened: list[StreamStart] = []
+        self.pushed: list[int] = []
+
+    def open(self, start: StreamStart) -> CodecStream:  # type: ignore[override]
+        self.opened.append(start)
+        return SpyStream(self, super().open(start))
+
+    def see(self, frames: NDArray[np.int64]) -> None:
+        self.pushed.append(len(frames))
+        if self._poison is not None and (frames == self._poison).all(1).any():
+            raise self._problem
+
+
+@dataclass
+class SpyStream:
+    spy: Spy
+    stream: CodecStream
+
+    def push(self, frames: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.spy.see(frames)
+        return self.stream.push(frames)
+
+    def flush(self) -> NDArray[np.float32]:
+        return self.stream.flush()
+
+
+@pytest.mark.parametrize("fields", range(3))
+def test_no_more_is_decoded_again_than_the_next_sample_depends_on(codec: SnacCodec, fields: int) -> None:
+    asked = request(**buffers(codec)[fields])
+    caller, speech = Caller(asked), [*SMALL_LAYOUT.ids(LONG).tolist(), END]
+    caller.hear(Bench(codec, lambda start: speech), 250)
+    spy = Spy(codec)
+    attempt = caller.attempt()
+    Bench(spy, lambda start: speech).pipeline.admit(attempt)
+    history = spy.opened[0].history
+    assert history is not None
+    assert len(history) == codec.context_frames + codec.lookahead_frames
+    assert spy.opened[0].history_frame == attempt.next_sample // codec.frame_samples - codec.context_frames
+
+
+def test_what_another_worker_left_undecoded_is_decoded_over_some_steps(codec: SnacCodec) -> None:
+    asked = request(streaming=False)
+    speech = [*SMALL_LAYOUT.ids(random_frames(90)).tolist(), END]
+    spy = Spy(codec)
+    rest = Bench(spy, lambda start: speech).run(asked, Attempt(asked, 7, 2, tuple(speech[: 80 * WIDTH + 2])))
+    assert spy.pushed[:3] == [32, 32, 16]
+    np.testing.assert_allclose(joined(rest), one_shot(codec, random_frames(90)), rtol=0, atol=1e-5)
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0, 5, 12])
+def test_what_goes_wrong_with_one_sound_ends_it_alone(
+    codec: SnacCodec, at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [random_frames(13, seed) for seed in range(3)]
+    scripts = {seed: [*SMALL_LAYOUT.ids(one).tolist(), END] for seed, one in enumerate(frames)}
+    asked = {replace(request(), request_id=RequestID()): seed for seed in range(3)}
+    expected = together(Bench(codec, lambda start: scripts[start.seed]), asked)
+    spy = Spy(codec, poison=frames[1][at])
+    found = together(Bench(spy, lambda start: scripts[start.seed]), asked)
+    for one, seed in asked.items():
+        chunks = found[one.request_id]
+        last = outputs(chunks)[-1]
+        assert [output.metadata.chunk_id for output in outputs(chunks)] == list(range(len(outputs(chunks))))
+        if seed != 1:
+            assert tokens_of(chunks) == tuple(scripts[seed])
+            np.testing.assert_array_equal(joined(chunks), joined(expected[one.request_id]))
+            continue
+        assert last.final_status is GenerationStatus.FAILED
+        assert last.failure is not None
+        assert (last.failure.kind, last.failure.message) == (FailureKind.WORKER_ERROR, "RuntimeError: no such sound")
+        assert tokens_of(chunks) == tuple(scripts[seed])[: len(tokens_of(chunks))]
+    assert "no such sound" in capsys.readouterr().err
+
+
+def test_one_that_has_failed_is_not_stepped_again(codec: SnacCodec) -> None:
+    bench, asked = Bench(Spy(codec, poison=FRAMES[0])), request()
+    bench.pipeline.admit(Attempt(asked, seed=7))
+    last = [chunk for _ in range(30) for chunk in bench.pipeline.execute([asked.request_id])][-1]
+    assert last.output is not None
+    assert last.output.final_status is GenerationStatus.FAILED
+    assert bench.generator.given == {asked.request_id: WIDTH}
+    bench.pipeline.release(asked.request_id)
+    assert bench.generator.given == {}
+    assert outputs(Bench(codec).run(asked))[-1].final_status is GenerationStatus.END_OF_SEQUENCE
+
+
+def test_a_lost_device_is_nobodys_fault(codec: SnacCodec) -> None:
+    bench, asked = Bench(Spy(codec, FRAMES[0], DeviceLost("gone"))), request()
+    with pytest.raises(DeviceLost, match="gone"):
+        bench.run(asked)
+
+
+def test_what_the_engine_raises_passes(codec: SnacCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, asked = Bench(codec), request()
+    bench.pipeline.admit(Attempt(asked, seed=7))
+
+    def step(generator: ScriptedGenerator, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
+        raise RuntimeError("no step")
+
+    monkeypatch.setattr(ScriptedGenerator, "step", step)
+    with pytest.raises(RuntimeError, match="no step"):
+        bench.pipeline.execute([asked.request_id])

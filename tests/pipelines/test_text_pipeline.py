@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from max_engines.constraints.compiling import GrammarCompiler
+from max_engines.detokenizer import PieceDetokenizer
 from max_engines.random_stream import child_seed
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import (
     Attempt,
-    Chunk,
+    DeviceLost,
     FailureKind,
     GenerationStatus,
     LogProbabilities,
@@ -31,11 +33,16 @@ from max_interfaces import (
     TokenDelta,
 )
 from max_interfaces.protocols import PromptReport
-from max_interfaces.text import MediaContentPart, MediaKind, TextContentPart
+from max_interfaces.text import GenerationStatistics, MediaContentPart, MediaKind, TextContentPart
 from max_interfaces.values import Json
 from max_pipelines.client.outputs import join_texts
+from max_pipelines.config import Config
 from max_pipelines.engines import ServedGenerator
+from max_pipelines.text.answer import Answer
+from max_pipelines.text.build import build
 from max_pipelines.text.pipeline import TextPipeline
+from max_pipelines.text.ranking import Ranking
+from max_pipelines.text.sequence import TextSequence
 from max_pipelines.text.stopping import StopMatcher
 from tests.tiny_text import BEGIN, END, START, THINK, TURN, UNTHINK, make_tokenizer
 
@@ -44,9 +51,19 @@ VOCAB = 408
 MAX_LENGTH = 100
 ACTIVE, ENDED = GenerationStatus.ACTIVE, GenerationStatus.END_OF_SEQUENCE
 FULL, STOPPED = GenerationStatus.MAXIMUM_LENGTH, GenerationStatus.STOP_SEQUENCE
-Chunks = list[Chunk[TextGenerationOutput]]
 Turn = tuple[MessageRole, str]
 Script = Callable[[SequenceStart], Sequence[int]]
+
+
+class Told(NamedTuple):
+    """A chunk of the text pipeline's: it always has an output."""
+
+    request_id: RequestID
+    output: TextGenerationOutput
+    tokens: tuple[int, ...]
+
+
+Chunks = list[Told]
 
 
 def ids(text: str) -> list[int]:
@@ -77,21 +94,26 @@ class Typist:
     def _advance(self, start: SequenceStart) -> TokenDelta:
         begin, params = self.typed[start.request_id], start.sampling_params
         tokens: list[int] = []
-        status = ACTIVE
+        status = self._status(start, begin)
         while len(tokens) < self.stride and status is ACTIVE:
-            token = self.script(start)[begin + len(tokens)]
-            tokens.append(token)
-            ends = set(params.stop_token_ids) | (set() if params.ignore_eos else start.eos_token_ids)
-            count = begin + len(tokens)
-            if token in ends and count >= params.min_new_tokens:
-                status = ENDED
-            elif count == params.max_new_tokens:
-                status = FULL
+            tokens.append(self.script(start)[begin + len(tokens)])
+            status = self._status(start, begin + len(tokens))
         self.typed[start.request_id] += len(tokens)
-        given = None
+        chosen = None
         if params.logprobs is not None:
-            given = LogProbabilities(tuple(-float(token % 7) for token in tokens))
-        return TokenDelta(tuple(tokens), status, given, PromptReport(2) if not begin else None)
+            chosen = LogProbabilities(tuple(-float(token % 7) for token in tokens))
+        scored = None
+        if params.prompt_logprobs is not None:
+            scored = LogProbabilities(tuple(-float(token % 7) for token in start.prompt[1:]))
+        first = bool(tokens) and begin == len(start.accepted)
+        return TokenDelta(tuple(tokens), status, chosen, PromptReport(2, scored) if first else None)
+
+    def _status(self, start: SequenceStart, count: int) -> GenerationStatus:
+        params = start.sampling_params
+        ends = set(params.stop_token_ids) | (set() if params.ignore_eos else start.eos_token_ids)
+        if count and count >= params.min_new_tokens and self.script(start)[count - 1] in ends:
+            return ENDED
+        return FULL if count == params.max_new_tokens else ACTIVE
 
     def release(self, request_id: RequestID) -> None:
         self.typed.pop(request_id, None)
@@ -114,11 +136,15 @@ class Bench:
     def admit(self, asked: TextGenerationRequest, **attempt: object) -> None:
         self.pipeline.admit(Attempt(asked, **attempt))  # type: ignore[arg-type]
 
+    def step(self, active: Collection[RequestID]) -> Chunks:
+        chunks = self.pipeline.execute(active)
+        return [Told(chunk.request_id, chunk.output, chunk.tokens) for chunk in chunks if chunk.output is not None]
+
     def run(self, asked: TextGenerationRequest, **attempt: object) -> Chunks:
         self.admit(asked, **attempt)
         chunks: Chunks = []
         while not chunks or not chunks[-1].output.is_done:
-            chunks += self.pipeline.execute([asked.request_id])
+            chunks += self.step([asked.request_id])
         self.pipeline.release(asked.request_id)
         assert not self.generator.typed, "a sequence was left behind"
         return chunks
@@ -220,7 +246,7 @@ def test_after_a_long_prompt_the_rest_wait_for_the_next_step(bench: Bench, monke
         bench.admit(one)
     began = [0]
     while began[-1] < len(asked):
-        bench.pipeline.execute([one.request_id for one in asked])
+        bench.step([one.request_id for one in asked])
         began.append(len(bench.generator.starts))
     assert sorted(set(began)) == [0, 1, 2, 3]
     for one in asked:
@@ -317,7 +343,7 @@ def test_what_is_seen_later_ends_that_request_with_the_reason(
     bench.admit(asked)
     running, last = [other.request_id, asked.request_id], {}
     while running:
-        for chunk in bench.pipeline.execute(running):
+        for chunk in bench.step(running):
             if chunk.output.is_done:
                 last[chunk.request_id] = chunk.output
                 running.remove(chunk.request_id)
@@ -583,40 +609,312 @@ def test_a_thinking_budget_and_a_grammar_become_constraints(make: MakeBench) -> 
 # -- other attempts --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "params", [{}, {"stop": ("goes hot",)}, {"stop": ("home",), "echo": True}, {"n": 3}, {"best_of": 3}]
+LONG_TEXTS = ("the 🦊 goes home to the fox", "naïve 中文字符 home", "a")
+
+
+@dataclass
+class Caller:
+    """What has come of a request, and so where another attempt goes on."""
+
+    asked: TextGenerationRequest
+    chunks: Chunks = field(default_factory=list)
+    attempts: int = 0
+
+    def attempt(self) -> dict[str, object]:
+        self.attempts += 1
+        said = tuple(token for chunk in self.chunks for token in chunk.tokens)
+        return {"number": self.attempts, "tokens": said, "next_seq": len(self.chunks)}
+
+    def hear(self, bench: Bench, steps: int) -> bool:
+        """Take what so many steps of a worker give. True if that is all of it."""
+        bench.admit(self.asked, **self.attempt())
+        for _ in range(steps):
+            self.chunks += bench.step([self.asked.request_id])
+            if self.chunks and self.chunks[-1].output.is_done:
+                return True
+        return False
+
+    def hear_out(self, bench: Bench) -> Chunks:
+        """Take the rest."""
+        rest = bench.run(self.asked, **self.attempt())
+        self.chunks += rest
+        return rest
+
+    def joined(self) -> list[TextGenerationOutput]:
+        """The whole texts, without what differs from one worker to another."""
+        found = join_texts([chunk.output for chunk in self.chunks])
+        assert found[0].statistics is not None
+        known = GenerationStatistics(generated_tokens=found[0].statistics.generated_tokens)
+        return [replace(output, statistics=known, request_id=RequestID("one")) for output in found]
+
+
+asked_for = st.fixed_dictionaries(
+    {},
+    optional={
+        "n": st.integers(1, 3),
+        "stop": st.sampled_from([("goes hot",), ("fox",), ("home",), ("o", "🦊 g"), ("文字", "the fox x")]),
+        "include_stop_text": st.booleans(),
+        "stop_token_ids": st.sampled_from([tuple(ids(" home")[:1]), tuple(ids("a")[:1])]),
+        "ignore_eos": st.booleans(),
+        "skip_special_tokens": st.booleans(),
+        "echo": st.booleans(),
+        "logprobs": st.just(0),
+        "prompt_logprobs": st.just(0),
+    },
 )
-@pytest.mark.parametrize("done", [1, 3, 6, 9])
-def test_another_attempt_goes_on_where_the_first_one_stopped(
-    params: dict[str, object], done: int, make: MakeBench
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_cut_anywhere_an_answer_is_the_same(data: st.DataObject, make: MakeBench) -> None:
+    params = data.draw(asked_for, "params")
+    most = data.draw(st.sampled_from([15, 12, 7, 3, 1]), "most")
+    least = data.draw(st.integers(0, most), "least")
+    stride = data.draw(st.integers(1, 3), "stride")
+    cuts = data.draw(st.lists(st.integers(0, 12), max_size=3), "steps of each worker")
+    asked = request("the 🦊 ", min_new_tokens=least, max_new_tokens=most, **params)
+    whole, cut = Caller(asked), Caller(asked)
+    whole.hear_out(make(typed(*LONG_TEXTS), stride))
+    if not any(cut.hear(make(typed(*LONG_TEXTS), stride), steps) for steps in cuts):
+        cut.hear_out(make(typed(*LONG_TEXTS), stride))
+    assert cut.joined() == whole.joined()
+
+
+@pytest.mark.parametrize("best_of", [2, 3])
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_ranked_answer_begins_anew_and_gives_what_is_missing(best_of: int, known: int, make: MakeBench) -> None:
+    asked = request(n=2, best_of=best_of, logprobs=0)
+    whole, cut = Caller(asked), Caller(asked)
+    whole.hear_out(make(typed(*LONG_TEXTS)))
+    if best_of > 2:
+        assert not any(chunk.tokens for chunk in whole.chunks)
+    cut.chunks = whole.chunks[:known]
+    cut.hear_out(make(typed(*LONG_TEXTS)))
+    assert cut.joined() == whole.joined()
+
+
+SAMPLED: dict[str, object] = {"temperature": 1.0, "repetition_penalty": 1.2, "max_new_tokens": 30}
+SCHEMA = Json('{"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}}')
+ENGINE: list[tuple[str, dict[str, object]]] = [
+    ("hello", {**SAMPLED, "ignore_eos": True, "logprobs": 2, "prompt_logprobs": 1, "echo": True}),
+    ("hello", {**SAMPLED, "min_new_tokens": 20, "n": 3, "stop": ("e", "th"), "frequency_penalty": 0.4}),
+    ("hello", {**SAMPLED, "best_of": 2, "n": 1, "ignore_eos": True}),
+    ("hello", {**SAMPLED, "response_format": TextGenerationResponseFormat("json_schema", SCHEMA)}),
+    ("hello <think>", {**SAMPLED, "thinking_budget": 7, "skip_special_tokens": False}),
+    ("hello <think>", {**SAMPLED, "thinking_budget": 4, "grammar": Json('{"type": "regex", "value": "(fox|dog){9}"}')}),
+]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_text: Config) -> Iterator[TextPipeline]:
+    """A pipeline over the engine with a tiny model."""
+    served = build(tiny_text)
+    assert isinstance(served.pipeline, TextPipeline)
+    yield served.pipeline
+    served.close()
+
+
+class EngineBench(Bench):
+    """The same over an engine."""
+
+    def __init__(self, pipeline: TextPipeline) -> None:
+        self.pipeline = pipeline
+        self.generator = Typist(typed())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_over_an_engine_too(data: st.DataObject, engine: TextPipeline) -> None:
+    prompt, params = data.draw(st.sampled_from(ENGINE), "asked for")
+    asked = request(prompt, **params)
+    bench, whole, cut = EngineBench(engine), Caller(asked), Caller(asked)
+    whole.hear_out(bench)
+    for steps in data.draw(st.lists(st.integers(0, 30), max_size=3), "steps of each worker"):
+        if cut.hear(bench, steps):
+            break
+        bench.pipeline.release(asked.request_id)
+    else:
+        cut.hear_out(bench)
+    bench.pipeline.release(asked.request_id)
+    for one, other in zip(cut.joined(), whole.joined(), strict=True):
+        assert replace(one, log_probabilities=None) == replace(other, log_probabilities=None)
+        if other.log_probabilities is not None:
+            assert one.log_probabilities is not None
+            expected = other.log_probabilities.token_log_probabilities
+            assert one.log_probabilities.token_log_probabilities == pytest.approx(expected, abs=1e-4)
+
+
+(HOME,) = ids(" home")
+COMPLETE: list[tuple[str, dict[str, object], str]] = [
+    ("goes home", {}, ""),
+    ("goes home", {"skip_special_tokens": False}, ""),
+    ("goes home", {"detokenize": False}, ""),
+    ("goes home", {"max_new_tokens": len(ids("goes home"))}, ""),
+    ("goes home", {"max_new_tokens": len(ids("goes home")), "stop": ("homeward",)}, "home"),
+    ("goes home", {"stop": ("homeward",)}, "home"),
+    ("goes home", {"stop": ("homeward",), "skip_special_tokens": False}, "home"),
+    ("goes home", {"stop": ("home",)}, ""),
+    ("goes home", {"stop": ("home",), "include_stop_text": True}, ""),
+    ("goes home", {"stop": ("goes",)}, ""),
+    ("goes home", {"stop_token_ids": (HOME,), "stop": ("es away",)}, "es"),
+    ("goes home", {"stop_token_ids": (HOME,), "include_stop_text": True}, ""),
+    ("\N{CJK UNIFIED IDEOGRAPH-9F8D}", {"max_new_tokens": 2}, "\ufffd"),
+]
+
+
+@pytest.mark.parametrize(("written", "params", "missing"), COMPLETE)
+def test_an_attempt_whose_tokens_are_complete_ends_at_once(
+    written: str, params: dict[str, object], missing: str, make: MakeBench
 ) -> None:
-    texts = ("the 🦊 goes home", "naïve 中文字符", "a")
+    """All tokens are known, and that the last was the last is not; so no text that is held back has been given."""
     asked = request(**params)
-    whole = make(typed(*texts)).run(asked)
-    first = make(typed(*texts))
-    first.admit(asked)
-    heard = [chunk for _ in range(done) for chunk in first.pipeline.execute([asked.request_id])]
-    if heard and heard[-1].output.is_done:
-        return
-    tokens_of_it = tuple(token for chunk in heard for token in chunk.tokens)
-    rest = make(typed(*texts)).run(asked, number=2, tokens=tokens_of_it)
-    expected, again = (join_texts([chunk.output for chunk in chunks]) for chunks in (whole, heard + rest))
-    for one, other in zip(expected, again, strict=True):
-        assert (one.text, one.tokens, one.stop, one.final_status) == (
-            other.text,
-            other.tokens,
-            other.stop,
-            other.final_status,
-        )
-        assert one.prompt_tokens == other.prompt_tokens
+    last = make(written).run(asked)[-1].output
+    said = tokens(make(written).run(asked))
+    (rest,) = make(written).run(asked, number=2, tokens=tuple(said), next_seq=len(said))
+    assert rest.tokens == rest.output.tokens == ()
+    assert (rest.output.final_status, rest.output.stop) == (last.final_status, last.stop)
+    assert rest.output.text == missing
+    assert rest.output.statistics is not None
+    assert rest.output.statistics.generated_tokens == len(said)
+
+
+def test_an_attempt_whose_texts_have_all_ended_says_so(make: MakeBench) -> None:
+    asked = request(n=2)
+    whole, cut = Caller(asked), Caller(asked)
+    whole.hear_out(make(typed("the fox", "home")))
+    cut.chunks = [chunk._replace(output=replace(chunk.output, final_status=ACTIVE)) for chunk in whole.chunks]
+    (rest,) = cut.hear_out(make(typed("the fox", "home")))
+    assert (rest.output.tokens, rest.output.text, rest.output.final_status) == ((), "", ENDED)
+    assert rest.output.statistics is not None
+    assert rest.output.statistics.generated_tokens == len(tokens(whole.chunks))
+
+
+def test_a_prompt_is_scored_once(make: MakeBench) -> None:
+    asked = request((8, 9, 8), prompt_logprobs=0, n=2)
+    cut = Caller(asked)
+    cut.hear(make(typed("the fox", "home")), 2)
+    bench = make(typed("the fox", "home"))
+    cut.hear_out(bench)
+    assert [start.sampling_params.prompt_logprobs for start in bench.generator.starts] == [None, None]
+    assert sum(chunk.output.prompt_log_probabilities is not None for chunk in cut.chunks) == 1
 
 
 def test_paused_requests_wait_and_a_released_one_is_gone(bench: Bench) -> None:
     one, other = request(), request(n=1)
     bench.admit(one)
     bench.admit(other)
-    assert {chunk.request_id for chunk in bench.pipeline.execute([one.request_id])} == {one.request_id}
+    assert {chunk.request_id for chunk in bench.step([one.request_id])} == {one.request_id}
     bench.pipeline.release(one.request_id)
     bench.pipeline.release(one.request_id)
     assert list(bench.generator.typed) == [other.request_id]
-    assert {chunk.request_id for chunk in bench.pipeline.execute([other.request_id])} == {other.request_id}
+    assert {chunk.request_id for chunk in bench.step([other.request_id])} == {other.request_id}
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fragile(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str, int, Exception], None]:
+    """Makes a method raise when it is called for the n-th time."""
+
+    def break_it(owner: type, method: str, call: int, problem: Exception) -> None:
+        kept, calls = getattr(owner, method), itertools.count(1)
+
+        def called(*args: object, **options: object) -> object:
+            if next(calls) == call:
+                raise problem
+            return kept(*args, **options)
+
+        monkeypatch.setattr(owner, method, called)
+
+    return break_it
+
+
+@pytest.mark.parametrize("params", [{}, {"n": 3}, {"best_of": 3}])
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [(PieceDetokenizer, "push"), (StopMatcher, "push"), (TextSequence, "take"), (Ranking, "best"), (Answer, "_chunk")],
+)
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_what_goes_wrong_with_one_answer_ends_it_alone(
+    params: dict[str, object],
+    owner: type,
+    method: str,
+    call: int,
+    make: MakeBench,
+    fragile: Callable[[type, str, int, Exception], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = [request(stop=("never",), **params) for _ in range(3)]
+    expected = {one.request_id: make(typed(*TEXTS)).run(one) for one in asked}
+    bench = make(typed(*TEXTS))
+    for one in asked:
+        bench.admit(one)
+    fragile(owner, method, call, RuntimeError("a" * 9000))
+    running, said = [one.request_id for one in asked], {one.request_id: Chunks() for one in asked}
+    while running:
+        for chunk in bench.step(list(running)):
+            if chunk.request_id in running:
+                said[chunk.request_id].append(chunk)
+                if chunk.output.is_done:
+                    running.remove(chunk.request_id)
+                    bench.pipeline.release(chunk.request_id)
+    assert not bench.generator.typed
+    failed = [key for key, chunks in said.items() if chunks[-1].output.failure is not None]
+    assert len(failed) == (method != "best" or "best_of" in params)
+    for key in failed:
+        failure = said[key][-1].output.failure
+        assert failure is not None
+        assert failure.kind is FailureKind.WORKER_ERROR
+        assert failure.message == ("RuntimeError: " + "a" * 9000)[:4096]
+        assert said[key][-1].output.sequence_status is GenerationStatus.FAILED
+        assert "a" * 9000 in capsys.readouterr().err
+    for key in said.keys() - set(failed):
+        assert text(said[key]) == text(expected[key])
+        assert tokens(said[key]) == tokens(expected[key])
+
+
+def test_an_answer_that_has_failed_is_not_stepped_again(
+    make: MakeBench, fragile: Callable[[type, str, int, Exception], None]
+) -> None:
+    asked = request(n=2)
+    bench = make(typed("the fox", "home"))
+    bench.admit(asked)
+    fragile(Answer, "take", 3, RuntimeError("no"))
+    chunks = [chunk for _ in range(5) for chunk in bench.step([asked.request_id])]
+    assert [chunk.output.final_status for chunk in chunks] == [ACTIVE, ACTIVE, GenerationStatus.FAILED]
+    assert not bench.generator.typed
+    bench.pipeline.release(asked.request_id)
+
+
+def test_what_goes_wrong_before_the_first_step_ends_that_request_alone(
+    make: MakeBench, fragile: Callable[[type, str, int, Exception], None]
+) -> None:
+    """Again, as long as it is not released: a step that fails as a whole is repeated."""
+    bench, other, asked = make(), request(), chat((MessageRole.USER, "hi"))
+    bench.admit(other)
+    bench.admit(asked)
+    fragile(TextTokenizer, "encode_shielded", 1, RuntimeError("no such text"))
+    chunks: Chunks = []
+    while not any(chunk.request_id == asked.request_id for chunk in chunks):
+        chunks += bench.step([other.request_id, asked.request_id])
+    failures = [chunk.output.failure for chunk in chunks if chunk.output.failure is not None]
+    assert [(failure.kind, failure.message) for failure in failures] == [
+        (FailureKind.WORKER_ERROR, "RuntimeError: no such text")
+    ]
+    assert text([chunk for chunk in chunks if chunk.request_id == other.request_id])
+    for one in (other, asked):
+        bench.pipeline.release(one.request_id)
+
+
+def test_a_lost_device_and_what_the_engine_raises_pass(
+    bench: Bench, fragile: Callable[[type, str, int, Exception], None]
+) -> None:
+    asked = request()
+    bench.admit(asked)
+    fragile(Answer, "take", 1, DeviceLost("gone"))
+    with pytest.raises(DeviceLost, match="gone"):
+        bench.step([asked.request_id])
+    fragile(Typist, "step", 1, RuntimeError("no step"))
+    with pytest.raises(RuntimeError, match="no step"):
+        bench.step([asked.request_id])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from max_interfaces.errors import DeviceLost
 from max_interfaces.protocols import StreamStart
 
 from ..slots import Slot
@@ -33,6 +34,7 @@ class SnacCodec:
         self.config = model.config
         self._codebooks = model.codebooks
         self._decoder = StreamingDecoder(model.decoder)
+        self._device = next(model.decoder.parameters()).device
         self._noise = noise and model.config.noise
         field = receptive_field(model.config.decoder_rates, causal=model.config.causal)
         self._context, self._lookahead = field.frames(model.config.latents_per_frame)
@@ -72,12 +74,22 @@ class SnacCodec:
                 f" {start.history_frame} on holds the samples {begin} to {end}"
             )
         noise = CounterNoise(start.seed) if self._noise else None
-        decoder = self._decoder.open(start.history_frame * self.config.latents_per_frame, noise)
-        return SnacStream(self, decoder, codes, start.next_sample - begin)
+        latent = start.history_frame * self.config.latents_per_frame
+        return SnacStream(self, self._decoder.open(latent, noise, start.next_sample), codes)
 
     def latents(self, codes: torch.Tensor) -> torch.Tensor:
         """Checked codes int64[n, codes_per_frame] to latents for the decoder."""
         return self._codebooks.latents(codes)
+
+    def answers(self) -> bool:
+        """False if the device has failed for good. After a step that failed, a GPU alone can tell."""
+        if self._device.type != "cuda":
+            return True
+        try:
+            torch.cuda.synchronize(self._device)
+        except RuntimeError:
+            return False
+        return True
 
     def checked(self, frames: NDArray[np.int64]) -> torch.Tensor:
         """A copy of frames int64[n, codes_per_frame]; ValueError says what is wrong with them."""
@@ -92,11 +104,10 @@ class SnacCodec:
 class SnacStream:
     """A `CodecStream`. One thread owns it; dropping it frees everything."""
 
-    def __init__(self, codec: SnacCodec, decoder: DecoderStream, history: torch.Tensor, heard: int) -> None:
+    def __init__(self, codec: SnacCodec, decoder: DecoderStream, history: torch.Tensor) -> None:
         self._codec = codec
         self._decoder = decoder
         self._flushed = False
-        self._skip = heard  # samples of the history that are not to be given again
         self._unheard = self._decode(history)
 
     def push(self, frames: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -110,17 +121,24 @@ class SnacStream:
         self._flushed = True
         return self._take(rest)
 
-    @torch.inference_mode()
     def _decode(self, codes: torch.Tensor, last: bool = False) -> NDArray[np.float32]:
+        """The samples that are certain now. DeviceLost if there will never be any."""
         if self._flushed:
             raise RuntimeError("the stream was flushed: open another one")
+        try:
+            return self._decoded(codes, last)
+        except RuntimeError as problem:
+            if self._codec.answers():
+                raise
+            raise DeviceLost(f"{type(problem).__name__}: {problem}") from problem
+
+    @torch.inference_mode()
+    def _decoded(self, codes: torch.Tensor, last: bool) -> NDArray[np.float32]:
         starts = [0] if last else range(0, max(len(codes), 1), _PIECE_FRAMES)
         pieces = [self._codec.latents(codes[start : start + _PIECE_FRAMES]) for start in starts]
         decoded = [self._decoder.push(latents, last) for latents in pieces]
         samples: NDArray[np.float32] = torch.cat(decoded).float().cpu().numpy()
-        skipped = min(self._skip, len(samples))
-        self._skip -= skipped
-        return samples[skipped:]
+        return samples
 
     def _take(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """The history's unheard samples, once, and these."""

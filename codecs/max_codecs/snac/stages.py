@@ -10,9 +10,8 @@ last, and gives out a row as soon as the inputs it depends on are there. So noth
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -20,29 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .decoder import Conv1d, ConvTranspose1d, DecoderBlock, NoiseBlock, NoiseSource, ResidualUnit, Snake1d
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """Where a stream begins: at the latent with this number; and its noise, if it wants any."""
-
-    latent: int
-    noise: NoiseSource | None
-
-
-class Stage(ABC):
-    """One layer. Built once as a prototype; `open` gives the copy that serves one stream and shares the weights."""
-
-    def open(self, opening: Opening) -> Self:
-        """A stage for a new stream. One without state may give itself."""
-        return self
-
-    @abstractmethod
-    def step(self, x: Tensor, last: bool) -> Tensor:
-        """Rows float[n, in], the next of the stream, to rows float[m, out], those now certain; n and m may be 0.
-
-        With `last` the input has ended: pad it, and return the rest.
-        """
+from .stage import Opening, Stage
 
 
 class Tanh(Stage):
@@ -89,6 +66,9 @@ class Windowed(Stage):
         stage = copy.copy(self)
         stage._tail = self._before
         return stage
+
+    def needs(self, row: int) -> int:
+        return row - self._before.shape[0]
 
     def step(self, x: Tensor, last: bool) -> Tensor:
         rows = torch.cat((self._tail, x, self._after) if last else (self._tail, x))
@@ -141,7 +121,8 @@ class Upsample(Stage):
     _cut: int  # rows still to cut at the start
 
     def __init__(self, module: ConvTranspose1d) -> None:
-        self._stride, self._left = module.stride[0], module.left
+        self.rate = self._stride = module.stride[0]
+        self._left = module.left
         self._channels = module.out_channels
         weight = module.weight.detach()  # [in, out, 2 * stride]
         taps = torch.cat([weight[:, :, self._stride :], weight[:, :, : self._stride]])  # for t - 1, then for t
@@ -153,6 +134,9 @@ class Upsample(Stage):
         stage = copy.copy(self)
         stage._tail, stage._cut = self._zero, self._left
         return stage
+
+    def needs(self, row: int) -> int:
+        return (row + self._left) // self._stride - 1
 
     def step(self, x: Tensor, last: bool) -> Tensor:
         ends = last and self._left > 0
@@ -172,13 +156,13 @@ class Noise(Stage):
     _source: NoiseSource | None
     _next: int  # absolute number of the next row
 
-    def __init__(self, module: NoiseBlock, layer: int, rows_per_latent: int) -> None:
+    def __init__(self, module: NoiseBlock, layer: int) -> None:
         self._weight = module.linear.weight.detach()[:, :, 0].t().contiguous()
-        self._layer, self._rows_per_latent = layer, rows_per_latent
+        self._layer = layer
 
     def open(self, opening: Opening) -> Self:
         stage = copy.copy(self)
-        stage._source, stage._next = opening.noise, opening.latent * self._rows_per_latent
+        stage._source, stage._next = opening.noise, opening.row
         return stage
 
     def step(self, x: Tensor, last: bool) -> Tensor:
@@ -203,6 +187,11 @@ class Residual(Stage):
         stage._stages = tuple(part.open(opening) for part in self._stages)
         stage._tail = self._none
         return stage
+
+    def needs(self, row: int) -> int:
+        for stage in reversed(self._stages):
+            row = stage.needs(row)
+        return row
 
     def step(self, x: Tensor, last: bool) -> Tensor:
         y = x
@@ -236,15 +225,12 @@ def stage_of(module: nn.Module) -> Stage:
 def stages_of(modules: Iterable[nn.Module]) -> list[Stage]:
     """The stages of a decoder's `model`, in order, with its blocks taken apart."""
     stages: list[Stage] = []
-    layer, rows_per_latent = 0, 1
+    layer = 0
     for module in modules:
         if not isinstance(module, DecoderBlock):
             stages.append(stage_of(module))
             continue
-        for part in module.block:
-            if isinstance(part, ConvTranspose1d):
-                rows_per_latent *= part.stride[0]
-            stages.append(Noise(part, layer, rows_per_latent) if isinstance(part, NoiseBlock) else stage_of(part))
+        stages += [Noise(part, layer) if isinstance(part, NoiseBlock) else stage_of(part) for part in module.block]
         layer += 1
     return stages
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .decoder import Decoder, NoiseSource
-from .stages import Opening, Stage, stages_of
+from .stage import Opening, Skip, Stage
+from .stages import stages_of
 
 
 class StreamingDecoder:
@@ -22,10 +23,33 @@ class StreamingDecoder:
         with torch.inference_mode():
             self._stages = stages_of(decoder.model)
 
-    def open(self, latent: int = 0, noise: NoiseSource | None = None) -> DecoderStream:
-        """A stream that begins at latent number `latent`, as if nothing came before it."""
-        opening = Opening(latent, noise)
-        return DecoderStream([stage.open(opening) for stage in self._stages])
+    def open(self, latent: int = 0, noise: NoiseSource | None = None, sample: int = 0) -> DecoderStream:
+        """A stream that takes latents from number `latent` on, as if nothing came before, and gives their samples, but
+        for those before number `sample`.
+
+        What only samples before that depend on is not computed: of a long context, stages with many rows a latent
+        need the last few latents alone (measured: 19 frames of the embedded voice take 6 ms in place of 39).
+        """
+        starts = self._starts(latent, sample)
+        stages: list[Stage] = []
+        row = latent  # the number of the row that comes next
+        for stage, start in zip(self._stages, starts, strict=True):
+            stages += [Skip(start - row)] if start > row else []
+            stages.append(stage.open(Opening(start, noise)))
+            row = start * stage.rate
+        return DecoderStream([*stages, Skip(sample - row)] if sample > row else stages)
+
+    def _starts(self, latent: int, sample: int) -> list[int]:
+        """The first row that each stage is given, so that the samples from `sample` on are exact."""
+        firsts = [latent]  # of each stage's input, if nothing were left out
+        for stage in self._stages[:-1]:
+            firsts.append(firsts[-1] * stage.rate)
+        starts: list[int] = []
+        row = sample
+        for stage, first in zip(reversed(self._stages), reversed(firsts), strict=True):
+            row = max(first, stage.needs(row))
+            starts.append(row)
+        return starts[::-1]
 
 
 class DecoderStream:

@@ -18,7 +18,7 @@ from max_voices.text import spell
 
 from ..config import Config
 from ..engines import build_generator
-from ..registry import ServedPipeline, warm_up
+from ..registry import ServedPipeline
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
 
@@ -26,7 +26,7 @@ WARM_UP_TOKENS = 64  # enough for phones, a few frames and a chunk of sound
 
 
 def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerationOutput]:
-    """Load everything, and speak a little to nobody, so that the first caller does not wait for first-time costs."""
+    """Load everything. Its canary speaks a little, so that the first caller does not wait for first-time costs."""
     speech = config.speech
     if speech is None:
         raise ConfigError("speech: the section is missing")
@@ -37,7 +37,6 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     speller: Callable[[str], str] = spell if form.spell else str
     prompter = SpeechPrompter(form, tokenizer, speller)
     pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size)
-    _warm_up(pipeline, config.model.name)
     return ServedPipeline(
         pipeline,
         AudioGenerationRequest,
@@ -46,11 +45,11 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         codec.sample_rate,
         tuple(voice.name for voice in form.layout.prompt.voices),
         form.max_words,
+        canary=_canary(config.model.name),
+        gauges=served.gauges,
     )
 
 
-def _warm_up(pipeline: SpeechPipeline, model: str) -> None:
-    request = AudioGenerationRequest(
-        RequestID(), model, "hello", sampling_params=SamplingParams(max_new_tokens=WARM_UP_TOKENS)
-    )
-    warm_up(pipeline, request, request.request_id)
+def _canary(model: str) -> AudioGenerationRequest:
+    params = SamplingParams(max_new_tokens=WARM_UP_TOKENS)
+    return AudioGenerationRequest(RequestID(), model, "hello", sampling_params=params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Collection, Sequence
 
 from max_codecs.chunks import ChunkSchedule
@@ -12,13 +14,19 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     Chunk,
+    DeviceLost,
+    Failure,
+    FailureKind,
     RequestID,
     SequenceStart,
+    TokenDelta,
     TokenGenerator,
 )
 
 from .prompting import SpeechPrompter, tuned
 from .sound import Sound
+
+SpeechChunk = Chunk[AudioGenerationOutput]
 
 
 class SpeechPipeline:
@@ -40,6 +48,7 @@ class SpeechPipeline:
         self._schedule = ChunkSchedule(chunk_frames)
         self._constraint = form.constraint(vocab_size)
         self._sounds: dict[RequestID, Sound] = {}
+        self._failed: set[RequestID] = set()  # they have had their last chunk, and wait for their release
 
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Take a request. ValueError for what this model and voice cannot do."""
@@ -61,13 +70,28 @@ class SpeechPipeline:
         )
         self._sounds[request.request_id] = sound
 
-    def execute(self, active: Collection[RequestID]) -> Sequence[Chunk[AudioGenerationOutput]]:
-        """One engine step; then sound for those that have a chunk's worth of frames."""
+    def execute(self, active: Collection[RequestID]) -> Sequence[SpeechChunk]:
+        """One engine step; then sound for those that have a chunk's worth of frames, a note for those that have not."""
+        if self._failed:
+            active = [request_id for request_id in active if request_id not in self._failed]
         deltas = self._generator.step(active)
-        chunks = (self._sounds[request_id].take(delta) for request_id, delta in deltas.items())
+        chunks = [self._take(request_id, delta) for request_id, delta in deltas.items()]
         return [chunk for chunk in chunks if chunk is not None]
 
     def release(self, request_id: RequestID) -> None:
         """Forget a request: its pages, its codec state."""
         self._generator.release(request_id)
         self._sounds.pop(request_id, None)
+        self._failed.discard(request_id)
+
+    def _take(self, request_id: RequestID, delta: TokenDelta) -> SpeechChunk | None:
+        """What is to be told of one request. What goes wrong with it ends it alone: the engine's step is done."""
+        sound = self._sounds[request_id]
+        try:
+            return sound.take(delta)
+        except DeviceLost:
+            raise
+        except Exception as problem:
+            traceback.print_exception(problem, file=sys.stderr)
+            self._failed.add(request_id)
+            return sound.failed(Failure(FailureKind.WORKER_ERROR, f"{type(problem).__name__}: {problem}"[:4096]))

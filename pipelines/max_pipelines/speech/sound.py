@@ -18,15 +18,19 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     Chunk,
+    Failure,
     GenerationStatus,
     StreamPosition,
-    StreamStart,
     TokenDelta,
 )
 
+from .beginning import Beginning
+
+MOST_AT_ONCE = 32  # frames a step decodes, if no more are due: so what another worker left holds nobody up for long
+
 
 class Sound:
-    """Takes what the engine did for one request, and gives a chunk when one is ready.
+    """Takes what the engine did for one request, and gives a chunk when one is ready, or else a note of its tokens.
 
     A chunk leaves as soon as the schedule's number of frames is there. Every frame is given out, from the first to
     the last; only a sound that is to be continued keeps its last look-ahead for the follow-up.
@@ -46,55 +50,60 @@ class Sound:
         self._schedule = schedule
         self._assembler = FrameAssembler(layout)
         self._born = time.monotonic()
-        self._unsent: list[int] = []  # tokens since the last chunk
-        self._frames: list[NDArray[np.int64]] = []  # frames since the last decode
         self._held: list[NDArray[np.float32]] = []  # samples of a sound that is wanted in one piece
-        self._chunks = 0
-        self._decodes = 0
+        self._chunks = attempt.next_seq
+        self._earlier = attempt.next_seq  # chunks of other workers
+        self._decodes = 0  # by this one
         self._tokens = len(attempt.tokens)
-        self._open(attempt)
-
-    def _open(self, attempt: Attempt[AudioGenerationRequest]) -> None:
-        """Open the codec's stream behind an earlier request's buffer and an earlier attempt's tokens."""
-        request, width = self._request, self._codec.frame_samples
-        buffer = request.buffer_speech_tokens
-        history = self._layout.frames(buffer) if buffer is not None else self._layout.frames(np.zeros(0, np.int64))
-        position = request.buffer_position
-        if position is None:  # the buffer was heard: it only primes the decoder, and the sound begins behind it
-            position = StreamPosition(seed=attempt.seed, frame=0, sample=len(history) * width)
-        history = np.concatenate([history, self._assembler.push(attempt.tokens)])
-        heard = max(position.sample, attempt.next_sample)
-        self._seed = position.seed
-        self._next_sample = self._decoded = heard
-        self._tail = history  # the frames that a follow-up needs, the first of them number `_tail_frame`
-        self._tail_frame = position.frame
-        self._stream = self._codec.open(StreamStart(position.seed, history, position.frame, heard))
+        beginning = Beginning.of(attempt, layout, codec, self._assembler)
+        self._steps = beginning.unheard_tokens  # tokens since the last chunk
+        self._frames = [beginning.waiting]  # frames since the last decode
+        self._seed = beginning.seed
+        self._next_sample = self._decoded = beginning.heard
+        self._tail = beginning.up_to_decoded  # the frames that a follow-up needs, the first of them `_tail_frame`
+        self._tail_frame = beginning.first
+        self._stream = codec.open(beginning.start(codec))
         self._trim_tail()
 
     def take(self, delta: TokenDelta) -> Chunk[AudioGenerationOutput] | None:
-        """The engine's news; a chunk if one is due."""
-        self._unsent.extend(delta.tokens)
-        self._tokens += len(delta.tokens)
+        """The engine's news, and what is to be told of it: sound if some is due, else the new tokens, if any."""
+        new = len(delta.tokens)
+        self._tokens += new
+        self._steps += new
         frames = self._assembler.push(delta.tokens)
         if len(frames):
             self._frames.append(frames)
-        done = delta.status.is_done
-        if not done and sum(map(len, self._frames)) < self._schedule.size(self._decodes):
+        samples = self._due(delta.status.is_done)
+        if samples is not None:
+            return self._chunk(samples, delta)
+        return Chunk(self._request.request_id, None, delta.tokens) if new else None
+
+    def failed(self, failure: Failure) -> Chunk[AudioGenerationOutput]:
+        """The last chunk of one that cannot go on."""
+        request_id, model = self._request.request_id, self._request.model
+        metadata = AudioGenerationMetadata(
+            chunk_id=self._chunks, final_chunk=True, model_name=model, request_id=request_id
+        )
+        return Chunk(request_id, AudioGenerationOutput(GenerationStatus.FAILED, 0, metadata=metadata, failure=failure))
+
+    def _due(self, done: bool) -> NDArray[np.float32] | None:
+        """The samples that go out now; None if a chunk is not due, or all is still within the look-ahead."""
+        # The first is small: somebody waits for it. Those after it go on where another worker was.
+        size = self._schedule.size(self._earlier + self._decodes if self._decodes else 0)
+        if not done and sum(map(len, self._frames)) < size:
             return None
-        samples = self._decode(done)
+        samples = self._decode(done, max(size, MOST_AT_ONCE))
         if not self._request.streaming:
             self._held.append(samples)
             if not done:
                 return None
             samples = np.concatenate(self._held)
-        if not done and not samples.size:
-            return None  # still within the look-ahead
-        return self._chunk(samples, delta.status)
+        return samples if done or samples.size else None
 
-    def _decode(self, done: bool) -> NDArray[np.float32]:
-        empty = np.zeros((0, self._layout.codes_per_frame), np.int64)
-        frames = np.concatenate([empty, *self._frames])
-        self._frames.clear()
+    def _decode(self, done: bool, most: int) -> NDArray[np.float32]:
+        frames = np.concatenate(self._frames)
+        if not done:
+            frames, self._frames = frames[:most], [frames[most:]]
         self._decodes += 1
         samples = self._stream.push(frames)
         if done and not self._request.to_be_continued:
@@ -120,22 +129,21 @@ class Sound:
         self._tail = self._tail[surplus:]
         self._tail_frame += surplus
 
-    def _chunk(self, samples: NDArray[np.float32], status: GenerationStatus) -> Chunk[AudioGenerationOutput]:
+    def _chunk(self, samples: NDArray[np.float32], delta: TokenDelta) -> Chunk[AudioGenerationOutput]:
         first = self._next_sample
         self._next_sample += samples.size
-        tokens = tuple(self._unsent)
-        self._unsent.clear()
-        done = status.is_done
+        steps, self._steps = self._steps, 0
+        done = delta.status.is_done
         output = AudioGenerationOutput(
-            status,
-            len(tokens),
+            delta.status,
+            steps,
             samples,
             buffer_speech_tokens=self._layout.ids(self._tail) if done else None,
             buffer_position=StreamPosition(self._seed, self._tail_frame, self._next_sample) if done else None,
             metadata=self._metadata(samples.size, done),
         )
         self._chunks += 1
-        return Chunk(self._request.request_id, output, tokens, first, samples.size)
+        return Chunk(self._request.request_id, output, delta.tokens, first, samples.size)
 
     def _metadata(self, samples: int, done: bool) -> AudioGenerationMetadata:
         rate = self._codec.sample_rate

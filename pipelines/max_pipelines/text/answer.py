@@ -48,14 +48,14 @@ class Answer:
         self._cached: int | None = None
         self._prompt_log_probabilities: LogProbabilities | None = None
         self._ranking = Ranking(plan.answers) if plan.ranked else None
-        self._sequences = [
-            TextSequence(index, plan, self._detokenizer(), done.tokens)
-            for index, done in enumerate(preparation.earlier)
-        ]
-        for sequence, done in zip(self._sequences, preparation.earlier, strict=True):
+        self._given = preparation.attempt.next_seq  # outputs that the caller has
+        self._ended_before = sum(len(done.tokens) for done in preparation.earlier if done.ended)
+        for index, done in enumerate(preparation.earlier):
             if not done.ended:
                 # Ids of all but the first are made here, so that no other request can have them.
-                self.running[RequestID() if sequence.index else self.request_id] = sequence
+                sequence = TextSequence(index, plan, self._detokenizer(), done.tokens)
+                self.running[RequestID() if index else self.request_id] = sequence
+        self._sequences = list(self.running.values())
 
     def _detokenizer(self) -> Detokenizer | None:
         params = self.plan.sampling_params
@@ -92,9 +92,9 @@ class Answer:
             self._prompt_log_probabilities = delta.prompt.log_probabilities or self._prompt_log_probabilities
 
     def _ranked(self, ranking: Ranking) -> Iterator[TextChunk]:
-        """One output for each of the best; `index` is the rank."""
+        """One output for each of the best; `index` is the rank. Another attempt ranks the same, and gives the rest."""
         best = ranking.best()
-        for rank, held in enumerate(best):
+        for rank, held in list(enumerate(best))[min(self._given, len(best) - 1) :]:
             held.sequence.index = rank
             last = rank + 1 == len(best)
             given = held.log_probabilities if self.plan.logprobs else None
@@ -134,7 +134,9 @@ class Answer:
                 None if final is ACTIVE else self._statistics(),
             )
         )
-        if self.plan.sequences > 1:
+        if self.plan.ranked:
+            tokens = NO_TOKENS  # no part of a ranked answer can be gone on from: the ranks need all of it
+        elif self.plan.sequences > 1:
             tokens = run_of(sequence.index, tokens, status is not ACTIVE)
         return Chunk(self.request_id, output, tokens)
 
@@ -151,7 +153,7 @@ class Answer:
         return GenerationStatistics(
             prompt_tokens=len(self.prompt),
             cached_tokens=self._cached or 0,
-            generated_tokens=sum(sequence.count for sequence in self._sequences),
+            generated_tokens=self._ended_before + sum(sequence.count for sequence in self._sequences),
             prompt_s=first - self._born,
             generation_s=now - first,
             peak_memory=self._peak_memory(),

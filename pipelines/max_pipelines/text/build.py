@@ -18,14 +18,14 @@ from max_interfaces import (
 
 from ..config import Config
 from ..engines import build_generator
-from ..registry import ServedPipeline, warm_up
+from ..registry import ServedPipeline
 from .pipeline import TextPipeline
 
 WARM_UP_TOKENS = 8  # a prompt and some decode steps: every code path has been taken once
 
 
 def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGenerationOutput]:
-    """Load everything, and write a little to nobody, so that the first caller does not wait for first-time costs."""
+    """Load everything. Its canary writes a little, so that the first caller does not wait for first-time costs."""
     served = build_generator(config)
     try:
         tokenizer = load_tokenizer(config.model.location)
@@ -33,20 +33,20 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         raise ConfigError(f"model {config.model.name}: {problem}") from problem
     pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device))
     pipeline.start()
-    _warm_up(pipeline, config.model.name)
     return ServedPipeline(
         pipeline,
         TextGenerationRequest,
         PipelineTask.TEXT_GENERATION,
         config.engine.max_batch,
         close=pipeline.close,
+        canary=_canary(config.model.name),
+        gauges=served.gauges,
     )
 
 
-def _warm_up(pipeline: TextPipeline, model: str) -> None:
+def _canary(model: str) -> TextGenerationRequest:
     params = SamplingParams(max_new_tokens=WARM_UP_TOKENS, ignore_eos=True)
-    request = TextGenerationRequest(RequestID(), model, "hello", sampling_params=params)
-    warm_up(pipeline, request, request.request_id)
+    return TextGenerationRequest(RequestID(), model, "hello", sampling_params=params)
 
 
 def _peak_memory(device: str) -> Callable[[], int]:

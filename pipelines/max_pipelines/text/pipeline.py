@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ from max_engines.tokenizer import TextTokenizer
 from max_interfaces import (
     Attempt,
     Chunk,
+    DeviceLost,
     Failure,
     FailureKind,
     GenerationStatus,
@@ -18,6 +21,7 @@ from max_interfaces import (
     SequenceStart,
     TextGenerationOutput,
     TextGenerationRequest,
+    TokenDelta,
 )
 
 from ..engines import ServedGenerator
@@ -79,10 +83,9 @@ class TextPipeline:
             self._wait(active)
             return chunks
         for key, delta in self._generator.step(keys).items():
-            answer = self._owners[key]
-            chunks += answer.take(key, delta)
-            if key not in answer.running:
-                self._drop(key)
+            answer = self._owners.get(key)
+            if answer is not None:  # else another sequence of its request has failed in this step
+                chunks += self._take(answer, key, delta)
         return chunks
 
     def release(self, request_id: RequestID) -> None:
@@ -100,6 +103,21 @@ class TextPipeline:
         self._prompter.close()
         self._constrainer.close()
 
+    def _take(self, answer: Answer, key: RequestID, delta: TokenDelta) -> list[TextChunk]:
+        """What is to be told of one sequence. What goes wrong with it ends its request alone: the step is done."""
+        try:
+            chunks = answer.take(key, delta)
+        except DeviceLost:
+            raise
+        except Exception as problem:
+            del self._answers[answer.request_id]
+            for own in [own for own, owner in self._owners.items() if owner is answer]:
+                self._drop(own)
+            return [_failure(answer.request_id, problem)]
+        if key not in answer.running:
+            self._drop(key)
+        return chunks
+
     def _begin_prepared(self, active: Collection[RequestID]) -> list[TextChunk]:
         """Start what is ready now. One that cannot be served gets its last chunk; it is kept until its release.
 
@@ -114,7 +132,11 @@ class TextPipeline:
             try:
                 self._begin(preparation)
             except ValueError as problem:
-                refused.append(_refusal(request_id, str(problem)))
+                refused.append(_refusal(request_id, problem))
+            except DeviceLost:
+                raise
+            except Exception as problem:
+                refused.append(_failure(request_id, problem))
             if time.monotonic() >= until:
                 break
         return refused
@@ -143,9 +165,9 @@ class TextPipeline:
 
     def _start(self, key: RequestID, index: int, preparation: Preparation, prepared: Prepared) -> SequenceStart:
         attempt, plan = preparation.attempt, preparation.plan
-        params = plan.sampling_params
-        if index and params.prompt_logprobs is not None:
-            params = replace(params, prompt_logprobs=None)  # the prompt is the same for all: the first one tells
+        params, accepted = plan.sampling_params, tuple(preparation.earlier[index].tokens)
+        if (index or accepted) and params.prompt_logprobs is not None:
+            params = replace(params, prompt_logprobs=None)  # the prompt is the same for all: the first one tells, once
         return SequenceStart(
             key,
             prepared.prompt,
@@ -153,7 +175,7 @@ class TextPipeline:
             child_seed(attempt.seed, index),
             self._eos_token_ids,
             self._constrainer.constraint(prepared.prompt, params, prepared.grammar),
-            tuple(preparation.earlier[index].tokens),
+            accepted,
             plan.bad_words,
             attempt.options.priority,
             attempt.options.tenant,
@@ -170,7 +192,16 @@ class TextPipeline:
         self._owners.pop(key, None)
 
 
-def _refusal(request_id: RequestID, reason: str) -> TextChunk:
-    failure = Failure(FailureKind.INVALID_REQUEST, reason[:4096])
-    failed = GenerationStatus.FAILED
+def _refusal(request_id: RequestID, problem: Exception) -> TextChunk:
+    return _end(request_id, FailureKind.INVALID_REQUEST, str(problem))
+
+
+def _failure(request_id: RequestID, problem: Exception) -> TextChunk:
+    """The worker's own log gets the whole story, the client one line."""
+    traceback.print_exception(problem, file=sys.stderr)
+    return _end(request_id, FailureKind.WORKER_ERROR, f"{type(problem).__name__}: {problem}")
+
+
+def _end(request_id: RequestID, kind: FailureKind, reason: str) -> TextChunk:
+    failure, failed = Failure(kind, reason[:4096]), GenerationStatus.FAILED
     return Chunk(request_id, TextGenerationOutput(request_id, (), failed, failure=failure, sequence_status=failed))

@@ -24,7 +24,10 @@ def run_of(index: int, tokens: tuple[int, ...], ended: bool) -> tuple[int, ...]:
 
 
 def progress(tokens: Sequence[int], sequences: int) -> list[Progress]:
-    """What an attempt's tokens say of each of its sequences. ValueError if they are no runs of that many."""
+    """What an attempt's tokens say of each of its sequences. ValueError if they are no runs of that many.
+
+    If all had ended and the request had not, the last is taken up again, to say so.
+    """
     if sequences == 1:
         return [Progress(list(tokens))]
     found = [Progress() for _ in range(sequences)]
@@ -36,4 +39,5 @@ def progress(tokens: Sequence[int], sequences: int) -> list[Progress]:
         found[head[0]].tokens += tokens[at + 2 : at + 2 + count]
         found[head[0]].ended |= bool(head[1])
         at += 2 + count
+    found[-1].ended &= not all(one.ended for one in found)
     return found

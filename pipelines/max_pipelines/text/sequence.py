@@ -16,11 +16,12 @@ ACTIVE = GenerationStatus.ACTIVE
 class TextSequence:
     """Counts and spells the tokens of one sequence. `status` is where it stands, `stop` the text or id that ended it.
 
-    `index` is its number among the request's, `count` that of its tokens. `accepted` were generated, and their text
-    delivered, by another worker.
+    `index` is its number among the request's, `count` that of its tokens. `accepted` were generated, and the text that
+    they made certain delivered, by another worker. If they complete the sequence, it ends without another token.
     """
 
     __slots__ = (
+        "_accepted",
         "_detokenizer",
         "_matcher",
         "_plan",
@@ -42,15 +43,24 @@ class TextSequence:
         self._plan = plan
         self._detokenizer = detokenizer
         self._matcher = StopMatcher(plan.stop, include=plan.include_stop_text) if plan.stop else None
-        for token in accepted:
+        for token in accepted[:-1]:
             self._spell(token)
+        # The last may be what ended it, and then has no text: that is known when the engine says so.
+        self._accepted = accepted[-1] if accepted else None
 
     def take(self, delta: TokenDelta) -> tuple[tuple[int, ...], str]:
         """The engine's news: the new tokens, without any behind a stop text, and the text that is now certain."""
         tokens, status = delta.tokens, delta.status
-        if status is ACTIVE and len(tokens) == 1:  # nearly always
+        if status is ACTIVE and len(tokens) == 1 and self._accepted is None:  # nearly always
             return tokens, self._spell(tokens[0])
-        ended_by = tokens[-1] if tokens and status is GenerationStatus.END_OF_SEQUENCE else None
+        accepted, self._accepted = self._accepted, None
+        last = tokens[-1] if tokens else accepted
+        ended_by = last if status is GenerationStatus.END_OF_SEQUENCE else None
+        if accepted is not None:
+            ends = accepted == ended_by and not tokens
+            self._spell(accepted, silent=ends and not self._plan.include_stop_text)
+            if self.status is not ACTIVE:
+                return (), ""  # a stop text was complete; the engine knows nothing of these
         text = ""
         for at, token in enumerate(tokens):
             silent = token == ended_by and at + 1 == len(tokens) and not self._plan.include_stop_text
