@@ -3,14 +3,18 @@
 A message is one ZeroMQ multipart: first the header, a version byte and a tagged msgpack map; then, on some, payload
 frames (`wire.encode_payload`), which the dispatcher passes on without reading them.
 
-    client ──▶ dispatcher   Submit+payload  Cancel  Describe  Ping  Goodbye
-    dispatcher ──▶ client   Described  Delivery+payload  Ended
-    dispatcher ──▶ worker   Start+payload  Stop  Retire
-    worker ──▶ dispatcher   Alive  Ready  Delivery+payload  Ended  Unfit
+    client ──▶ dispatcher   Submit+payload  Cancel  Read  Describe  Inspect  Ping  Goodbye
+    dispatcher ──▶ client   Described  Report  Delivery+payload  Ended  Watch
+    dispatcher ──▶ worker   Start+payload  Stop  Pace  Beat  Retire
+    worker ──▶ dispatcher   Alive  Ready  Delivery+payload  Noted  Ended  Unfit
+
+Any of them may be lost, repeated or late, and each can be told: a client numbers its submissions (`serial`), the
+dispatcher its attempts, a worker its outputs (`seq`) and tokens (`first_token`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -20,11 +24,18 @@ from .bounds import Count, Name, Position, Seed, TokenIds
 from .errors import WireError
 from .identity import MAX_ID_LENGTH
 from .options import Priority, Tenant
+from .problems import told
 from .status import FailureKind, GenerationStatus
 from .wire import Frame
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PROTOCOL_MARK = bytes([PROTOCOL_VERSION])
+
+# The most entries that a list may have, 65,536, with the longest ids, 128 characters of four bytes, make 34 MiB of
+# `Alive.held` and 39 MiB of `Delivery.heads` with a token each; a `Start` with 2^20 tokens has 5 MiB. The bounds of a
+# list and of what is in it, multiplied, allow more: so many heads with so many tokens each have 320 GB, and nobody
+# sends that. To decode a header takes at most 12 times its size, where tokens of one byte become pointers.
+MAX_HEADER_BYTES = 2**26
 
 IdText = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Peer = Annotated[bytes, Meta(min_length=1, max_length=64)]
@@ -51,24 +62,43 @@ Models = Annotated[tuple[ModelInfo, ...], Meta(max_length=4096)]
 
 
 class Submit(_Header, frozen=True):
-    """A request, in the payload; `seed` is the caller's, if it gave one."""
+    """A request, in the payload; `seed` is the caller's, if it gave one. `serial` counts the client's submissions.
+
+    Requests with the same `prefix`, 0 for none, begin alike, so that a worker that knows one is quicker with the next.
+    """
 
     request_id: IdText
     model: Name
     deadline_s: Wait
+    serial: Position = 0
     priority: Priority = 0
     tenant: Tenant = ""
     seed: Seed | None = None
+    prefix: Position = 0
 
 
 class Cancel(_Header, frozen=True):
     """End a request now."""
 
     request_id: IdText
+    serial: Position = 0
+
+
+class Read(_Header, frozen=True):
+    """The reader has taken all outputs up to number `seq`, whose sound ends before `sample`. Sent if watched."""
+
+    request_id: IdText
+    serial: Position = 0
+    seq: Count = 0
+    sample: Position = 0
 
 
 class Describe(_Header, frozen=True):
     """Ask what is served. Answered once every model has a worker that is ready, or cannot get one."""
+
+
+class Inspect(_Header, frozen=True):
+    """Ask how the server is. Answered at once."""
 
 
 class Ping(_Header, frozen=True):
@@ -88,16 +118,64 @@ class Described(_Header, frozen=True):
     problem: Message = ""
 
 
+Gauges = Annotated[Mapping[Name, Annotated[int, Meta(ge=-(2**62), le=2**62)]], Meta(max_length=256)]
+
+
+class WorkerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One worker as the dispatcher sees it. `age_s`: how long ago its last step ended, when it last spoke."""
+
+    name: Name
+    ready: bool = False
+    standby: bool = False
+    credits: Count = 0
+    running: Count = 0
+    steps: Position = 0
+    age_s: Wait = 0.0
+    gauges: Gauges = {}
+
+
+class Report(_Header, frozen=True):
+    """How the server is: what it counts, and its workers."""
+
+    gauges: Gauges = {}
+    workers: Annotated[tuple[WorkerReport, ...], Meta(max_length=4096)] = ()
+
+
+class Watch(_Header, frozen=True):
+    """The client shall tell by `Read` what its reader takes, until it has taken output number `seq`."""
+
+    request_id: IdText
+    serial: Position
+    seq: Count
+
+
 class ChunkHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, gc=False):
     """Where a chunk belongs: everything that a resume needs, and that tells a repeat from news."""
 
     request_id: IdText
+    serial: Position
     attempt: Count
     seq: Count
     first_sample: Position
     samples: Count
     status: GenerationStatus
+    first_token: Count = 0
     tokens: TokenIds = ()
+
+
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, gc=False):
+    """Tokens of a request that have nothing to show yet; the first of them is its token number `first_token`."""
+
+    request_id: IdText
+    attempt: Count
+    first_token: Count
+    tokens: TokenIds
+
+
+class Noted(_Header, frozen=True):
+    """All notes of one worker step."""
+
+    notes: Annotated[tuple[Note, ...], Meta(max_length=2**16)]
 
 
 class Delivery(_Header, frozen=True):
@@ -120,15 +198,21 @@ class Ended(_Header, frozen=True):
     message: Message = ""
     retry_after: Wait | None = None
     attempt: Count = 0
+    serial: Position = 0
 
 
 class Start(_Header, frozen=True):
-    """A request for a worker, in the payload. `tokens` and `next_*` say where an earlier attempt had got to."""
+    """A request for a worker, in the payload. `tokens` and `next_*` say where an earlier attempt had got to.
+
+    `deadline_s` is the time that is left. The dispatcher keeps it; a worker that hears nothing more does, too.
+    """
 
     request_id: IdText
     peer: Peer
     attempt: Count
     seed: Seed
+    deadline_s: Wait
+    serial: Position = 0
     tokens: TokenIds = ()
     next_sample: Position = 0
     next_seq: Count = 0
@@ -143,27 +227,69 @@ class Stop(_Header, frozen=True):
     attempt: Count
 
 
+class Pace(_Header, frozen=True):
+    """Rest with a request whose reader is behind, or go on with it."""
+
+    request_id: IdText
+    attempt: Count
+    rest: bool
+
+
+class Beat(_Header, frozen=True):
+    """The dispatcher lives, and so many requests wait for this worker's models. Sent every second.
+
+    A worker that is not `known` is none of this dispatcher's: it forgets what it had from it, and says again that it
+    is ready.
+    """
+
+    waiting: Count = 0
+    known: bool = True
+
+
 class Retire(_Header, frozen=True):
     """End yourself: the dispatcher has no more work for this worker; `reason` says why it never had."""
 
     reason: Message = ""
 
 
+class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, gc=False):
+    """A request that a worker has, in the attempt that it knows, and whether it rests."""
+
+    request_id: IdText
+    attempt: Count
+    resting: bool = False
+
+
+Credits = Annotated[int, Meta(ge=0, le=2**16)]
+
+
 class Alive(_Header, frozen=True):
-    """Sent from the work loop: it makes progress. `busy_s` announces a step that may take that long."""
+    """Sent from the work loop: it makes progress. `busy_s` announces a step that may take that long.
+
+    `held` is all that it has from this dispatcher, whatever was lost on the way; `credits` how many requests it takes.
+    `age_s` is the time since its last step ended, `gauges` what its pipeline measures of itself.
+    """
 
     worker: Name
     steps: Position = 0
-    in_flight: Count = 0
+    held: Annotated[tuple[Held, ...], Meta(max_length=2**16)] = ()
+    credits: Credits = 0
+    age_s: Wait = 0.0
     busy_s: Wait = 0.0
+    gauges: Gauges = {}
 
 
 class Ready(_Header, frozen=True):
-    """A worker can serve `models`, `credits` requests at once."""
+    """A worker has proved that it serves `models`, and takes `credits` requests of `credit_bytes` in all.
+
+    One that is `supervised` may be kept in reserve; one that came by itself works.
+    """
 
     worker: Name
     models: Models
     credits: Annotated[int, Meta(ge=1, le=2**16)]
+    credit_bytes: Annotated[int, Meta(ge=1, le=2**40)] = 2**28
+    supervised: bool = False
 
 
 class Unfit(_Header, frozen=True):
@@ -173,10 +299,10 @@ class Unfit(_Header, frozen=True):
     message: Message
 
 
-ClientMessage: TypeAlias = Submit | Cancel | Describe | Ping | Goodbye
-WorkerMessage: TypeAlias = Alive | Ready | Delivery | Ended | Unfit
-ToClient: TypeAlias = Described | Delivery | Ended
-ToWorker: TypeAlias = Start | Stop | Retire
+ClientMessage: TypeAlias = Submit | Cancel | Read | Describe | Inspect | Ping | Goodbye
+WorkerMessage: TypeAlias = Alive | Ready | Delivery | Noted | Ended | Unfit
+ToClient: TypeAlias = Described | Report | Delivery | Ended | Watch
+ToWorker: TypeAlias = Start | Stop | Pace | Beat | Retire
 Header: TypeAlias = ClientMessage | WorkerMessage | ToClient | ToWorker
 
 _encoder = msgspec.msgpack.Encoder()
@@ -189,12 +315,14 @@ def encode_header(message: Header) -> bytes:
 
 
 def decode_header(frame: Frame) -> Header:
-    """The message of a header frame. WireError for anything else, whatever the bytes."""
+    """The message of a header frame. WireError for anything else, whatever the bytes; too many are not looked at."""
+    if len(frame) > MAX_HEADER_BYTES:
+        raise WireError(f"a header of {len(frame)} bytes; the largest has {MAX_HEADER_BYTES}")
     if not len(frame) or frame[0] != PROTOCOL_VERSION:
         got = f"version {frame[0]}" if len(frame) else "an empty frame"
         raise WireError(f"this end speaks protocol version {PROTOCOL_VERSION}, the other sent {got}")
     try:
         message: Header = _decoder.decode(frame[1:])
     except (ValueError, RecursionError) as problem:
-        raise WireError(f"header refused: {problem}") from None
+        raise WireError(f"header refused: {told(problem)}") from None
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_SHOWN = 80  # characters of a value
+MAX_TOLD = 400  # characters of a problem with what a stranger sent: some of them may be the stranger's own
 
 
 class WrongType(ValueError):
@@ -28,3 +29,14 @@ def shown(value: object) -> str:
     except Exception:  # a foreign repr may do anything; an integer of more than 4300 digits has none
         text = f"<{type(value).__name__}>"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def told(problem: Exception) -> str:
+    """What an error says, in one line of bounded length that no terminal or log takes for anything but text.
+
+    msgspec repeats unknown names and words as they came: a megabyte of them, or a line that looks like one of ours.
+    """
+    text = str(problem)
+    if len(text) > MAX_TOLD:  # the end says where it was
+        text = f"{text[: MAX_TOLD // 2]} ... {text[-MAX_TOLD // 4 :]}"
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)

@@ -50,6 +50,7 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled"
     SHUTTING_DOWN = "shutting_down"
     CONNECTION_LOST = "connection_lost"
+    STALLED = "stalled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the road's tests share."""
+"""Small models that tests of the road serve."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pathlib
 import re
 from pathlib import Path
 
@@ -25,3 +26,13 @@ def test_every_name_in_the_design_exists(file: str, name: str) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in text.partition("## The promises")[2].splitlines() if line.startswith("| ")][1:]
+    for row in rows:
+        named = re.findall(r"`([\w/]*test_\w+\.py)`", row)
+        assert named, f"no test proves: {row}"
+        for name in named:
+            assert list((ROOT / "tests").rglob(pathlib.PurePath(name).name)), f"{name} does not exist"

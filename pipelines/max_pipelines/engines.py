@@ -7,6 +7,7 @@ imported by the engines that want them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,14 @@ class ServedGenerator:
     """A token generator ready to serve, and what a pipeline has to know of its model.
 
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
+    `gauges` are numbers that tell how it is.
     """
 
     generator: TokenGenerator
     vocab_size: int
     max_length: int
     eos_token_ids: frozenset[int]
+    gauges: Callable[[], dict[str, int]] = dict
 
 
 def build_generator(config: Config) -> ServedGenerator:
@@ -63,7 +66,13 @@ def torch_engine(config: Config) -> ServedGenerator:
     )
     model = _load(config)
     generator = Engine(model, limits)
-    return ServedGenerator(generator, model.vocab_size, generator.max_length, model.eos_token_ids)
+    return ServedGenerator(
+        generator,
+        model.vocab_size,
+        generator.max_length,
+        model.eos_token_ids,
+        lambda: {"free_blocks": generator.free_blocks},
+    )
 
 
 def reference_engine(config: Config) -> ServedGenerator:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from max_interfaces import Attempt, Output, Pipeline, PipelineTask, RequestID
+from max_interfaces import (
+    Attempt,
+    Chunk,
+    Failure,
+    GenerationStatus,
+    Output,
+    Pipeline,
+    PipelineTask,
+    RequestID,
+    StartFailed,
+)
 from max_interfaces.messages import ModelInfo
 
 from .config import Config
@@ -21,14 +32,15 @@ BUILT_IN = {
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
-WarmOutputT = TypeVar("WarmOutputT", bound=Output)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedPipeline(Generic[RequestT, OutputT]):
     """A pipeline ready to serve: which requests it takes, and what a client should know of its model.
 
-    `max_requests` is how many it takes at once; `close` ends what it started beside itself.
+    `max_requests` is how many it takes at once, `max_bytes` how much of them; `close` ends what it started beside
+    itself. `canary` is a small request that shows that all of it works: a worker serves it before it offers itself.
+    `gauges` are numbers that tell how it is, such as its free memory.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -39,6 +51,9 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     voices: tuple[str, ...] = ()
     max_words: int = 0
     close: Callable[[], None] = lambda: None
+    canary: RequestT | None = None
+    max_bytes: int = 2**28
+    gauges: Callable[[], dict[str, int]] = dict
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""
@@ -54,11 +69,33 @@ def build_pipeline(config: Config) -> AnyServed:
     return factory(config)
 
 
-def warm_up(pipeline: Pipeline[RequestT, WarmOutputT], request: RequestT, request_id: RequestID) -> None:
-    """Serve a request to its end for nobody: the first caller is not to wait for what is done only once."""
-    pipeline.admit(Attempt(request))
+def prove(served: AnyServed) -> float:
+    """Serve the canary to nobody: it must end well, with tokens, and with sound if the model makes any.
+
+    Returns how long the longest step took, in seconds. StartFailed if something is missing. It is a warm-up, too: the
+    first caller does not wait for what is done only once.
+    """
+    if served.canary is None:
+        return 0.0
+    request_id: RequestID = served.canary.request_id
+    chunks: list[Chunk[Any]] = []
+    longest = 0.0
+    served.pipeline.admit(Attempt(served.canary))
     try:
-        while not any(chunk.output.is_done for chunk in pipeline.execute([request_id])):
-            pass
+        while not (chunks and chunks[-1].output is not None and chunks[-1].output.is_done):
+            begin = time.monotonic()
+            chunks += served.pipeline.execute([request_id])
+            longest = max(longest, time.monotonic() - begin)
     finally:
-        pipeline.release(request_id)
+        served.pipeline.release(request_id)
+    last: Output = chunks[-1].output
+    missing = (
+        [] if served.task is PipelineTask.EMBEDDINGS_GENERATION or any(chunk.tokens for chunk in chunks) else ["token"]
+    )
+    if served.sample_rate and not any(chunk.samples for chunk in chunks):
+        missing.append("sound")
+    if last.final_status in (GenerationStatus.FAILED, GenerationStatus.CANCELLED) or missing:
+        failure = getattr(last, "failure", None)
+        why = failure.message if isinstance(failure, Failure) else f"it gave no {' and no '.join(missing)}"
+        raise StartFailed(f"the first request, which only tries whether all works, has failed: {why}")
+    return longest

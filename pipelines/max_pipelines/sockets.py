@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import zmq
 
 from max_interfaces.messages import Header, encode_header
 from max_interfaces.wire import Frame
+
+Dial: TypeAlias = Callable[[zmq.Socket[bytes]], None]  # connects a fresh socket to a server
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 SEND_QUEUE = 100_000  # messages a peer; credits keep well below it

@@ -38,6 +38,7 @@ def test_the_walk_reaches_what_it_should() -> None:
     names = {kind.__name__ for kind in PUBLIC}
     assert {"SamplingParams", "Failure", "WordTimestamp", "Json", "Attempt", "TokenDelta"} <= names
     assert {"ChunkHead", "ModelInfo", "Delivery", "Submit", "Limits", "ArrayMirror"} <= names
+    assert {"Held", "Note", "WorkerReport"} <= names  # parts of messages alone
     assert {kind.__name__ for kind in HEADERS} <= names
 
 

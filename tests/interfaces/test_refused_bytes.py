@@ -21,7 +21,7 @@ from max_interfaces import (
     TextGenerationOutput,
     WireError,
 )
-from max_interfaces.messages import PROTOCOL_MARK, Header, Ping, decode_header, encode_header
+from max_interfaces.messages import PROTOCOL_MARK, PROTOCOL_VERSION, Header, Ping, decode_header, encode_header
 from max_interfaces.wire import ARRAY_FRAME_BYTES, AnyRequest, Frame, Payload, decode_payload, encode_payload
 from tests.interfaces.identical import identical
 from tests.interfaces.public_types import arrays_of, parts_of
@@ -201,7 +201,14 @@ def test_a_large_array_without_its_frame_or_with_another_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "frame",
-    [b"", b"\x00", b"\x02", PROTOCOL_MARK, PROTOCOL_MARK + msgspec.msgpack.encode({"$type": "Ping"})],
+    [
+        b"",
+        b"\x00",
+        bytes([PROTOCOL_VERSION - 1]) + encode_header(Ping(b"peer"))[1:],
+        bytes([PROTOCOL_VERSION + 1]) + encode_header(Ping(b"peer"))[1:],
+        PROTOCOL_MARK,
+        PROTOCOL_MARK + msgspec.msgpack.encode({"$type": "Ping"}),
+    ],
 )
 def test_a_header_of_another_version_or_none_is_refused(frame: bytes) -> None:
     for kind in (bytes, bytearray, memoryview):
@@ -210,7 +217,7 @@ def test_a_header_of_another_version_or_none_is_refused(frame: bytes) -> None:
 
 
 def test_a_header_says_which_version_it_has() -> None:
-    with pytest.raises(WireError, match="speaks protocol version 1, the other sent version 7"):
+    with pytest.raises(WireError, match=f"speaks protocol version {PROTOCOL_VERSION}, the other sent version 7"):
         decode_header(b"\x07" + encode_header(Ping(b"peer"))[1:])
 
 
@@ -223,6 +230,18 @@ def test_a_header_says_which_version_it_has() -> None:
         {"$type": "Ping", "peer": b"a" * 65},
         {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": float("nan")},
         {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": -1.0},
+        {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": 1.0, "serial": -1},
+        {"$type": "Start", "request_id": "a", "peer": b"a", "attempt": 1, "seed": 7},
+        {"$type": "Watch", "request_id": "a", "seq": 0},
+        {"$type": "Read", "request_id": "a", "seq": -1},
+        {"$type": "Pace", "request_id": "a", "attempt": 1},
+        {"$type": "Noted", "notes": [["a", 1, 0]]},
+        {"$type": "Noted", "notes": [["a", 1, 0, [-1]]]},
+        {"$type": "Alive", "worker": "w", "held": [["a"]]},
+        {"$type": "Alive", "worker": "w", "credits": -1},
+        {"$type": "Alive", "worker": "w", "age_s": 86_401.0},
+        {"$type": "Alive", "worker": "w", "gauges": {"free": 2**63}},
+        {"$type": "Alive", "worker": "w", "gauges": {"free": 0.5}},
         {"peer": b"a"},
         [],
         None,

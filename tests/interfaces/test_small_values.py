@@ -16,6 +16,7 @@ from max_interfaces import (
     AudioGenerationMetadata,
     AudioGenerationOutput,
     ConfigError,
+    DeviceLost,
     EmbeddingsGenerationOutput,
     Failure,
     FailureKind,
@@ -147,6 +148,7 @@ def test_the_tree_of_exceptions() -> None:
         ConfigError: (MaxpipeError, ValueError),
         WireError: (MaxpipeError, ValueError),
         StartFailed: (MaxpipeError,),
+        DeviceLost: (MaxpipeError,),
         NotServing: (MaxpipeError,),
     }
     drawn = max_interfaces.errors.__doc__ or ""

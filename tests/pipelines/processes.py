@@ -113,7 +113,7 @@ class Served:
     @property
     def workers(self) -> list[int]:
         """Its workers' process ids."""
-        return children(self.process.pid)
+        return workers_below(self.process.pid)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -142,6 +142,11 @@ def children(pid: int) -> list[int]:
     """The process ids of a process's children."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def workers_below(server: int) -> list[int]:
+    """The process ids of a server's workers."""
+    return [pid for pid in children(server) if "max_pipelines.worker" in command_of(pid)]
 
 
 def command_of(pid: int) -> str:

@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 import zmq
 
-from max_interfaces import AudioGenerationOutput, FailureKind, GenerationStatus, NotServing, RequestFailed, StartFailed
+from max_interfaces import (
+    AudioGenerationOutput,
+    FailureKind,
+    GenerationStatus,
+    NotServing,
+    RequestFailed,
+    RequestID,
+    RequestOptions,
+    StartFailed,
+    TextGenerationRequest,
+)
 from max_interfaces.messages import (
     Cancel,
     ChunkHead,
@@ -22,13 +32,18 @@ from max_interfaces.messages import (
     Ended,
     Goodbye,
     Header,
+    Inspect,
     ModelInfo,
+    Read,
+    Report,
     Submit,
+    Watch,
+    WorkerReport,
     decode_header,
     encode_header,
 )
 from max_interfaces.wire import encode_payload
-from max_pipelines.client import AsyncClient, Client
+from max_pipelines.client import AsyncClient, Client, async_client
 from max_pipelines.client.inbox import Inbox
 from max_pipelines.config import Config
 from tests.pipelines.processes import PATIENCE_S, config, speech
@@ -117,7 +132,7 @@ def test_a_failed_start_leaves_nothing_open() -> None:
 
 
 async def test_an_inbox_wakes_its_reader() -> None:
-    inbox, item = Inbox(asyncio.get_running_loop()), Ended("a", GenerationStatus.CANCELLED)
+    inbox, item = Inbox(asyncio.get_running_loop(), 1, 60.0), Ended("a", GenerationStatus.CANCELLED)
     waiting = inbox.arrival()
     inbox.put(item)
     inbox.put(item)
@@ -128,7 +143,21 @@ async def test_an_inbox_wakes_its_reader() -> None:
     inbox.put(item)  # a reader that has been cancelled is no error
 
 
+def test_a_plain_client_reports_how_its_server_is(small: Config) -> None:
+    with Client.embedded(small) as client:
+        client.generate(speech())
+        report = client.report()
+    (worker,) = report.workers
+    assert (worker.ready, worker.standby, worker.running) == (True, False, 0)
+    assert (report.gauges["admitted"], report.gauges["requests"]) == (1, 0)
+
+
 # -- a server that the test plays --------------------------------------------------------------------------------
+
+
+def head(key: str, serial: int, seq: int = 0, status: GenerationStatus = ACTIVE) -> ChunkHead:
+    """Where a chunk of ten samples belongs."""
+    return ChunkHead(key, serial, 1, seq, 10 * seq, 10, status)
 
 
 class PlayedServer:
@@ -150,6 +179,12 @@ class PlayedServer:
                 self.peer = peer
                 return message
         raise TimeoutError(kinds)
+
+    async def submitted(self) -> Submit:
+        """The next request."""
+        message = await asyncio.to_thread(self.hear, Submit)
+        assert isinstance(message, Submit)
+        return message
 
     def say(self, header: Header | bytes, *outputs: AudioGenerationOutput, payload: bytes | None = None) -> None:
         """A message, with its outputs or any bytes at all."""
@@ -180,24 +215,25 @@ async def test_what_comes_for_an_earlier_use_of_an_id_is_dropped(played: tuple[P
     chunk = AudioGenerationOutput(ACTIVE, 1)
     stream = client.stream(request)
     first = asyncio.ensure_future(anext(stream))
-    await asyncio.to_thread(server.hear, Submit)
-    server.say(Delivery(server.peer, (ChunkHead("again", 1, 0, 0, 0, ACTIVE),)), chunk)
+    old = await server.submitted()
+    server.say(Delivery(server.peer, (head("again", old.serial),)), chunk)
     await first
     await stream.aclose()
-    await asyncio.to_thread(server.hear, Cancel)
+    assert await asyncio.to_thread(server.hear, Cancel) == Cancel("again", old.serial)
     second = asyncio.ensure_future(client.generate(request))
-    await asyncio.to_thread(server.hear, Submit)
-    server.say(Delivery(server.peer, (ChunkHead("again", 1, 1, 0, 0, ACTIVE),)), AudioGenerationOutput(ACTIVE, 50))
-    server.say(Ended("again", GenerationStatus.CANCELLED))  # of the first use
-    server.say(Delivery(server.peer, (ChunkHead("again", 2, 0, 0, 0, DONE),)), AudioGenerationOutput(DONE, 7))
+    new = await server.submitted()
+    assert new.serial > old.serial
+    server.say(Delivery(server.peer, (head("again", old.serial, 1),)), AudioGenerationOutput(ACTIVE, 50))
+    server.say(Ended("again", GenerationStatus.CANCELLED, serial=old.serial))
+    server.say(Delivery(server.peer, (head("again", new.serial, 0, DONE),)), AudioGenerationOutput(DONE, 7))
     assert (await second).steps_executed == 7
 
 
 async def test_items_to_be_skipped_are(played: tuple[PlayedServer, AsyncClient]) -> None:
     server, client = played
     whole = asyncio.ensure_future(client.generate(speech(key="a")))
-    await asyncio.to_thread(server.hear, Submit)
-    heads = (ChunkHead("a", 9, 5, 0, 0, ACTIVE), ChunkHead("a", 1, 0, 0, 0, DONE))
+    serial = (await server.submitted()).serial
+    heads = (head("a", serial), head("a", serial, 0, DONE))
     delivery = Delivery(server.peer, heads, skip=(0,))
     server.say(delivery, AudioGenerationOutput(ACTIVE, 50), AudioGenerationOutput(DONE, 7))
     assert (await whole).steps_executed == 7
@@ -206,14 +242,13 @@ async def test_items_to_be_skipped_are(played: tuple[PlayedServer, AsyncClient])
 async def test_an_output_that_cannot_be_read_fails_its_request_alone(played: tuple[PlayedServer, AsyncClient]) -> None:
     server, client = played
     bad, good = (asyncio.ensure_future(client.generate(speech(key=key))) for key in ("bad", "good"))
-    for _ in "12":
-        await asyncio.to_thread(server.hear, Submit)
-    server.say(Delivery(server.peer, (ChunkHead("bad", 1, 0, 0, 0, ACTIVE),)), payload=b"\xc1")
-    server.say(Delivery(server.peer, (ChunkHead("good", 2, 0, 0, 0, DONE),)), AudioGenerationOutput(DONE, 7))
+    serials = {submit.request_id: submit.serial for submit in [await server.submitted() for _ in "12"]}
+    server.say(Delivery(server.peer, (head("bad", serials["bad"]),)), payload=b"\xc1")
+    server.say(Delivery(server.peer, (head("good", serials["good"], 0, DONE),)), AudioGenerationOutput(DONE, 7))
     with pytest.raises(RequestFailed, match="payload refused"):
         await bad
     assert (await good).is_done
-    assert (await asyncio.to_thread(server.hear, Cancel)) == Cancel("bad")
+    assert await asyncio.to_thread(server.hear, Cancel) == Cancel("bad", serials["bad"])
 
 
 async def test_a_server_of_another_version_fails_everything(played: tuple[PlayedServer, AsyncClient]) -> None:
@@ -228,8 +263,9 @@ async def test_a_server_of_another_version_fails_everything(played: tuple[Played
 async def test_a_cancel_with_a_reason_is_the_servers_own(played: tuple[PlayedServer, AsyncClient]) -> None:
     server, client = played
     whole = asyncio.ensure_future(client.generate(speech(key="a")))
-    await asyncio.to_thread(server.hear, Submit)
-    server.say(Ended("a", GenerationStatus.CANCELLED, FailureKind.SHUTTING_DOWN, "the server shut down"))
+    serial = (await server.submitted()).serial
+    kind, why = FailureKind.SHUTTING_DOWN, "the server shut down"
+    server.say(Ended("a", GenerationStatus.CANCELLED, kind, why, serial=serial))
     with pytest.raises(RequestFailed, match="shut down"):
         await whole
 
@@ -246,10 +282,10 @@ async def test_a_server_that_cannot_read_us_fails_everything(played: tuple[Playe
 async def test_samples_that_are_not_finite_fail_the_request(played: tuple[PlayedServer, AsyncClient]) -> None:
     server, client = played
     whole = asyncio.ensure_future(client.generate(speech(key="a")))
-    await asyncio.to_thread(server.hear, Submit)
+    serial = (await server.submitted()).serial
     (sound,) = encode_payload([AudioGenerationOutput(DONE, 1, np.ones(4, np.float32))])
     broken = bytes(sound).replace(np.ones(1, "<f4").tobytes(), np.full(1, np.nan, "<f4").tobytes())
-    server.say(Delivery(server.peer, (ChunkHead("a", 1, 0, 0, 4, DONE),)), payload=broken)
+    server.say(Delivery(server.peer, (head("a", serial, 0, DONE),)), payload=broken)
     with pytest.raises(RequestFailed, match="finite"):
         await whole
 
@@ -276,7 +312,102 @@ async def test_what_is_spoken_and_cancelled_ends_as_cancelled(played: tuple[Play
         return [output async for output in client.speak("It is late. We go home.")]
 
     listening = asyncio.ensure_future(spoken())
-    submit = await asyncio.to_thread(server.hear, Submit)
-    assert isinstance(submit, Submit)
-    server.say(Ended(submit.request_id, GenerationStatus.CANCELLED))
+    submit = await server.submitted()
+    server.say(Ended(submit.request_id, GenerationStatus.CANCELLED, serial=submit.serial))
     assert (await listening)[-1].final_status is GenerationStatus.CANCELLED
+
+
+async def test_the_next_part_of_what_is_spoken_counts_as_read_before_its_turn(
+    played: tuple[PlayedServer, AsyncClient],
+) -> None:
+    server, client = played
+    spoken = client.speak("It is late. We go home.")
+    listening = asyncio.ensure_future(anext(spoken))
+    now = await server.submitted()
+    sound = AudioGenerationOutput(ACTIVE, 1, np.zeros(10, np.float32))
+    server.say(Delivery(server.peer, (head(now.request_id, now.serial),)), sound)
+    ahead = await server.submitted()
+    await listening
+    server.say(Delivery(server.peer, (head(ahead.request_id, ahead.serial),)), sound)
+    server.say(Watch(ahead.request_id, ahead.serial, 0))
+    assert await asyncio.to_thread(server.hear, Read) == Read(ahead.request_id, ahead.serial, 0, 10)
+    await spoken.aclose()  # type: ignore[attr-defined]
+    cancelled = {await asyncio.to_thread(server.hear, Cancel) for _ in "12"}
+    assert cancelled == {Cancel(now.request_id, now.serial), Cancel(ahead.request_id, ahead.serial)}
+
+
+async def test_a_server_that_watches_hears_what_is_read(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    stream = client.stream(speech(key="a"))
+    reading = asyncio.ensure_future(anext(stream))
+    serial = (await server.submitted()).serial
+    heads = (head("a", serial), head("a", serial, 1))
+    server.say(Watch("a", serial, 1))
+    server.say(Delivery(server.peer, heads), *[AudioGenerationOutput(ACTIVE, 1)] * 2)
+    await reading
+    assert await asyncio.to_thread(server.hear, Read) == Read("a", serial, 0, 10)
+    await anext(stream)
+    assert await asyncio.to_thread(server.hear, Read) == Read("a", serial, 1, 20)
+    server.say(Watch("nobody's", 9, 0))
+    assert await asyncio.to_thread(server.hear, Cancel, Read) == Cancel("nobody's", 9)
+
+
+async def test_a_request_that_is_never_answered_ends_by_its_deadline(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    whole = asyncio.ensure_future(client.generate(speech(key="a"), RequestOptions(deadline_s=0.01)))
+    submit = await server.submitted()
+    assert submit.deadline_s == 0.01
+    with pytest.raises(RequestFailed) as caught:
+        await whole
+    assert caught.value.failure.kind is FailureKind.DEADLINE_EXCEEDED
+    assert await asyncio.to_thread(server.hear, Cancel) == Cancel("a", submit.serial)
+
+
+async def test_a_report_is_what_the_server_says(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, problem: problems.append(problem))
+    first, gone, second = (asyncio.ensure_future(client.report()) for _ in "123")
+    for _ in "123":
+        await asyncio.to_thread(server.hear, Inspect)
+    gone.cancel()
+    report = Report({"requests": 3}, (WorkerReport("w1", True, steps=2**40, gauges={"free": -1}),))
+    server.say(report)
+    server.say(Report())  # the other answers: everybody has had one
+    assert await first == await second == report
+    third = asyncio.ensure_future(client.report())
+    await asyncio.to_thread(server.hear, Inspect)
+    server.say(Report({"requests": 4}))
+    assert (await third).gauges == {"requests": 4}
+    assert not problems
+
+
+async def test_a_server_that_does_not_report_is_said_to_be_lost(
+    played: tuple[PlayedServer, AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = played
+    monkeypatch.setattr(async_client, "REPORT_S", 0.01)
+    with pytest.raises(RequestFailed, match="not answered") as caught:
+        await client.report()
+    assert caught.value.failure.kind is FailureKind.CONNECTION_LOST
+    asked = [await asyncio.to_thread(server.hear, Inspect)]
+    monkeypatch.undo()
+    late = asyncio.ensure_future(client.report())
+    asked.append(await asyncio.to_thread(server.hear, Inspect))
+    server.say(Report({"requests": 1}))
+    assert (await late).gauges == {"requests": 1}
+    assert asked == [Inspect()] * 2
+
+
+async def test_requests_that_begin_alike_say_so(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    prefixes: list[int] = []
+    common = "You are a helpful assistant. " * 10
+    for prompt in (common + "Who are you?", common + "What is new?", "You are helpful.", common[1:]):
+        stream = client.stream(TextGenerationRequest(RequestID(), "voice", prompt)).submit()
+        prefixes.append((await server.submitted()).prefix)
+        await stream.aclose()
+    first, alike, short, other = prefixes
+    assert first == alike != other
+    assert first
+    assert not short

@@ -34,7 +34,7 @@ def test_orpheus_yaml_says_what_the_code_knows() -> None:
     [
         ("modle: {name: m}\npipeline: {kind: trivial}", "modle: unknown key; did you mean `model`?"),
         (MINIMAL + "workers: {cuont: 2}", "workers.cuont: unknown key; did you mean `count`?"),
-        (MINIMAL + "workers: {xyzzy: 2}", "workers.xyzzy: unknown key; valid keys: count, transport"),
+        (MINIMAL + "workers: {xyzzy: 2}", "workers.xyzzy: unknown key; valid keys: count, standby, transport"),
         (MINIMAL + "workers: {count: 0}", "workers.count: Expected `int` >= 1"),
         (
             MINIMAL + "workers: {transport: tread}",

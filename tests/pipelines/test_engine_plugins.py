@@ -78,6 +78,19 @@ def test_the_section_reaches_our_engine(folder: Path) -> None:
     assert len(tokens(small.generator, (5, 6, 7))) == 8
 
 
+def test_our_engine_tells_how_much_memory_it_has_left(folder: Path) -> None:
+    served = build_generator(config(folder, "{max_batch: 2, block_size: 4, kv_memory: 65536}"))
+    free = served.gauges()["free_blocks"]
+    assert free > 0
+    sequence = SequenceStart(RequestID(), tuple(range(5, 15)), SamplingParams(max_new_tokens=8), seed=0)
+    served.generator.add(sequence)
+    served.generator.step([sequence.request_id])
+    assert served.gauges()["free_blocks"] < free
+    served.generator.release(sequence.request_id)
+    assert 0 < served.gauges()["free_blocks"] <= free
+    assert build_generator(config(folder, "{kind: reference}")).gauges() == {}
+
+
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     ("kind", "says"),

@@ -127,6 +127,53 @@ async def test_a_reader_as_fast_as_it_plays_gets_everything(client: AsyncClient)
     assert heard == 500
 
 
+@pytest.mark.parametrize("transport", ["process", "thread"])
+async def test_a_slow_reader_gets_everything(transport: Literal["process", "thread"]) -> None:
+    """Its request rests and goes on again and again: the worker is far faster than one output a round trip."""
+    limits = Limits(ahead_outputs=4)
+    async with AsyncClient.embedded(config(transport=transport, chunks=100, samples=100, limits=limits)) as client:
+        numbers = []
+        async for output in client.stream(speech()):
+            numbers.append(output.metadata.chunk_id)
+            await client.report()
+        assert numbers == list(range(100))
+
+
+async def test_what_nobody_reads_is_ended_and_says_why() -> None:
+    limits = Limits(ahead_outputs=4, stall_s=0.5)
+    async with AsyncClient.embedded(config(transport="thread", chunks=100_000, samples=1, limits=limits)) as client:
+        stream = client.stream(speech())
+        await anext(stream)
+        while (await client.report()).gauges["requests"]:
+            pass
+        kept = []
+
+        async def read_on() -> None:
+            async for output in stream:
+                kept.append(output)
+
+        with pytest.raises(RequestFailed, match="nothing of it was read") as caught:
+            await read_on()
+        assert caught.value.failure.kind is FailureKind.STALLED
+        assert len(kept) < 1000  # it rested: without that, several thousand would be here
+
+
+async def test_the_server_says_how_it_is(client: AsyncClient) -> None:
+    await asyncio.gather(*(client.generate(speech()) for _ in range(3)))
+    with pytest.raises(RequestFailed):
+        await client.generate(speech(model="nobody's"))
+    report = await client.report()
+    assert {name: report.gauges[name] for name in ("admitted", "refused", "requests", "waiting", "bytes")} == {
+        "admitted": 3,
+        "refused": 1,
+        "requests": 0,
+        "waiting": 0,
+        "bytes": 0,
+    }
+    (worker,) = report.workers
+    assert (worker.ready, worker.running) == (True, 0)
+
+
 async def test_several_workers_share_the_work_and_clients_a_server(tmp_path: Path) -> None:
     with serving(config(chunks=5, samples=100, count=2), tmp_path) as served:
         assert len(served.workers) == 2

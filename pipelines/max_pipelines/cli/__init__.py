@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
-from . import bench, config, generate, serve, speak, voices, worker
+from . import bench, config, generate, keys, serve, speak, voices, worker
 
 
 class Command(Protocol):
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "worker": worker,
     "voices": voices,
     "config": config,
+    "keys": keys,
     "bench": bench,
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

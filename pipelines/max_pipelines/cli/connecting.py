@@ -13,16 +13,22 @@ SPEECH_CONFIG = "speech.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--connect` and `--config`."""
+    """`--connect` and `--config`, and `--keys` for a server on another host."""
     server = parser.add_mutually_exclusive_group()
     server.add_argument("--connect", metavar="ADDRESS", help="a running server, as `maxpipe serve` prints it")
     server.add_argument("--config", metavar="FILE", help="start a server of its own from this file (default: built in)")
+    add_keys(parser)
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """`--keys`, which counts for tcp:// addresses only."""
+    parser.add_argument("--keys", metavar="FOLDER", help="our key for tcp:// (default: that of `maxpipe keys`)")
 
 
 def client(options: argparse.Namespace) -> AsyncClient:
     """A client of the served address, or one with a server below it."""
     if options.connect is not None:
-        return AsyncClient.connect(options.connect)
+        return AsyncClient.connect(options.connect, options.keys)
     return AsyncClient.embedded(chosen_config(options.config))
 
 

@@ -138,7 +138,7 @@ async def _generate(options: argparse.Namespace, request: TextGenerationRequest)
 def _client(options: argparse.Namespace) -> AsyncClient:
     """A client of the served address, or one with a server of the model below it."""
     if options.connect is not None:
-        return AsyncClient.connect(options.connect)
+        return AsyncClient.connect(options.connect, options.keys)
     return AsyncClient.embedded(_config(options))
 
 

@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..address import IPC, check_address, private_folder
+from ..address import IPC, TcpAddress, check_address, private_folder
 from ..config import load_config
 
 
@@ -28,5 +28,10 @@ def run(options: argparse.Namespace) -> int:
         check_address(address)
         served: str = address
         print(f"maxpipe: loading {config.model.name}", flush=True)
-        ready = f"maxpipe: serving {config.model.name} at {served}"
-        return serve(config, Path(options.config), served, lambda: print(ready, flush=True))
+
+        def on_ready(public: TcpAddress | None) -> None:
+            print(f"maxpipe: serving {config.model.name} at {served}", flush=True)
+            if public is not None:
+                print(f"maxpipe: and for other hosts, with a key of theirs, at {public.full}", flush=True)
+
+        return serve(config, Path(options.config), served, on_ready)

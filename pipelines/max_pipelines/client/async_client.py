@@ -35,25 +35,34 @@ from max_interfaces.messages import (
     Describe,
     Described,
     Goodbye,
+    Inspect,
     ModelInfo,
+    Read,
+    Report,
     Submit,
 )
 from max_interfaces.wire import AnyOutput, AnyRequest, encode_payload
 
-from ..address import IPC, check_address
+from ..address import IPC, IpcAddress, ServerAddress, TcpAddress, parse_address
 from ..config import Config, load_config
+from ..security.client import connect
+from ..security.folder import KeyFolder
+from ..security.keys import KeyPair
+from ..sockets import Dial
 from .connection import Connection
 from .demultiplexer import Demultiplexer
 from .embedded import Embedded, start_embedded
 from .inbox import Inbox
 from .lease import Lease
-from .outputs import join_audio, join_texts, model_of, seed_of
+from .outputs import join_audio, join_texts, model_of, prefix_of, seed_of
 from .speaking import Joiner, plan, requests
 from .stream import OutputStream
 
 NO_OPTIONS = RequestOptions()
 NO_PARAMS = SamplingParams()
 CHECK_S = 0.5  # how often a server that loads is looked at
+CONNECT_S = 10.0  # what a server on another host gets to answer the first time
+REPORT_S = 5.0  # what a server gets to say how it is
 
 
 class AsyncClient:
@@ -63,21 +72,28 @@ class AsyncClient:
     `async with AsyncClient.embedded("configs/speech.yaml") as client:`; ready once entered.
     """
 
-    def __init__(self, address: str | None, config: Config | None) -> None:
+    def __init__(self, address: ServerAddress | None, config: Config | None, keys: KeyPair | None = None) -> None:
         self._address = address
         self._config = config
+        self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._connection: Connection | None = None
         self._lease: Lease | None = None
         self._server: Embedded | None = None
         self._demultiplexer: Demultiplexer | None = None
         self._described: asyncio.Future[Described] | None = None
+        self._reported: asyncio.Future[Report] | None = None
         self.models: tuple[ModelInfo, ...] = ()
 
     @classmethod
-    def connect(cls, address: str) -> Self:
-        """A client of the server at `address`, as `maxpipe serve` prints it."""
-        return cls(check_address(address), None)
+    def connect(cls, address: str, keys: str | Path | None = None) -> Self:
+        """A client of the server at `address`, as `maxpipe serve` prints it.
+
+        Over tcp:// it shows the key in the folder `keys`, by default that of `maxpipe keys`. ConfigError for what is
+        no address, or without a key.
+        """
+        where = parse_address(address)
+        return cls(where, None, KeyFolder(keys).load() if isinstance(where, TcpAddress) else None)
 
     @classmethod
     def embedded(cls, config: Config | str | Path) -> Self:
@@ -87,22 +103,28 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         """Start or connect, and wait until the models are ready. StartFailed or NotServing if they will not be."""
         self._loop = asyncio.get_running_loop()
-        self._demultiplexer = Demultiplexer(self._loop, self._cancel, self._answer)
+        self._demultiplexer = Demultiplexer(self._loop, self._tell, self._answer)
         self._context = zmq.Context()
         try:
             if self._config is not None:
                 self._server = start_embedded(self._config, self._context, self._lost_in_a_thread)
-                address = self._server.address
-            else:
-                address = self._address or ""
-                _check_served(address)
-            self._connection = Connection(self._context, address, self._demultiplexer.take, self._fail_all)
-            self._lease = Lease(self._context, address, self._connection.peer)
+                self._address = self._server.address
+            dial = self._dialler()
+            self._connection = Connection(self._context, dial, self._demultiplexer.take, self._fail_all)
+            self._lease = Lease(self._context, dial, self._connection.peer)
             await self._wait_ready()
         except BaseException:
             await self.close()
             raise
         return self
+
+    def _dialler(self) -> Dial:
+        address = self._address
+        if address is None:
+            raise NotServing("the client has no address")
+        if self._server is None:
+            _check_served(address)
+        return partial(connect, address=address, keys=self._keys)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
@@ -116,6 +138,8 @@ class AsyncClient:
                 self._connection.send(Goodbye())
             self._connection.close()
         self._fail_all("the client was closed")
+        if self._demultiplexer is not None:
+            self._demultiplexer.close()
         # In one piece and in a thread: it goes on to its end even if whoever waits for it is cancelled.
         await asyncio.get_running_loop().run_in_executor(None, self._close_rest)
 
@@ -154,13 +178,22 @@ class AsyncClient:
         demultiplexer, _ = self._opened()
         return OutputStream(demultiplexer, request, partial(self._submit, request, options))
 
-    def _submit(self, request: AnyRequest, options: RequestOptions) -> Inbox:
+    def _submit(self, request: AnyRequest, options: RequestOptions, ahead: bool) -> Inbox:
         demultiplexer, connection = self._opened()
-        key = request.request_id.value
-        demultiplexer.check_free(key)
-        submit = Submit(key, model_of(request), options.deadline_s, options.priority, options.tenant, seed_of(request))
+        key, deadline_s = request.request_id.value, options.deadline_s
+        serial = demultiplexer.number(key)
+        submit = Submit(
+            key,
+            model_of(request),
+            deadline_s,
+            serial,
+            options.priority,
+            options.tenant,
+            seed_of(request),
+            prefix_of(request),
+        )
         connection.send(submit, encode_payload([request]))
-        return demultiplexer.open(key)
+        return demultiplexer.open(key, serial, deadline_s, ahead=ahead)
 
     @overload
     async def generate(
@@ -211,7 +244,7 @@ class AsyncClient:
                 last = number + 1 == len(parts)
                 async for output in current:
                     if ahead is None and not last:
-                        ahead = self.stream(waiting[number + 1], options).submit()
+                        ahead = self.stream(waiting[number + 1], options).submit(ahead=True)
                     cancelled = output.final_status is GenerationStatus.CANCELLED
                     yield joiner.join(output, part, last or cancelled)
                     if cancelled:
@@ -225,12 +258,25 @@ class AsyncClient:
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""
-        self._cancel(request_id.value)
+        if self._demultiplexer is not None:
+            self._demultiplexer.cancel(request_id.value)
 
-    def _cancel(self, key: str) -> None:
+    def _tell(self, message: Cancel | Read) -> None:
         if self._connection is not None:
             with contextlib.suppress(RequestFailed):
-                self._connection.send(Cancel(key))
+                self._connection.send(message)
+
+    async def report(self) -> Report:
+        """How the server is, in numbers. RequestFailed if it does not answer."""
+        _, connection = self._opened()
+        if self._reported is None or self._reported.done():
+            self._reported = self._loop.create_future()
+        connection.send(Inspect())
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._reported), REPORT_S)
+        except TimeoutError:
+            text = f"the server has not answered for {REPORT_S:g} s"
+            raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, text)) from None
 
     def model(self, name: str | None = None) -> ModelInfo:
         """What is known of a served model; of the only one if no name is given."""
@@ -251,9 +297,12 @@ class AsyncClient:
 
     # -- messages ------------------------------------------------------------------------------------------------
 
-    def _answer(self, described: Described) -> None:
+    def _answer(self, described: Described | Report) -> None:
         """What was asked for; unasked, it is that the server cannot read us."""
-        if self._described is not None and not self._described.done():
+        if isinstance(described, Report):
+            if self._reported is not None and not self._reported.done():
+                self._reported.set_result(described)
+        elif self._described is not None and not self._described.done():
             self._described.set_result(described)
         elif described.problem:
             self._fail_all(described.problem)
@@ -269,7 +318,18 @@ class AsyncClient:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and all requests with it
             self._loop.call_soon_threadsafe(self._fail_all, why)
 
+    def _check_server(self) -> None:
+        """StartFailed or NotServing if nobody is there any more, or has been so far."""
+        if self._server is not None:
+            self._server.check()
+        elif self._address is not None:
+            _check_served(self._address)
+            late = self._loop.time() > self._opened_at + CONNECT_S
+            if late and self._connection is not None and not self._connection.connected:
+                raise NotServing(f"no server at {self._address}: it has not answered for {CONNECT_S:g} s")
+
     async def _wait_ready(self) -> None:
+        self._opened_at = self._loop.time()
         self._described = self._loop.create_future()
         if self._connection is not None:
             self._connection.send(Describe())
@@ -277,23 +337,20 @@ class AsyncClient:
             done, _ = await asyncio.wait([self._described], timeout=CHECK_S)
             if done:
                 break
-            if self._server is not None:
-                self._server.check()
-            else:
-                _check_served(self._address or "")
+            self._check_server()
         described = self._described.result()
         if described.problem:
             raise StartFailed(described.problem)
         self.models = described.models
 
 
-def _check_served(address: str) -> None:
+def _check_served(address: ServerAddress) -> None:
     """NotServing unless something listens at an ipc address: a connection alone would wait for ever."""
-    if not address.startswith(IPC):
+    if not isinstance(address, IpcAddress):
         return
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
         try:
-            probe.connect(address.removeprefix(IPC))
+            probe.connect(address.endpoint.removeprefix(IPC))
         except OSError as problem:
             why = problem.strerror or "no answer"
             raise NotServing(f"no server at {address} ({why}); start one with `maxpipe serve CONFIG`") from None

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -15,10 +17,11 @@ from max_interfaces.messages import Goodbye, Header, decode_header, encode_heade
 from max_interfaces.status import Failure, FailureKind
 from max_interfaces.wire import Frame
 
-from ..sockets import open_socket, readable, receive, send_frames
+from ..security.client import REFUSALS
+from ..sockets import Dial, open_socket, readable, receive, send_frames
 
 MESSAGES_A_TURN = 64  # then the loop's other work gets its turn
-WATCHED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+WATCHED = reduce(or_, REFUSALS, int(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED))
 
 OnMessage = Callable[[Header, Sequence[Frame]], None]
 OnLost = Callable[[str], None]
@@ -31,7 +34,7 @@ class Connection:
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], address: str, on_message: OnMessage, on_lost: OnLost
+        self, context: zmq.Context[zmq.Socket[bytes]], dial: Dial, on_message: OnMessage, on_lost: OnLost
     ) -> None:
         self.peer = b"c" + os.urandom(15)
         self._on_message = on_message
@@ -39,10 +42,11 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._gone = ""  # why nothing can be sent
         self._closed = False
+        self.connected = False  # the server has answered at least once
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.setsockopt(zmq.ROUTING_ID, self.peer)
         self._monitor = self._socket.get_monitor_socket(WATCHED)
-        self._socket.connect(address)
+        dial(self._socket)
         self._loop.add_reader(self._socket.FD, self._drain)
         self._loop.add_reader(self._monitor.FD, self._watch)
         self._loop.call_soon(self._watch)  # its descriptor tells of news only once somebody has looked for some
@@ -101,12 +105,14 @@ class Connection:
 
     def _watch(self) -> None:
         while not self._closed and readable(self._monitor):
-            if recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.connected = True
                 if self._gone:  # what was sent before we knew may reach the new server, and was reported as failed
                     self._leave()
                 self._gone = ""
                 continue
             while not self._closed and readable(self._socket):
                 self._take()  # what it said before it went still counts
-            self._gone = "the server is gone"
+            self._gone = REFUSALS.get(zmq.Event(event), "the server is gone")
             self._on_lost(self._gone)

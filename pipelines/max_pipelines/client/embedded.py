@@ -10,6 +10,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -17,8 +18,9 @@ import zmq
 
 from max_interfaces import StartFailed
 
-from ..address import INPROC, IPC, private_folder
+from ..address import IPC, InprocAddress, IpcAddress, ServerAddress, private_folder
 from ..config import Config
+from ..security.client import connect
 
 OnLost = Callable[[str], None]
 STDERR = 2
@@ -28,7 +30,10 @@ CLOSE_S = 10.0  # what an embedded server gets to end its workers, before it is 
 class Embedded(Protocol):
     """A server that belongs to this client."""
 
-    address: str
+    @property
+    def address(self) -> ServerAddress:
+        """Where it is."""
+        ...
 
     def check(self) -> None:
         """StartFailed if it is no more."""
@@ -47,9 +52,9 @@ class EmbeddedProcess:
             folder = resources.enter_context(private_folder())
             path = folder / "config.yaml"
             path.write_bytes(msgspec.yaml.encode(config))
-            self.address = f"{IPC}{folder}/server"
+            self.address = IpcAddress(f"{IPC}{folder}/server")
             # -P: a file in the working folder must not shadow a package.
-            command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", self.address]
+            command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", str(self.address)]
             command += ["--parent", str(os.getpid())]
             # What a server or a pipeline prints must not get into our standard output, which may be a stream of sound.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR)
@@ -76,20 +81,21 @@ class EmbeddedThreads:
     """Server and workers as threads, over inproc sockets. `on_lost` is called by the server's, should it fail."""
 
     def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]], on_lost: OnLost) -> None:
+        from ..server.door import Door
         from ..server.launcher import ThreadLauncher
         from ..server.shell import Server, Stopping
         from ..worker.loop import run_worker
 
-        self.address = f"{INPROC}maxpipe-{uuid.uuid4().hex}"
+        self.address = InprocAddress(f"maxpipe-{uuid.uuid4().hex}")
         self._stop, self._held = os.pipe()
         address = self.address
-        launcher = ThreadLauncher(lambda name, stopped: run_worker(config, address, name, context, stopped))
+        dial = partial(connect, address=address)
+        launcher = ThreadLauncher(lambda name, stopped: run_worker(config, [dial], name, context, stopped))
         server = Server(
             config,
-            self.address,
+            Door(context, address.endpoint),
             launcher,
             Stopping(parents=(self._stop,)),
-            context=context,
             linger_when_unfit=True,
         )
 

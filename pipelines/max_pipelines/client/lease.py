@@ -9,7 +9,7 @@ import zmq
 
 from max_interfaces.messages import Ping
 
-from ..sockets import open_socket, send
+from ..sockets import Dial, open_socket, send
 
 PING_S = 1.0
 
@@ -17,18 +17,16 @@ PING_S = 1.0
 class Lease:
     """Pings from a thread and socket of its own, so that a busy event loop does not cost a caller its call."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, peer: bytes) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], dial: Dial, peer: bytes) -> None:
         self._ending = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(context, address, peer), name="maxpipe-lease", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(context, dial, peer), name="maxpipe-lease", daemon=True)
         self._thread.start()
 
-    def _run(self, context: zmq.Context[zmq.Socket[bytes]], address: str, peer: bytes) -> None:
+    def _run(self, context: zmq.Context[zmq.Socket[bytes]], dial: Dial, peer: bytes) -> None:
         socket = open_socket(context, zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)  # nobody there: nothing to keep alive, and nothing to queue
-        socket.connect(address)
+        dial(socket)
         try:
             while not self._ending.wait(PING_S):
                 with contextlib.suppress(zmq.Again):

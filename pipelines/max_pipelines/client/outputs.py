@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from max_interfaces import (
 from max_interfaces.messages import Ended
 from max_interfaces.wire import AnyOutput, AnyRequest
 
+PREFIX = 256  # characters, or ids, of a prompt: less is not worth finding again
 BROKEN = (GenerationStatus.FAILED, GenerationStatus.DEADLINE_EXCEEDED)
 
 
@@ -34,6 +36,16 @@ def model_of(request: AnyRequest) -> str:
 def seed_of(request: AnyRequest) -> int | None:
     """The seed that a request gives, if any."""
     return None if isinstance(request, EmbeddingsGenerationRequest) else request.sampling_params.seed
+
+
+def prefix_of(request: AnyRequest) -> int:
+    """A number for how the prompt begins, the same for all that begin alike; 0 if that is all its own."""
+    if not isinstance(request, TextGenerationRequest):
+        return 0
+    if request.messages:
+        return crc32(repr(request.messages[0]).encode())
+    prompt = request.prompt if isinstance(request.prompt, str) else repr((request.prompt or ())[:PREFIX])
+    return crc32(prompt[:PREFIX].encode()) if len(prompt) >= PREFIX else 0
 
 
 def terminal_output(request: AnyRequest, status: GenerationStatus) -> AnyOutput:

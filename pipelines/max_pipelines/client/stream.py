@@ -27,18 +27,21 @@ class OutputStream(Generic[OutputT]):
 
     __slots__ = ("_demultiplexer", "_inbox", "_over", "_request", "_send")
 
-    def __init__(self, demultiplexer: Demultiplexer, request: AnyRequest, send: Callable[[], Inbox]) -> None:
+    def __init__(self, demultiplexer: Demultiplexer, request: AnyRequest, send: Callable[[bool], Inbox]) -> None:
         self._demultiplexer = demultiplexer
         self._request = request
         self._send = send
         self._inbox: Inbox | None = None
         self._over = False
 
-    def submit(self) -> Self:
-        """Send the request now. RequestFailed if its id is live here, or nobody is there; RuntimeError if it was."""
+    def submit(self, *, ahead: bool = False) -> Self:
+        """Send the request now. RequestFailed if its id is live here, or nobody is there; RuntimeError if it was.
+
+        What is asked for `ahead` of time is made to its end, whether it is read or not, until it is first read.
+        """
         if self._over or self._inbox is not None:
             raise RuntimeError("the request of this stream has been submitted already, or the stream closed")
-        self._inbox = self._send()
+        self._inbox = self._send(ahead)
         return self
 
     def __aiter__(self) -> Self:
@@ -52,12 +55,16 @@ class OutputStream(Generic[OutputT]):
             raise StopAsyncIteration
         try:
             if inbox is None:
-                inbox = self._inbox = self._send()
+                inbox = self._inbox = self._send(False)
+            inbox.ahead = False
             while not inbox.items:
                 await inbox.arrival()
                 if self._over:  # closed by another task
                     raise StopAsyncIteration
-            return cast(OutputT, self._take(inbox.items.popleft()))
+            item = inbox.take()
+            if inbox.watched >= 0:
+                self._demultiplexer.read(self._request.request_id.value, inbox)
+            return cast(OutputT, self._take(item))
         except BaseException:
             self._leave()
             raise

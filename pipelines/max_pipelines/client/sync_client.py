@@ -23,7 +23,7 @@ from max_interfaces import (
     TextGenerationOutput,
     TextGenerationRequest,
 )
-from max_interfaces.messages import ModelInfo
+from max_interfaces.messages import ModelInfo, Report
 from max_interfaces.wire import AnyOutput, AnyRequest
 
 from ..config import Config
@@ -42,9 +42,9 @@ class Client:
         self._closing = threading.Lock()
 
     @classmethod
-    def connect(cls, address: str) -> Self:
-        """A client of the server at `address`, as `maxpipe serve` prints it."""
-        return cls(AsyncClient.connect(address))
+    def connect(cls, address: str, keys: str | Path | None = None) -> Self:
+        """A client of the server at `address`. See `AsyncClient.connect`."""
+        return cls(AsyncClient.connect(address, keys))
 
     @classmethod
     def embedded(cls, config: Config | str | Path) -> Self:
@@ -129,6 +129,10 @@ class Client:
         """End a request now. See `AsyncClient.cancel`."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._client.cancel, request_id)
+
+    def report(self) -> Report:
+        """How the server is. See `AsyncClient.report`."""
+        return self._run(self._client.report())
 
     @property
     def models(self) -> tuple[ModelInfo, ...]:

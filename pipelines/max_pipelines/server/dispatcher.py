@@ -1,7 +1,7 @@
 """The dispatcher: owns every request until its one terminal message. Logic only: no socket, no clock.
 
 Every event is handled by one method that returns what is to be sent. Requests are admitted, wait in line, run on a
-worker with free credits, and end exactly once.
+worker with free credits, go on elsewhere if it is lost, and end exactly once.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections.abc import Iterable, Mapping
 
 from max_interfaces.messages import (
     Alive,
+    Beat,
     Cancel,
     Delivery,
     Describe,
     Described,
     Ended,
     Goodbye,
+    Inspect,
+    Noted,
     Ping,
+    Read,
     Ready,
     Submit,
     Unfit,
@@ -25,11 +29,13 @@ from max_interfaces.messages import (
 from max_interfaces.status import FailureKind, GenerationStatus
 
 from ..config import Limits
+from .admission import Admission
 from .events import (
     Action,
     DrainBegins,
     DrainEnds,
     Event,
+    Overslept,
     PeerGone,
     Received,
     Send,
@@ -39,89 +45,120 @@ from .events import (
 )
 from .ledger import Ledger
 from .placement import Placement
+from .reading import Reading
+from .reporting import Reporting
 from .roster import Roster
-from .table import Catalogue, ClientRecord, LiveRequest, WaitingLine, WorkerRecord
+from .strangers import Strangers
+from .table import Catalogue, ClientRecord, LiveRequest, WorkerRecord
+from .waiting import WaitingLine
 from .worker_messages import WorkerMessages
 
-RETRY_AFTER_S = 1.0  # by then a waiting line of short requests has moved
+BEAT_S = 1.0  # how often workers are told that their dispatcher lives
+MAX_ASKING = 4096  # clients that wait to be told what is served
 
 
 class Dispatcher:
-    """`handle(event, now)` returns the actions to take, in order. `now` is in seconds on any steady clock."""
+    """`handle(event, now)` returns the actions to take, in order. `now` is in seconds on any steady clock.
 
-    def __init__(self, limits: Limits, expected_models: Iterable[str]) -> None:
+    Of the supervised workers, `active` work and the others stand by.
+    """
+
+    def __init__(self, limits: Limits, expected_models: Iterable[str], active: int = 1) -> None:
         self.limits = limits
         self.catalogue = Catalogue(frozenset(expected_models))
         self._ledger = Ledger(limits.lease_s)
-        self._roster = Roster(limits.silence_s)
-        self._placement = Placement(self._ledger, self._roster)
-        self._from_workers = WorkerMessages(self._ledger, self._roster, self._placement, self.catalogue)
+        self._roster = Roster(limits.silence_s, active)
+        self._placement = Placement(self._ledger, self._roster, self.catalogue)
+        self._reading = Reading(limits, self._ledger, self.catalogue)
+        self._from_workers = WorkerMessages(self._ledger, self._roster, self._placement, self._reading, self.catalogue)
+        self._admission = Admission(limits, self._ledger, self._roster, self.catalogue)
+        self._strangers = Strangers()
         # The records themselves, to look into. Attributes and no properties: a server that slept feels each call.
         self.requests: Mapping[str, LiveRequest] = self._ledger.requests
         self.clients: Mapping[bytes, ClientRecord] = self._ledger.clients
         self.workers: Mapping[bytes, WorkerRecord] = self._roster.workers
         self.waiting: WaitingLine = self._ledger.waiting
+        self.suspects: WaitingLine = self._ledger.suspects
         self.draining = False
         self.problem = ""  # why no worker can be had, once that is so
         self._asking: set[bytes] = set()  # clients that wait to be told what is served
+        self._beat_at = 0.0
         self._random = random.Random()
+        self._reporting = Reporting(
+            self._ledger, self._roster, self._placement, self._admission, self._from_workers, self._strangers
+        )
 
     @property
     def wake(self) -> float:
         """When `handle(Tick(), now)` is due at the latest, infinity if never."""
-        return min(self._ledger.wake, self._roster.wake)
+        wake = min(self._ledger.wake, self._roster.wake)
+        return min(wake, self._beat_at) if self._roster.workers else wake
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event; then see to what is overdue."""
-        actions = self._received(event, now) if isinstance(event, Received) else self._happened(event)
-        if now >= self._ledger.wake or now >= self._roster.wake:
+        actions = self._received(event, now) if isinstance(event, Received) else self._happened(event, now)
+        if now >= self._ledger.wake or now >= self._roster.wake or now >= self._beat_at:
             actions += self._overdue(now)
         return actions
 
-    def _happened(self, event: Event) -> list[Action]:
+    def _happened(self, event: Event, now: float) -> list[Action]:
         match event:
             case PeerGone(peer, reason):
-                return self._peer_gone(peer, reason)
-            case Unreadable(peer, problem):
-                return self._unreadable(peer, problem)
+                return self._peer_gone(peer, reason, now)
+            case Unreadable():
+                return self._unreadable(event, now)
             case WorkerExited(name, reason):
                 self._roster.bury(name)
                 gone = self._roster.named(name)
-                return [action for worker in gone for action in self._from_workers.gone(worker, reason)]
+                return [action for worker in gone for action in self._from_workers.gone(worker, reason, now)]
             case WorkersGivenUp(reason):
                 self.problem = reason
-                return self._describe() + self._end_all(GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason)
+                return self._describe() + self._end_all(GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason, now)
+            case Overslept(seconds):
+                self._ledger.excuse(seconds)
+                self._roster.excuse(seconds)
             case DrainBegins():
-                self.draining = True
-                waiting = [request for request in self.requests.values() if request.worker is None]
-                kind, why = FailureKind.SHUTTING_DOWN, "the server is shutting down"
-                return self._placement.end(waiting, GenerationStatus.FAILED, kind, why)
+                return self._drain_begins(now)
             case DrainEnds():
                 kind, why = FailureKind.SHUTTING_DOWN, "the server shut down"
-                return self._end_all(GenerationStatus.CANCELLED, kind, why)
+                return self._end_all(GenerationStatus.CANCELLED, kind, why, now)
         return []
 
-    def _end_all(self, status: GenerationStatus, kind: FailureKind, why: str) -> list[Action]:
-        return self._placement.end(list(self.requests.values()), status, kind, why)
+    def _drain_begins(self, now: float) -> list[Action]:
+        """What has begun may end, also what a lost worker had begun."""
+        self.draining = True
+        waiting = [request for request in self.requests.values() if request.worker is None and not request.attempt]
+        kind, why = FailureKind.SHUTTING_DOWN, "the server is shutting down"
+        return self._placement.end(waiting, GenerationStatus.FAILED, now, kind, why)
+
+    def _end_all(self, status: GenerationStatus, kind: FailureKind, why: str, now: float) -> list[Action]:
+        return self._placement.end(list(self.requests.values()), status, now, kind, why)
 
     def _received(self, event: Received, now: float) -> list[Action]:
         peer = event.peer
         match event.message:
             case Delivery() as delivery:
                 return self._from_workers.delivered(event, delivery, now)
+            case Noted() as noted:
+                return self._from_workers.noted(peer, noted, now)
             case Submit() as submit:
                 return self._submitted(submit, event, now)
-            case Cancel(request_id):
-                request = self.requests.get(request_id)
-                if request is not None and request.peer == peer:
-                    return self._placement.end([request], GenerationStatus.CANCELLED)
+            case Read(request_id, serial, seq, sample):
+                request = self._owned(peer, request_id, serial)
+                return [] if request is None else self._reading.read(request, seq, sample, now)
+            case Cancel(request_id, serial):
+                request = self._owned(peer, request_id, serial)
+                return [] if request is None else self._placement.end([request], GenerationStatus.CANCELLED, now)
             case Ping(owner):
                 self._ledger.pinged(owner, now)
             case Describe():
-                self._asking.add(peer)
+                if len(self._asking) < MAX_ASKING:
+                    self._asking.add(peer)
                 return self._describe()
+            case Inspect():
+                return [Send(peer, self._reporting.report(now))]
             case Goodbye():
-                return self._client_gone(peer)
+                return self._left(peer, now)
             case Alive() as alive:
                 return self._from_workers.alive(peer, alive, now)
             case Ready() as ready:
@@ -130,42 +167,36 @@ class Dispatcher:
                 return self._from_workers.ended(peer, ended, now)
             case Unfit(_, reason):
                 worker = self.workers.get(peer)
-                return self._from_workers.gone(worker, f"cannot serve: {reason}") if worker else []
+                return self._from_workers.gone(worker, f"cannot serve: {reason}", now) if worker else []
         return []
 
     def _submitted(self, submit: Submit, event: Received, now: float) -> list[Action]:
-        refusal = self._refusal(submit)
+        request = self.requests.get(submit.request_id)
+        if request is not None and (request.peer, request.serial) == (event.peer, submit.serial):
+            return []  # a repeat on the way
+        size = sum(map(len, event.payload))
+        refusal = self._admission.refusal(submit, size, draining=self.draining, problem=self.problem)
         if refusal is not None:
-            kind, message = refusal
-            retry = RETRY_AFTER_S if kind is FailureKind.OVERLOADED else None
-            return [Send(event.peer, Ended(submit.request_id, GenerationStatus.FAILED, kind, message[:4096], retry))]
+            return [Send(event.peer, refusal)]
         request = LiveRequest(
             submit.request_id,
             event.peer,
+            submit.serial,
             submit.model,
             now + submit.deadline_s,
             submit.priority,
             submit.tenant,
             self._random.getrandbits(62) if submit.seed is None else submit.seed,
             event.payload,
+            size,
+            submit.prefix,
         )
         return self._placement.begin(request, now)
 
-    def _refusal(self, submit: Submit) -> tuple[FailureKind, str] | None:
-        if submit.request_id in self.requests:
-            return FailureKind.DUPLICATE_ID, f"request {submit.request_id!r} is still running; give a new id"
-        if self.draining:
-            return FailureKind.SHUTTING_DOWN, "the server is shutting down"
-        if submit.model not in self.catalogue:
-            served = ", ".join(self.catalogue.names) or "none"
-            return FailureKind.UNKNOWN_MODEL, f"no model {submit.model!r} is served here; served: {served}"
-        if self.problem:
-            return FailureKind.WORKER_DIED, f"no worker serves {submit.model!r}: {self.problem}"
-        if len(self.requests) >= self.limits.max_requests:
-            return FailureKind.OVERLOADED, f"{len(self.requests)} requests are live, the most that may be"
-        if len(self.waiting) >= self.limits.max_waiting and not self._roster.least_loaded(submit.model):
-            return FailureKind.OVERLOADED, f"{len(self.waiting)} requests wait already"
-        return None
+    def _owned(self, peer: bytes, request_id: str, serial: int) -> LiveRequest | None:
+        """A request, if it is this client's."""
+        request = self.requests.get(request_id)
+        return request if request is not None and (request.peer, request.serial) == (peer, serial) else None
 
     def _describe(self) -> list[Action]:
         """Tell those who asked what is served, once that is settled."""
@@ -177,31 +208,52 @@ class Dispatcher:
         self._asking.clear()
         return actions
 
-    def _client_gone(self, peer: bytes) -> list[Action]:
-        self._asking.discard(peer)
-        return self._placement.end(self._ledger.of(peer), GenerationStatus.CANCELLED, told=False)
-
-    def _peer_gone(self, peer: bytes, reason: str) -> list[Action]:
+    def _left(self, peer: bytes, now: float) -> list[Action]:
+        """Somebody says goodbye: a client, or a worker whose requests go on elsewhere."""
         worker = self.workers.get(peer)
-        return self._from_workers.lost(worker, reason) if worker else self._client_gone(peer)
+        return self._from_workers.gone(worker, "left", now, broken=False) if worker else self._client_gone(peer, now)
 
-    def _unreadable(self, peer: bytes, problem: str) -> list[Action]:
-        """What a worker wanted to say of its requests is lost; a client may at least be told."""
+    def _client_gone(self, peer: bytes, now: float) -> list[Action]:
+        self._asking.discard(peer)
+        return self._placement.end(self._ledger.of(peer), GenerationStatus.CANCELLED, now, told=False)
+
+    def _peer_gone(self, peer: bytes, reason: str, now: float) -> list[Action]:
+        worker = self.workers.get(peer)
+        return self._from_workers.lost(worker, reason, now) if worker else self._client_gone(peer, now)
+
+    def _unreadable(self, event: Unreadable, now: float) -> list[Action]:
+        """What a worker wanted to say of its requests is lost; a client may at least be told, once."""
+        peer, problem = event.peer, event.problem
+        actions = self._client_gone(peer, now)
         worker = self.workers.get(peer)
         if worker:
-            return self._from_workers.lost(worker, f"sent what cannot be read: {problem}")
-        return [Send(peer, Described(problem=problem[:4096]))]
+            actions = self._from_workers.lost(worker, f"sent what cannot be read: {problem}", now)
+        return self._strangers.unreadable(peer, problem, cut=event.cut or worker is not None) + actions
 
     def _overdue(self, now: float) -> list[Action]:
-        late = self._ledger.late(now)
+        actions: list[Action] = []
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_S
+            waiting = min(len(self._ledger.waiting) + len(self._ledger.suspects), 2**30)
+            actions += [Send(worker.peer, Beat(waiting)) for worker in self.workers.values() if worker.credits]
+            actions += self._placement.end_trials(now)
+        if now >= self._ledger.wake:
+            actions += self._late(now)
+        if now >= self._roster.wake:
+            for worker in self._roster.silent(now):
+                actions += self._from_workers.lost(worker, f"made no progress for {self.limits.silence_s:g} s", now)
+            self._roster.look_ahead()
+        return actions
+
+    def _late(self, now: float) -> list[Action]:
+        """Deadlines that have passed, readers that have stalled, clients that have fallen silent."""
+        end, limits = self._placement.end, self.limits
         kind = FailureKind.DEADLINE_EXCEEDED
-        actions = self._placement.end(late, GenerationStatus.DEADLINE_EXCEEDED, kind, "the deadline passed")
-        silence = f"the client was silent for {self.limits.lease_s:g} s"
+        actions = end(self._ledger.late(now), GenerationStatus.DEADLINE_EXCEEDED, now, kind, "the deadline passed")
+        kind, why = FailureKind.STALLED, f"nothing of it was read for {limits.stall_s:g} s"
+        actions += end(self._ledger.stalled(now), GenerationStatus.CANCELLED, now, kind, why)
+        kind, why = FailureKind.CONNECTION_LOST, f"the client was silent for {limits.lease_s:g} s"
         for peer in self._ledger.silent(now):
-            silent = self._ledger.of(peer)
-            actions += self._placement.end(silent, GenerationStatus.FAILED, FailureKind.CONNECTION_LOST, silence)
-        for worker in self._roster.silent(now):
-            actions += self._from_workers.lost(worker, f"made no progress for {self.limits.silence_s:g} s")
+            actions += end(self._ledger.of(peer), GenerationStatus.FAILED, now, kind, why)
         self._ledger.look_ahead()
-        self._roster.look_ahead()
         return actions

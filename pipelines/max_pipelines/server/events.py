@@ -27,10 +27,11 @@ class Received(_Event, frozen=True):
 
 
 class Unreadable(_Event, frozen=True):
-    """Bytes from `peer` that are no message, and why."""
+    """Bytes from `peer` that are no message, or none that it may send, and why. `cut`: it is not even told."""
 
     peer: bytes
     problem: str
+    cut: bool = False
 
 
 class PeerGone(_Event, frozen=True):
@@ -61,11 +62,19 @@ class DrainEnds(_Event, frozen=True):
     """Whatever still runs ends now."""
 
 
+class Overslept(_Event, frozen=True):
+    """For so long the server itself stood still, so that it could hear of nobody."""
+
+    seconds: float
+
+
 class Tick(_Event, frozen=True):
     """Time has passed."""
 
 
-Event: TypeAlias = Received | Unreadable | PeerGone | WorkerExited | WorkersGivenUp | DrainBegins | DrainEnds | Tick
+Event: TypeAlias = (
+    Received | Unreadable | PeerGone | WorkerExited | WorkersGivenUp | DrainBegins | DrainEnds | Overslept | Tick
+)
 
 
 class Send(_Event, frozen=True):
@@ -84,4 +93,10 @@ class Kill(_Event, frozen=True):
     reason: str
 
 
-Action: TypeAlias = Send | Kill
+class Cut(_Event, frozen=True):
+    """End the connection of a peer that sends what is no message."""
+
+    peer: bytes
+
+
+Action: TypeAlias = Send | Kill | Cut

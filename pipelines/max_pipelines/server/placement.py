@@ -1,4 +1,4 @@
-"""Which request runs where: requests begin, wait, are given to workers, and end."""
+"""Which request runs where: requests begin, wait, are given to workers, go on elsewhere, and end."""
 
 from __future__ import annotations
 
@@ -11,46 +11,85 @@ from max_interfaces.status import FailureKind, GenerationStatus
 from .events import Action, Send
 from .ledger import Ledger
 from .roster import Roster
-from .table import LiveRequest, WorkerRecord
+from .table import Catalogue, LiveRequest, WorkerRecord
+from .waiting import WaitingLine
 
 LAST_ATTEMPT = 2**31 - 1  # what the wire can carry
+TRIAL_S = 2.0  # how long a suspect may keep others from its worker
+MAX_BROKEN = 2  # workers that a request may break
+MAX_LOST = 8  # workers that a request may lose, whoever broke them
+MAX_TORN = 64  # times that the way to its worker may lose something of a request
 
 
 class Placement:
-    """The requests of `ledger` on the workers of `roster`. Every method returns what is to be sent."""
+    """The requests of `ledger` on the workers of `roster`. Every method returns what is to be sent.
 
-    def __init__(self, ledger: Ledger, roster: Roster) -> None:
+    A request whose worker is lost goes on where its listener is: another worker gets its tokens, its next sample and
+    its next output's number. Whether it was the request that broke the worker is found out: those that were there are
+    suspects, and are tried elsewhere a few at a time, while nobody else begins there. If that worker dies before they
+    have made progress, they may be to blame, and are tried alone from then on. A request that may have broken two
+    workers ends; one that makes progress is acquitted.
+    """
+
+    def __init__(self, ledger: Ledger, roster: Roster, catalogue: Catalogue) -> None:
         self._ledger = ledger
         self._roster = roster
+        self._catalogue = catalogue
         # One count for all requests: an id may be used again while chunks of its first use are still on their way.
         self._attempts = itertools.count()
+        self.resumed = 0  # how often a request went on elsewhere
 
     def begin(self, request: LiveRequest, now: float) -> list[Action]:
-        """Enter a request, and start it if a worker has a credit left. Nobody waits for a model that has such."""
-        self._ledger.open(request, now)
-        worker = self._roster.least_loaded(request.model)
-        if worker is None:
-            self._ledger.waiting.add(request)
-            return []
-        return [self._start(request, worker)]
+        """Enter a request, and start it if a worker has a credit left that nobody waits for."""
+        ledger = self._ledger
+        ledger.open(request, now)
+        if not (ledger.waiting.places or ledger.suspects.places):  # nearly always
+            worker = self._roster.least_loaded(request)
+            if worker is not None:
+                return [self._start(request, worker, now)]
+        ledger.waiting.add(request)
+        return self.assign(now)
 
-    def assign(self) -> list[Action]:
-        """Give waiting requests to workers with free credits."""
+    def assign(self, now: float) -> list[Action]:
+        """Give waiting requests to workers with free credits. As long as suspects wait, nobody else begins."""
         actions: list[Action] = []
-        for model in self._ledger.waiting.models:
-            while (worker := self._roster.least_loaded(model)) and (request_id := self._ledger.waiting.pop(model)):
-                actions.append(self._start(self._ledger.requests[request_id], worker))
+        suspects, waiting = self._ledger.suspects, self._ledger.waiting
+        if not (suspects.places or waiting.places):
+            return actions
+        for model in suspects.models:
+            self._give(suspects, model, now, actions)
+        for model in waiting.models:
+            if suspects.first(model) is None:
+                self._give(waiting, model, now, actions)
         return actions
 
-    def _start(self, request: LiveRequest, worker: WorkerRecord) -> Send:
+    def _give(self, line: WaitingLine, model: str, now: float, actions: list[Action]) -> None:
+        while (key := line.first(model)) is not None:
+            request = self._ledger.requests[key]
+            worker = self._roster.least_loaded(request)
+            if worker is None:
+                return
+            line.pop(model)
+            actions.append(self._start(request, worker, now))
+
+    def _start(self, request: LiveRequest, worker: WorkerRecord, now: float) -> Send:
         request.worker = worker
         request.attempt = 1 + next(self._attempts) % LAST_ATTEMPT
         worker.running.add(request.request_id)
+        worker.bytes += request.size
+        worker.unproven += 1
+        if request.suspect:
+            worker.trial.add(request.request_id)
+            worker.alone, worker.trial_ends = request.broken > 0, now + TRIAL_S
+        if request.prefix:
+            self._roster.warms(worker, request.prefix)
         start = Start(
             request.request_id,
             request.peer,
             request.attempt,
             request.seed,
+            max(0.0, request.deadline - now),
+            request.serial,
             tuple(request.tokens),
             request.next_sample,
             request.next_seq,
@@ -59,10 +98,30 @@ class Placement:
         )
         return Send(worker.peer, start, request.payload)
 
+    def proved(self, request: LiveRequest, now: float) -> list[Action]:
+        """A request has made progress where it is. If others wait for that, their turn has come."""
+        request.proven = True
+        if request.worker is not None:
+            request.worker.unproven -= 1
+        return self._acquit(request, now) if request.suspect or self._ledger.suspects.places else []
+
+    def _acquit(self, request: LiveRequest, now: float) -> list[Action]:
+        request.suspect, request.broken = False, 0
+        if request.worker is not None:
+            request.worker.trial.discard(request.request_id)
+        return self.assign(now)
+
+    def end_trials(self, now: float) -> list[Action]:
+        """A suspect that neither breaks its worker nor makes progress, for lack of memory, does not keep all others."""
+        late = [worker for worker in self._roster.workers.values() if worker.trial_ends <= now]
+        over = [key for worker in late for key in sorted(worker.trial)]
+        return [action for key in over for action in self.proved(self._ledger.requests[key], now)]
+
     def end(
         self,
         requests: Sequence[LiveRequest],
         status: GenerationStatus,
+        now: float,
         kind: FailureKind | None = None,
         message: str = "",
         *,
@@ -72,16 +131,56 @@ class Placement:
         actions: list[Action] = []
         for request in requests:
             if told:
-                actions.append(Send(request.peer, Ended(request.request_id, status, kind, message[:4096])))
+                ended = Ended(request.request_id, status, kind, message[:4096], serial=request.serial)
+                actions.append(Send(request.peer, ended))
             if request.worker is not None:
                 actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
             self._ledger.close(request)
-        return actions + self.assign()
+        return actions + self.assign(now)
 
-    def lose(self, worker: WorkerRecord, reason: str) -> list[Action]:
-        """What a worker that is no more ran can go on nowhere."""
+    def lose(self, worker: WorkerRecord, reason: str, now: float, *, broken: bool = True) -> list[Action]:
+        """A worker is no more: what it ran goes on elsewhere, what breaks workers ends.
+
+        Nobody is to blame if it was not `broken` but left.
+        """
         lost = [self._ledger.requests[key] for key in sorted(worker.running)]
+        if broken:
+            unproven = [request for request in lost if not request.proven]
+            for request in unproven:
+                request.broken += request.suspect or len(unproven) == 1
+            for request in lost:
+                request.suspect = True
+                request.lost += 1
+        failed = [request for request in lost if request.broken >= MAX_BROKEN or request.lost >= MAX_LOST]
         for request in lost:
-            request.worker = None  # nobody is there to be told
-        worker.running.clear()
-        return self.end(lost, GenerationStatus.FAILED, FailureKind.WORKER_DIED, f"{worker.name} {reason}")
+            self._ledger.detach(request)
+            if request not in failed:
+                self._wait_on(request, now)
+        actions: list[Action] = []
+        for request in failed:
+            times = f"broken {request.broken}" if request.broken >= MAX_BROKEN else f"lost {request.lost}"
+            text = f"{worker.name} {reason}; the request has {times} workers and is not tried again"
+            actions += self.end([request], GenerationStatus.FAILED, now, FailureKind.WORKER_DIED, text)
+        return actions + self.assign(now)
+
+    def repeat(self, requests: Sequence[LiveRequest], reason: str, now: float) -> list[Action]:
+        """Something of these was lost on the way. Their workers forget them, and they go on from what is known."""
+        actions: list[Action] = []
+        for request in requests:
+            request.torn += 1
+            if request.torn >= MAX_TORN:
+                actions += self.end([request], GenerationStatus.FAILED, now, FailureKind.CONNECTION_LOST, reason)
+                continue
+            if request.worker is not None:
+                actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
+            self._ledger.detach(request)
+            self._wait_on(request, now)
+        return actions + self.assign(now)
+
+    def _wait_on(self, request: LiveRequest, now: float) -> None:
+        """Put a request that has lost its worker in line, by when its listener will have heard all there is."""
+        self.resumed += 1
+        rate = self._catalogue.rate(request.model)
+        dry_at = request.begun + request.next_sample / rate if rate and request.begun else now
+        line = self._ledger.suspects if request.suspect else self._ledger.waiting
+        line.add_resumed(request, dry_at)

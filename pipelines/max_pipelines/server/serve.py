@@ -7,21 +7,28 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import zmq
 
-from ..address import check_address, claimed
+from ..address import TcpAddress, check_address, parse_listen
 from ..config import Config
+from ..security.folder import KeyFolder
+from ..security.gate import Gate
+from .claiming import claimed
+from .door import Door
 from .launcher import ProcessLauncher
 from .shell import Server, Stopping
 
+OnReady: TypeAlias = Callable[[TcpAddress | None], None]
 
-def serve(config: Config, config_path: Path, address: str, on_ready: Callable[[], None]) -> int:
+
+def serve(config: Config, config_path: Path, address: str, on_ready: OnReady) -> int:
     """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, which drain; a second one ends at once.
 
-    Returns the exit code.
+    Returns the exit code. `on_ready` is given the address for other hosts, if there is one.
     """
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as it is below nohup
     signals = _catch(signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangs_up)
@@ -37,7 +44,7 @@ def serve_embedded(config: Config, config_path: Path, address: str, parent: int)
         signal.signal(number, signal.SIG_IGN)
     stopping = Stopping(parents=(0, *_process(parent)), signals=_catch(signal.SIGTERM))
     try:
-        _run(config, config_path, address, stopping, lambda: None, embedded=True)
+        _run(config, config_path, address, stopping, lambda _: None, embedded=True)
     finally:
         with contextlib.suppress(OSError):  # the client's folder, if it was killed and cannot do it
             config_path.unlink()
@@ -50,24 +57,37 @@ def _run(
     config_path: Path,
     address: str,
     stopping: Stopping,
-    on_ready: Callable[[], None],
+    on_ready: OnReady,
     *,
     embedded: bool,
 ) -> str:
     check_address(address)
-    with claimed(address), zmq.Context() as context:
+    with claimed(address), zmq.Context() as context, _gate(config, context) as gate:
         launcher = ProcessLauncher(config_path, address)
+        listen = None if config.tcp is None else parse_listen(config.tcp.listen)
+        door = Door(context, address, gate, listen)
         server = Server(
             config,
-            address,
+            door,
             launcher,
             stopping,
-            context=context,
-            on_ready=on_ready,
+            on_ready=lambda: on_ready(door.public),
             linger_when_unfit=embedded,  # the client has yet to ask what went wrong
         )
         gc.freeze()  # what is loaded by now stays: no collection need look at it again
         return server.run()
+
+
+@contextlib.contextmanager
+def _gate(config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[Gate | None]:
+    """What lets peers in over tcp, if any may come that way."""
+    if config.tcp is None:
+        yield None
+        return
+    with Gate(
+        context, KeyFolder(config.tcp.keys), lambda problem: print(f"maxpipe: {problem}", file=sys.stderr)
+    ) as gate:
+        yield gate
 
 
 def _process(number: int) -> list[int]:

@@ -12,20 +12,18 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from max_interfaces import WireError
-from max_interfaces.messages import Ready, Retire, Unfit, decode_header, encode_header
+from max_interfaces.messages import Ready, Retire, Unfit
 
-from ..address import IPC
 from ..config import Config
-from ..sockets import open_socket, receive, send_frames
 from .dispatcher import Dispatcher
+from .door import Door
 from .events import (
     DrainBegins,
     DrainEnds,
     Event,
     Kill,
+    Overslept,
     PeerGone,
-    Received,
     Send,
     Tick,
     Unreadable,
@@ -35,7 +33,8 @@ from .events import (
 from .launcher import Launcher, WorkerHandle
 from .supervisor import Abandon, GiveUp, Order, Spawn, Supervisor
 
-LAST_WORDS = 1024  # messages read after a worker's end before the end itself counts
+LAST_WORDS = 1024  # messages read after a worker's end, or before somebody is judged, for they may say otherwise
+OVERSLEPT_S = 0.5  # a turn that took so much longer than it should: the process was stopped, or the machine was
 
 
 @dataclass(slots=True)
@@ -68,34 +67,33 @@ class Server:
     def __init__(
         self,
         config: Config,
-        address: str,
+        door: Door,
         launcher: Launcher,
         stopping: Stopping,
         *,
-        context: zmq.Context[zmq.Socket[bytes]],
         on_ready: Callable[[], None] = lambda: None,
         linger_when_unfit: bool = False,
     ) -> None:
         self._config = config
         self._limits = config.limits
-        self._address = address
+        self._door = door
         self._launcher = launcher
         self._stopping = stopping
-        self._context = context
         self._on_ready: Callable[[], None] | None = on_ready
         self._linger_when_unfit = linger_when_unfit
-        self._dispatcher = Dispatcher(config.limits, [config.model.name])
-        self._supervisor = Supervisor(config.workers.count)
+        workers = config.workers
+        self._dispatcher = Dispatcher(config.limits, [config.model.name], workers.count)
+        self._supervisor = Supervisor(workers.count + workers.standby)
         self._workers: dict[int, WorkerHandle] = {}  # by the descriptor that tells of their end
         self._unreached: deque[PeerGone] = deque()
         self._poller = zmq.Poller()
+        self._next_turn = math.inf  # when the next turn should begin at the latest
 
     def run(self) -> str:
         """Serve until stopped. Returns why it could not go on, "" after an ordinary end."""
-        self._socket = open_socket(self._context, zmq.ROUTER)
         try:
-            self._bind()
-            self._poller.register(self._socket, zmq.POLLIN)
+            self._door.open()
+            self._poller.register(self._door.socket, zmq.POLLIN)
             for descriptor in (*self._stopping.parents, self._stopping.signals):
                 if descriptor >= 0:
                     self._poller.register(descriptor, zmq.POLLIN)
@@ -105,17 +103,7 @@ class Server:
             return self._dispatcher.problem
         finally:
             self._retire_workers()
-            self._socket.close()
-
-    def _bind(self) -> None:
-        if not self._address.startswith(IPC):
-            self._socket.bind(self._address)
-            return
-        old_mask = os.umask(0o077)  # the socket's file is the owner's alone
-        try:
-            self._socket.bind(self._address)
-        finally:
-            os.umask(old_mask)
+            self._door.close()
 
     def _finished(self) -> bool:
         if self._dispatcher.problem and not self._linger_when_unfit:
@@ -127,13 +115,17 @@ class Server:
     def _turn(self) -> None:
         """Wait for news or until something is due, then see to it."""
         now = time.monotonic()
+        if now > self._next_turn + OVERSLEPT_S:
+            self._feed(Overslept(now - self._next_turn))
         due = min(self._dispatcher.wake, self._supervisor.wake, self._stopping.drain_until)
+        self._next_turn = max(now, due)
         if now >= due:
-            self._see_to_the_due(now)
+            self._take_last_words()  # who has spoken is not silent
+            self._see_to_the_due(time.monotonic())
             return
         timeout = None if due == math.inf else math.ceil((due - now) * 1000)
         for source, _ in self._poller.poll(timeout):
-            if source is self._socket:
+            if source is self._door.socket:
                 self._receive()
             else:
                 self._noticed(source)
@@ -146,23 +138,23 @@ class Server:
 
     def _receive(self) -> bool:
         """Take one message, if one is there."""
-        frames = receive(self._socket)
-        if frames is None:
+        event = self._door.receive()
+        if event is None:
             return False
-        peer, header = bytes(frames[0]), frames[1] if len(frames) > 1 else b""
-        try:
-            message = decode_header(header)
-        except WireError as problem:
-            print(f"maxpipe: message from {peer!r} refused: {problem}", file=sys.stderr)
-            self._feed(Unreadable(peer, str(problem)))
-            return True
-        self._feed(Received(peer, message, header, frames[2:]))
-        if isinstance(message, Ready):
-            self._supervisor.ready(message.worker)
+        self._feed(event)
+        if isinstance(event, Unreadable):
+            print(f"maxpipe: message from {event.peer!r} refused: {event.problem}", file=sys.stderr)
+        elif isinstance(event.message, Ready):
+            self._supervisor.ready(event.message.worker)
             self._tell_ready()
-        elif isinstance(message, Unfit):
-            self._obey(self._supervisor.unfit(message.worker, message.message))
+        elif isinstance(event.message, Unfit):
+            self._obey(self._supervisor.unfit(event.message.worker, event.message.message))
         return True
+
+    def _take_last_words(self) -> None:
+        for _ in range(LAST_WORDS):
+            if not self._receive():
+                return
 
     def _noticed(self, descriptor: int) -> None:
         if descriptor in self._stopping.parents:
@@ -188,20 +180,16 @@ class Server:
             for action in self._dispatcher.handle(next_event, now):
                 if isinstance(action, Send):
                     self._send(action)
-                else:
+                elif isinstance(action, Kill):
                     self._kill(action)
+                else:
+                    self._door.cut()
             next_event = self._unreached.popleft() if self._unreached else None
 
     def _send(self, action: Send) -> None:
-        header = encode_header(action.message) if action.header is None else action.header
-        try:
-            send_frames(self._socket, (action.peer, header, *action.payload))
-        except zmq.Again:
-            self._unreached.append(PeerGone(action.peer, "reads too slowly: its queue is full"))
-        except zmq.ZMQError as problem:
-            if problem.errno != zmq.EHOSTUNREACH:
-                raise
-            self._unreached.append(PeerGone(action.peer, "is gone"))
+        gone = self._door.send(action)
+        if gone is not None:
+            self._unreached.append(gone)
 
     def _kill(self, order: Kill) -> None:
         for handle in self._workers.values():
@@ -226,9 +214,7 @@ class Server:
         self._poller.unregister(descriptor)
         reason = handle.reason()
         handle.close()
-        for _ in range(LAST_WORDS):
-            if not self._receive():
-                break
+        self._take_last_words()
         if not self._dispatcher.problem:  # which the client or our caller shows
             print(f"maxpipe: {handle.name} {reason}", file=sys.stderr)
         self._feed(WorkerExited(handle.name, reason))

@@ -6,8 +6,8 @@ The records that come and go with every request are Structs: made in C, which a 
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,22 +22,41 @@ SLACK = 64  # entries of ended requests that a heap may always hold
 class LiveRequest(msgspec.Struct, eq=False):
     """A request between its admission and its one terminal message.
 
-    `tokens`, `next_sample` and `next_seq` are what the listener has: enough for another worker to go on from.
+    `tokens`, `next_sample` and `next_seq` are what a worker has shown for it: enough for another to go on from.
     """
 
     request_id: str
     peer: bytes
+    serial: int
     model: str
     deadline: float
     priority: int
     tenant: str
     seed: int
     payload: Frames
+    size: int = 0  # bytes of the payload
+    prefix: int = 0  # a number for how the prompt begins, 0 if that is all its own
     worker: WorkerRecord | None = None
     attempt: int = 0
     tokens: list[int] = []  # a fresh one for each, as Structs do it
     next_sample: int = 0
     next_seq: int = 0
+    # -- what became of it on its workers
+    proven: bool = False  # the present attempt has made progress
+    suspect: bool = False  # it was there when a worker died, and may have been why
+    broken: int = 0  # workers that died while it alone could be why
+    lost: int = 0  # workers that died while it was there
+    torn: int = 0  # times that something of it was lost on the way
+    missing: int = 0  # signs of life of its worker, one after the other, that knew nothing of it
+    # -- how far its reader is; beyond the marks it is to be looked at
+    begun: float = 0.0  # when its first sound left
+    read_sample: int = 0
+    read_seq: int = 0  # outputs read
+    mark_sample: float = math.inf
+    mark_seq: int = 2**31
+    watched: int = 0  # the client was asked to tell when it has read so many outputs; 0: it was not asked
+    resting: bool = False
+    stalls_at: float = math.inf  # it is cancelled unless something of it is read before
 
 
 class ClientRecord(msgspec.Struct, eq=False):
@@ -48,54 +67,31 @@ class ClientRecord(msgspec.Struct, eq=False):
 
 
 class WorkerRecord(msgspec.Struct, eq=False):
-    """A worker: what it serves, how much it can take, and when it must be heard from again."""
+    """A worker: what it serves, how much it can take, and when it must be heard from again.
+
+    While suspects are on `trial` there, nobody else begins, and beside one that is on trial `alone` not even another
+    suspect: if the worker dies, it is known why.
+    """
 
     name: str
     peer: bytes
     silent_after: float = math.inf
     models: frozenset[str] = frozenset()
     credits: int = 0  # 0 until it is ready
+    credit_bytes: int = 0
+    standby: bool = False
     running: set[str] = set()
-
-
-class WaitingLine:
-    """Requests that wait for a worker, by model: higher priority first, then in order of arrival."""
-
-    def __init__(self) -> None:
-        self._heaps: dict[str, list[tuple[int, int, str]]] = {}
-        self._order = itertools.count()
-        self._places: dict[str, int] = {}  # an entry whose number is not here has left the line
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, request: LiveRequest) -> None:
-        """Put a request at its place in the line."""
-        place = self._places[request.request_id] = next(self._order)
-        heap = self._heaps.setdefault(request.model, [])
-        heapq.heappush(heap, (-request.priority, place, request.request_id))
-        if len(heap) > 2 * len(self._places) + SLACK:
-            heap[:] = [entry for entry in heap if self._places.get(entry[2]) == entry[1]]
-            heapq.heapify(heap)
-
-    @property
-    def models(self) -> list[str]:
-        """Those for which somebody may wait."""
-        return sorted(self._heaps) if self._places else []
-
-    def remove(self, request_id: str) -> None:
-        """Take a request out; its entry is passed over when its turn comes."""
-        self._places.pop(request_id, None)
-
-    def pop(self, model: str) -> str | None:
-        """The next request for `model`, or None."""
-        heap = self._heaps.get(model)
-        while heap:
-            _, place, request_id = heapq.heappop(heap)
-            if self._places.get(request_id) == place:
-                del self._places[request_id]
-                return request_id
-        return None
+    bytes: int = 0  # of the requests that run there
+    unproven: int = 0  # of those that run, how many have yet to make progress
+    trial: set[str] = set()
+    alone: bool = False
+    trial_ends: float = 0.0
+    warm: dict[int, None] = {}  # prefixes it has seen, the latest last
+    # -- what it says of itself
+    heard: float = 0.0
+    steps: int = 0
+    age_s: float = 0.0
+    gauges: Mapping[str, int] = {}
 
 
 class Deadlines:
@@ -145,3 +141,8 @@ class Catalogue:
     def complete(self) -> bool:
         """True once a worker has been ready for every expected model."""
         return self.expected <= self.known.keys()
+
+    def rate(self, model: str) -> int:
+        """Samples per second of a model's sound, 0 if it has none."""
+        info = self.known.get(model)
+        return info.sample_rate if info is not None else 0

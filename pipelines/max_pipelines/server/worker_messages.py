@@ -4,24 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from max_interfaces.messages import Alive, ChunkHead, Delivery, Ended, Ready, Retire, encode_header
-from max_interfaces.status import FailureKind, GenerationStatus
+from max_interfaces.messages import (
+    Alive,
+    Beat,
+    ChunkHead,
+    Delivery,
+    Ended,
+    Noted,
+    Pace,
+    Ready,
+    Retire,
+    Stop,
+    encode_header,
+)
+from max_interfaces.status import GenerationStatus
 
 from .events import Action, Kill, Received, Send
 from .ledger import Ledger
 from .placement import Placement
+from .reading import Reading
 from .roster import Roster
 from .table import Catalogue, LiveRequest, WorkerRecord
+
+MISSING = 2  # signs of life, one after the other, without a request: then it is not on its way but lost
 
 
 class WorkerMessages:
     """One method for each message of a worker's, and for its loss. Each returns what is to be sent."""
 
-    def __init__(self, ledger: Ledger, roster: Roster, placement: Placement, catalogue: Catalogue) -> None:
+    def __init__(
+        self, ledger: Ledger, roster: Roster, placement: Placement, reading: Reading, catalogue: Catalogue
+    ) -> None:
         self._ledger = ledger
         self._roster = roster
         self._placement = placement
+        self._reading = reading
         self._catalogue = catalogue
+        self.stale = 0  # chunks that came late, twice, or from an attempt that is over
 
     def delivered(self, event: Received, delivery: Delivery, now: float) -> list[Action]:
         """The hot path: note what every chunk brings, and pass the message on as it came."""
@@ -30,7 +49,8 @@ class WorkerMessages:
             return []
         self._roster.heard(worker, now)
         stale: list[int] = []
-        ended: list[LiveRequest] = []
+        after: list[Action] = []
+        ended = False
         for index, head in enumerate(delivery.heads):
             request = self._ledger.requests.get(head.request_id)
             if (
@@ -38,6 +58,8 @@ class WorkerMessages:
                 or request.worker is not worker
                 or request.attempt != head.attempt
                 or request.next_seq != head.seq
+                or len(request.tokens) != head.first_token
+                or request.peer != delivery.peer
             ):
                 stale.append(index)
                 continue
@@ -46,31 +68,63 @@ class WorkerMessages:
             request.tokens.extend(head.tokens)
             if head.status is not GenerationStatus.ACTIVE:
                 self._ledger.close(request)
-                ended.append(request)
+                ended = True
+                continue
+            if not request.proven:
+                after += self._placement.proved(request, now)
+            if not request.begun:
+                self._reading.begins(request, now)
+            if request.next_sample > request.mark_sample or request.next_seq > request.mark_seq:
+                after += self._reading.passed(request, now)
         actions: list[Action] = []
         if not stale:
             actions.append(Send(delivery.peer, delivery, event.payload, event.header))
         elif len(stale) < len(delivery.heads):
             fresh = Delivery(delivery.peer, delivery.heads, tuple(stale))
             actions.append(Send(delivery.peer, fresh, event.payload, encode_header(fresh)))
+        actions += after
         if stale:
-            actions += self._end_torn(worker, [delivery.heads[index] for index in stale])
-        if ended and self._ledger.waiting:
-            actions += self._placement.assign()
+            self.stale += len(stale)
+            actions += self._repeat_torn(worker, [delivery.heads[index] for index in stale], now)
+        if ended and (self._ledger.waiting.places or self._ledger.suspects.places):
+            actions += self._placement.assign(now)
         return actions
 
-    def _end_torn(self, worker: WorkerRecord, heads: Iterable[ChunkHead]) -> list[Action]:
+    def noted(self, peer: bytes, noted: Noted, now: float) -> list[Action]:
+        """Requests have tokens that nobody hears of yet."""
+        worker = self._roster.workers.get(peer)
+        if worker is None:
+            return []
+        self._roster.heard(worker, now)
+        actions: list[Action] = []
+        torn: list[LiveRequest] = []
+        for note in noted.notes:
+            request = self._ledger.requests.get(note.request_id)
+            if request is None or request.worker is not worker or request.attempt != note.attempt:
+                continue
+            if note.first_token > len(request.tokens):
+                torn.append(request)
+            elif note.first_token == len(request.tokens):
+                request.tokens.extend(note.tokens)
+                if not request.proven:
+                    actions += self._placement.proved(request, now)
+        return actions + self._repeat(torn, worker, now)
+
+    def _repeat_torn(self, worker: WorkerRecord, heads: Iterable[ChunkHead], now: float) -> list[Action]:
         """Of the chunks not passed on, most are late or repeated; one from the future shows that another was lost."""
-        torn = {
-            request.request_id: request
-            for head in heads
-            if (request := self._ledger.requests.get(head.request_id)) is not None
-            and request.worker is worker
-            and request.attempt == head.attempt
-            and head.seq > request.next_seq
-        }
-        message = f"a chunk was lost on the way from {worker.name}"
-        return self._placement.end(list(torn.values()), GenerationStatus.FAILED, FailureKind.WORKER_ERROR, message)
+        torn: dict[str, LiveRequest] = {}
+        for head in heads:
+            request = self._ledger.requests.get(head.request_id)
+            if request is not None and request.worker is worker and request.attempt == head.attempt:
+                due = (request.next_seq, len(request.tokens))
+                if (head.seq, head.first_token) > due:
+                    torn[request.request_id] = request
+        return self._repeat(list(torn.values()), worker, now)
+
+    def _repeat(self, torn: list[LiveRequest], worker: WorkerRecord, now: float) -> list[Action]:
+        if not torn:
+            return []
+        return self._placement.repeat(torn, f"the way to {worker.name} has lost too many messages", now)
 
     def ended(self, peer: bytes, ended: Ended, now: float) -> list[Action]:
         """A request ended without a last chunk."""
@@ -82,42 +136,79 @@ class WorkerMessages:
         if request is None or request.worker is not worker or request.attempt != ended.attempt:
             return []
         self._ledger.close(request)
-        return [Send(request.peer, ended), *self._placement.assign()]
+        told = Ended(
+            ended.request_id, ended.status, ended.kind, ended.message, ended.retry_after, ended.attempt, request.serial
+        )
+        return [Send(request.peer, told), *self._placement.assign(now)]
 
     def alive(self, peer: bytes, alive: Alive, now: float) -> list[Action]:
-        """It lives, and may just have begun to."""
+        """It lives, and may just have begun to. What it has is held against what it should have."""
         worker = self._roster.workers.get(peer)
         if worker is None:
             if self._roster.is_dead(alive.worker):
                 return []
             if not alive.busy_s:  # it does not begin: we took it for lost, or another server had it
-                return [Send(peer, Retire())]
+                return [Send(peer, Beat(known=False))]
             worker = self._roster.join(alive.worker, peer)
-        self._roster.heard(worker, now + alive.busy_s)
-        return []
+        self._roster.heard(worker, now, alive.busy_s)
+        self._roster.told(worker, alive)
+        if alive.busy_s:
+            return []
+        if not worker.credits:
+            return [Send(peer, Beat(known=False))]  # that it is ready was lost
+        return self._compare(worker, alive, now)
+
+    def _compare(self, worker: WorkerRecord, alive: Alive, now: float) -> list[Action]:
+        """Say again what a worker cannot have heard; a request that it does not know of goes on anew."""
+        actions: list[Action] = []
+        known: set[str] = set()
+        for held in alive.held:
+            request = self._ledger.requests.get(held.request_id)
+            if request is None or request.worker is not worker or request.attempt != held.attempt:
+                actions.append(Send(worker.peer, Stop(held.request_id, held.attempt)))
+                continue
+            known.add(held.request_id)
+            request.missing = 0
+            if request.resting != held.resting:
+                actions.append(Send(worker.peer, Pace(held.request_id, held.attempt, request.resting)))
+        lost: list[LiveRequest] = []
+        for key in sorted(worker.running - known):
+            request = self._ledger.requests[key]
+            request.missing += 1
+            if request.missing >= MISSING:
+                lost.append(request)
+        if lost:
+            actions += self._repeat(lost, worker, now)
+        else:
+            actions += self._placement.assign(now)  # it may take more than before
+        return actions
 
     def ready(self, peer: bytes, ready: Ready, now: float) -> list[Action]:
         """It can take requests."""
         worker = self._roster.workers.get(peer)
         if worker is None:
-            return [] if self._roster.is_dead(ready.worker) else [Send(peer, Retire())]
+            if self._roster.is_dead(ready.worker):
+                return []
+            worker = self._roster.join(ready.worker, peer)
         strange = sorted({model.name for model in ready.models} - self._catalogue.expected)
         if strange:
             reason = f"this server serves {', '.join(self._catalogue.names)}, not {strange[0]}"
-            return [*self.gone(worker, "left"), Send(peer, Retire(reason[:4096]))]
-        again, worker.credits = bool(worker.credits), 0  # until it is known what it serves now
-        lost = self._placement.lose(worker, "was started again") if again else []
+            return [*self.gone(worker, "left", now, broken=False), Send(peer, Retire(reason[:4096]))]
+        worker.credits = 0  # until it is known what it serves now
+        # It has nothing of what it may have had: it was started again, or we had been taken for lost.
+        lost = self._placement.lose(worker, "was started again", now, broken=False)
         self._roster.heard(worker, now)
-        worker.models = frozenset(model.name for model in ready.models)
-        worker.credits = ready.credits
+        self._roster.enlist(worker, ready)
         self._catalogue.known.update({model.name: model for model in ready.models})
-        return lost + self._placement.assign()
+        return lost + self._placement.assign(now)
 
-    def lost(self, worker: WorkerRecord, reason: str) -> list[Action]:
-        """It is of no more use, but may still run."""
-        return [Kill(worker.name, reason), *self.gone(worker, reason)]
+    def lost(self, worker: WorkerRecord, reason: str, now: float) -> list[Action]:
+        """It is of no more use, but may still run. One that can be killed has nothing more to say."""
+        if self._roster.is_own(worker):
+            self._roster.bury(worker.name)
+        return [Kill(worker.name, reason), *self.gone(worker, reason, now)]
 
-    def gone(self, worker: WorkerRecord, reason: str) -> list[Action]:
+    def gone(self, worker: WorkerRecord, reason: str, now: float, *, broken: bool = True) -> list[Action]:
         """It runs no more."""
         self._roster.leave(worker)
-        return self._placement.lose(worker, reason)
+        return self._placement.lose(worker, reason, now, broken=broken)

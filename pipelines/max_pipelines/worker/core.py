@@ -2,51 +2,58 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Sequence
-from typing import TypeAlias
 
-import msgspec
-
-from max_interfaces import (
-    Attempt,
-    Chunk,
-    FailureKind,
-    GenerationStatus,
-    Output,
-    RequestID,
-    RequestOptions,
-    WireError,
+from max_interfaces import Attempt, DeviceLost, FailureKind, RequestID, RequestOptions, WireError
+from max_interfaces.messages import (
+    Alive,
+    Beat,
+    Held,
+    ModelInfo,
+    Pace,
+    Ready,
+    Retire,
+    Start,
+    Stop,
 )
-from max_interfaces.messages import ChunkHead, Delivery, Ended, ModelInfo, Retire, Start, Stop, WorkerMessage
 from max_interfaces.options import DEFAULT_OPTIONS
-from max_interfaces.wire import AnyRequest, Frame, decode_payload, encode_payload
+from max_interfaces.wire import AnyRequest, Frame, decode_request
 
 from ..registry import AnyServed
+from .links import Links
+from .stepping import Outgoing, Running, Stepper, failed, report, say
 
-Outgoing: TypeAlias = tuple[WorkerMessage, Sequence[Frame]]
-
-
-class _Running(msgspec.Struct, eq=False):
-    request_id: RequestID
-    peer: bytes
-    attempt: int
-    seq: int
-    done: bool = False
+LONGEST_S = 86_400.0  # what the wire can carry
+GRACE_S = 1.0  # from a deadline until a worker that has heard nothing of its dispatcher keeps it itself
 
 
 class WorkerCore:
-    """`take` a message, `step` the pipeline; both return what is to be sent."""
+    """`take` a message, `step` the pipeline; both return what is to be sent.
 
-    def __init__(self, served: AnyServed, model: str) -> None:
+    It may serve several dispatchers, told apart by their number; a request belongs to the one that it came from.
+    """
+
+    def __init__(
+        self,
+        served: AnyServed,
+        model: str,
+        name: str = "worker",
+        *,
+        links: int = 1,
+        lease_s: float = 3.0,
+        supervised: bool = False,
+        pid: int = 0,
+    ) -> None:
         self._served = served
-        self._pipeline = served.pipeline
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
+        self._resting = 0
+        self._stepper = Stepper(served.pipeline, self._running, self._release)
+        self.links = Links(links, served.max_requests, lease_s)
         self.model = model
+        self.name = name
+        self._supervised = supervised
+        self._pid = pid
         self.steps = 0
-        self.retired = False
-        self.refusal = ""  # why the server does not want this worker
 
     @property
     def info(self) -> ModelInfo:
@@ -55,144 +62,160 @@ class WorkerCore:
 
     @property
     def in_flight(self) -> int:
-        """How many requests run."""
+        """How many requests it has."""
         return len(self._running)
 
-    def take(self, message: object, payload: Sequence[Frame] = ()) -> list[Outgoing]:
-        """A message from the dispatcher."""
+    @property
+    def active(self) -> bool:
+        """Whether a step would move any of them."""
+        return len(self._running) > self._resting
+
+    @property
+    def retired(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self.links.retired
+
+    @property
+    def refusal(self) -> str:
+        """Why a server did not want this worker."""
+        return next((link.refusal for link in self.links.all if link.refusal), "")
+
+    def ready(self, link: int) -> Outgoing:
+        """That it can take requests."""
+        share = self.links.all[link].credits
+        return link, Ready(self.name, (self.info,), share, self._served.max_bytes, self._supervised), ()
+
+    def alive(self, link: int, age_s: float = 0.0, busy_s: float = 0.0) -> Outgoing:
+        """That it lives, and what it has of a dispatcher's."""
+        held = tuple([Held(key, one.attempt, one.resting) for key, one in self._running.items() if one.link == link])
+        share, gauges = self.links.all[link].credits, {"pid": self._pid, **self._served.gauges()}
+        return link, Alive(self.name, self.steps, held, share, min(age_s, LONGEST_S), busy_s, gauges), ()
+
+    def take(self, message: object, payload: Sequence[Frame] = (), now: float = 0.0, link: int = 0) -> list[Outgoing]:
+        """A message from a dispatcher."""
+        self.links.hears(link, now)
         match message:
             case Start():
-                return self._start(message, payload)
+                return self._start(message, payload, now, link)
             case Stop(request_id, attempt):
-                running = self._running.get(request_id)
-                if running is not None and running.attempt == attempt:
+                running = self._of(request_id, attempt, link)
+                if running is not None:
                     self._release(running.request_id)
+            case Pace(request_id, attempt, rest):
+                running = self._of(request_id, attempt, link)
+                if running is not None:
+                    self._resting += rest - running.resting
+                    running.resting = rest
+            case Beat(waiting, known):
+                return self._beaten(waiting, known, link)
             case Retire(reason):
-                self.retired, self.refusal = True, reason
+                self.links.all[link].retired, self.links.all[link].refusal = True, reason
+                self._forget(link)
         return []
 
-    def step(self) -> list[Outgoing]:
-        """Move every running request one step; one message for each client that gets something."""
+    def step(self, now: float = 0.0) -> list[Outgoing]:
+        """Move every running request that does not rest one step; one message for each client that gets something.
+
+        DeviceLost if nothing will ever move again.
+        """
         if not self._running:
             return []
-        ended: list[Outgoing] = []
-        chunks = self._execute([running.request_id for running in self._running.values()], ended)
+        for running in [one for one in self._running.values() if one.deadline + GRACE_S <= now]:
+            self._release(running.request_id)
+        active = [one.request_id for one in self._running.values() if not one.resting]
+        if not active:
+            return []
+        outgoing = self._stepper.step(active)
         self.steps += 1
-        return self._deliveries(chunks, ended) + ended
+        return outgoing
 
-    def _start(self, start: Start, payload: Sequence[Frame]) -> list[Outgoing]:
+    def tick(self, now: float) -> list[Outgoing]:
+        """Time has passed: dispatchers that are gone lose what they had here."""
+        gone = self.links.forsaken(now)
+        for link in gone:
+            self._forget(link)
+        return self._reshared() if gone else []
+
+    def _of(self, request_id: str, attempt: int, link: int) -> Running | None:
+        running = self._running.get(request_id)
+        return running if running is not None and (running.attempt, running.link) == (attempt, link) else None
+
+    def _beaten(self, waiting: int, known: bool, link: int) -> list[Outgoing]:
+        self.links.all[link].waiting = waiting
+        if known:
+            return self._reshared()
+        self._forget(link)
+        changed = self._reshared()
+        return [self.ready(link), *changed]  # before a sign of life, which it could only refuse again
+
+    def _reshared(self) -> list[Outgoing]:
+        return [self.alive(link) for link in self.links.share()]
+
+    def _forget(self, link: int) -> None:
+        """Release all that a dispatcher had here."""
+        for running in [one for one in self._running.values() if one.link == link]:
+            self._release(running.request_id)
+
+    def _start(self, start: Start, payload: Sequence[Frame], now: float, link: int) -> list[Outgoing]:
         key, attempt = start.request_id, start.attempt
         older = self._running.get(key)
-        if older is not None:  # the server has begun it anew, so it has ended the old one
-            self._release(older.request_id)
+        if older is not None and older.link != link:
+            text = f"request {key!r} of another server is running on this worker; give a new id"
+            return [failed(link, key, attempt, FailureKind.DUPLICATE_ID, text)]
+        if older is not None:
+            if older.attempt >= attempt:
+                return []  # a repeat on the way, or an attempt that is over
+            self._release(older.request_id)  # the server has begun it anew, so it has ended the old one
         try:
             request = self._decode(key, payload)
         except ValueError as problem:
-            return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
+            return [failed(link, key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
         try:
-            self._pipeline.admit(
-                Attempt(request, start.seed, attempt, start.tokens, start.next_sample, start.next_seq, _options(start))
-            )
+            self._served.pipeline.admit(_attempt(request, start))
+        except DeviceLost:
+            raise
         except ValueError as problem:
             self._release(request.request_id)
-            return [_failed(key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
+            return [failed(link, key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
         except Exception as problem:  # whatever a pipeline does wrong must not take the others down
-            _report(problem)
+            report(problem)
             self._release(request.request_id)
-            return [_failed(key, attempt, FailureKind.WORKER_ERROR, _say(problem))]
-        self._running[key] = _Running(request.request_id, start.peer, attempt, start.next_seq)
+            return [failed(link, key, attempt, FailureKind.WORKER_ERROR, say(problem))]
+        self.links.all[link].running += 1
+        self._running[key] = Running(
+            request.request_id,
+            link,
+            start.peer,
+            start.serial,
+            attempt,
+            start.next_seq,
+            len(start.tokens),
+            now + start.deadline_s,
+        )
         return []
 
     def _decode(self, key: str, payload: Sequence[Frame]) -> AnyRequest:
-        items = decode_payload(payload)
-        kind = self._served.request_type
-        if len(items) != 1 or not isinstance(items[0], kind):
-            got = ", ".join(type(item).__name__ for item in items)
-            raise ValueError(f"model {self.model!r} takes {kind.__name__}, got {got or 'nothing'}")
-        request: AnyRequest = items[0]
+        request = decode_request(payload)
+        kind: type = self._served.request_type
+        if not isinstance(request, kind):
+            raise ValueError(f"model {self.model!r} takes {kind.__name__}, got {type(request).__name__}")
         if request.request_id.value != key:
             raise WireError("the request's id is not the one it was announced by")
         return request
 
-    def _execute(self, active: list[RequestID], ended: list[Outgoing]) -> list[Chunk[Output]]:
-        """One step. A request that breaks it is found by halving the step, and fails alone; the others go on."""
-        try:
-            chunks = list(self._pipeline.execute(active))
-            for chunk in chunks:
-                if type(chunk.request_id) is not RequestID:
-                    raise TypeError(f"a chunk's request_id is {chunk.request_id!r}: must be a RequestID")
-            return chunks
-        except Exception as problem:  # a step may fail in any way a model can
-            if len(active) > 1:
-                middle = len(active) // 2
-                first = self._execute(active[:middle], ended)
-                return first + self._execute(active[middle:], ended)
-            _report(problem)
-            ended.append(self._give_up(active[0], problem))
-            return []
-
-    def _give_up(self, key: RequestID, problem: Exception) -> Outgoing:
-        attempt = self._running[key.value].attempt
-        self._release(key)
-        return _failed(key.value, attempt, FailureKind.WORKER_ERROR, _say(problem))
-
-    def _deliveries(self, chunks: Sequence[Chunk[Output]], ended: list[Outgoing]) -> list[Outgoing]:
-        """One message for each client."""
-        by_peer: dict[bytes, list[Chunk[Output]]] = {}
-        for chunk in chunks:
-            running = self._running.get(chunk.request_id.value)
-            if running is not None and not running.done:  # what comes after a request's end is nobody's
-                running.done = chunk.output.final_status is not GenerationStatus.ACTIVE
-                by_peer.setdefault(running.peer, []).append(chunk)
-        return [message for peer, group in by_peer.items() for message in self._pack(peer, group, ended)]
-
-    def _pack(self, peer: bytes, group: Sequence[Chunk[Output]], ended: list[Outgoing]) -> list[Outgoing]:
-        """Chunks for one client. One that cannot be sent fails its request, not its neighbours."""
-        try:
-            payload = encode_payload([chunk.output for chunk in group])  # type: ignore[misc]
-        except Exception as problem:  # an output of a type that the wire does not know, for example
-            if len(group) > 1:
-                return [message for chunk in group for message in self._pack(peer, [chunk], ended)]
-            if group[0].request_id.value in self._running:
-                _report(problem)
-                ended.append(self._give_up(group[0].request_id, problem))
-            return []
-        heads = tuple([self._head(chunk) for chunk in group if chunk.request_id.value in self._running])
-        return [(Delivery(peer, heads), payload)] if heads else []
-
-    def _head(self, chunk: Chunk[Output]) -> ChunkHead:
-        running = self._running[chunk.request_id.value]
-        status = chunk.output.final_status
-        seq, running.seq = running.seq, running.seq + 1
-        if status is not GenerationStatus.ACTIVE:
-            self._release(chunk.request_id)
-        return ChunkHead(
-            chunk.request_id.value, running.attempt, seq, chunk.first_sample, chunk.samples, status, chunk.tokens
-        )
-
     def _release(self, key: RequestID) -> None:
-        self._running.pop(key.value, None)
+        running = self._running.pop(key.value, None)
+        if running is not None:
+            self._resting -= running.resting
+            self.links.all[running.link].running -= 1
         try:
-            self._pipeline.release(key)
+            self._served.pipeline.release(key)
         except Exception as problem:  # what it could not free is lost; the other requests need not be
-            _report(problem)
+            report(problem)
 
 
-def _options(start: Start) -> RequestOptions:
-    """What the caller said beside the request; its deadline is the dispatcher's to keep."""
-    if not start.priority and not start.tenant:
-        return DEFAULT_OPTIONS  # as nearly always
-    return RequestOptions(priority=start.priority, tenant=start.tenant)
-
-
-def _failed(key: str, attempt: int, kind: FailureKind, message: str) -> Outgoing:
-    return Ended(key, GenerationStatus.FAILED, kind, message[:4096], None, attempt), ()
-
-
-def _say(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
-
-
-def _report(problem: Exception) -> None:
-    """The worker's own log gets the whole story; the client gets one line."""
-    traceback.print_exception(problem, file=sys.stderr)
+def _attempt(request: AnyRequest, start: Start) -> Attempt[AnyRequest]:
+    options = DEFAULT_OPTIONS  # as nearly always
+    if start.priority or start.tenant:
+        options = RequestOptions(priority=start.priority, tenant=start.tenant)
+    return Attempt(request, start.seed, start.attempt, start.tokens, start.next_sample, start.next_seq, options)

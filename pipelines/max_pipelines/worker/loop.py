@@ -1,11 +1,13 @@
 """The worker's loop: wait for messages or work, take them, step, send. One thread does it all.
 
-Heartbeats leave from this loop and carry its progress, so that a worker that spins or hangs is found out.
+Heartbeats leave from this loop and carry its progress, so that a worker that spins or hangs is found out. What is known
+to take long is announced before.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import traceback
@@ -13,110 +15,184 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from max_interfaces import WireError
-from max_interfaces.messages import Alive, Ready, Unfit, decode_header
+from max_interfaces import DeviceLost, MaxpipeError, WireError
+from max_interfaces.messages import Alive, Goodbye, Start, Unfit, WorkerMessage, decode_header
+from max_interfaces.wire import Frame
 
 from ..config import Config
-from ..registry import AnyServed, build_pipeline
-from ..sockets import open_socket, receive, send
-from .core import Outgoing, WorkerCore
+from ..registry import AnyServed, build_pipeline, prove
+from ..sockets import Dial
+from .core import WorkerCore
+from .stepping import Outgoing
+from .wire import Wire
 
 HEARTBEAT_S = 1.0
 UNFIT = 3  # the exit code of a worker that cannot serve
+DEVICE_LOST = 4  # … of one that cannot serve any more
+SLOW_STEP_S = 0.25  # a pipeline whose steps take longer has each of them announced
+PATIENCE = 4  # a step that is announced may take so many times the longest of late
+LONGEST_BUSY_S = 120.0
+LARGE_PAYLOAD = 256 * 1024  # reading one takes long enough to be announced
+READ_BYTES_PER_S = 100_000  # the slowest tokenizer, with a margin
+OVERSLEPT_S = 1.0  # a turn that took longer than this: nothing could be heard meanwhile
 
 
 def run_worker(
     config: Config,
-    address: str,
+    dials: Sequence[Dial],
     name: str,
     context: zmq.Context[zmq.Socket[bytes]],
     stopped: Callable[[], bool] = lambda: False,
     on_ready: Callable[[], None] = lambda: None,
+    *,
+    supervised: bool = True,
 ) -> int:
-    """Load the pipeline, serve until retired. Returns the exit code: 0, or 3 if it cannot serve.
+    """Load the pipeline, prove that it works, serve until retired or told to end. Each of `dials` leads to a server.
 
-    `stopped` is how a thread is told to end, which nobody can kill.
+    Returns the exit code: 0, 3 if it cannot serve, 4 if it cannot any more.
     """
-    socket = open_socket(context, zmq.DEALER)
-    socket.setsockopt(zmq.ROUTING_ID, name.encode())
-    socket.connect(address)
+    poller = zmq.Poller()
+    wires = [Wire(context, dial, poller) for dial in dials]
     served: AnyServed | None = None
     try:
-        send(socket, Alive(name, busy_s=config.workers.start_timeout_s))
+        _tell(wires, Alive(name, busy_s=config.workers.start_timeout_s))
         try:
             served = build_pipeline(config)
+            longest_step = prove(served)
         except Exception as problem:  # a third party's pipeline may fail in any way
-            send(socket, Unfit(name, _explain(problem)))
+            _tell(wires, Unfit(name, _explain(problem)))
             return UNFIT
-        core = WorkerCore(served, config.model.name)
+        core = WorkerCore(
+            served,
+            config.model.name,
+            name,
+            links=len(wires),
+            lease_s=config.limits.lease_s,
+            supervised=supervised,
+            pid=os.getpid(),
+        )
         on_ready()
-        send(socket, Ready(name, (core.info,), served.max_requests))
-        loop = WorkerLoop(socket, core, name)
+        loop = WorkerLoop(wires, poller, core, longest_step)
+        loop.begin()
         while not core.retired and not stopped():
             loop.turn()
         if core.refusal:
             print(f"maxpipe: {name} is not wanted: {core.refusal}", file=sys.stderr)
             return UNFIT
+        _tell(wires, Goodbye())  # what it still has goes on elsewhere
+    except DeviceLost as problem:
+        traceback.print_exception(problem, file=sys.stderr)
+        _tell(wires, Unfit(name, f"has lost its device: {problem}"[:4096]))
+        return DEVICE_LOST
     except WireError as problem:
-        # Nobody can say which request the message was about. So all of them end, with this reason, and loudly: a
+        # Nobody can say which request the message was about. So all of them end here, with this reason, and loudly: a
         # server that this worker cannot read is of another version, and neither waiting nor guessing mends that.
-        send(socket, Unfit(name, f"cannot read its server: {problem}"[:4096]))
+        _tell(wires, Unfit(name, f"cannot read its server: {problem}"[:4096]))
         return UNFIT
     finally:
-        socket.close()
+        for wire in wires:
+            wire.close()
         if served is not None:
             served.close()
     return 0
 
 
+def _tell(wires: Sequence[Wire], message: WorkerMessage | Goodbye) -> None:
+    for wire in wires:
+        wire.send(message)
+
+
 def _explain(problem: Exception) -> str:
     """One line. Errors of these kinds say themselves what is wrong; any other shows its origin in the log."""
     text = " ".join(str(problem).split())
-    if not isinstance(problem, ValueError | OSError | ImportError):
+    if not isinstance(problem, ValueError | OSError | ImportError | MaxpipeError):
         traceback.print_exception(problem, file=sys.stderr)
         text = f"{type(problem).__name__}: {text}"
     return text[:4096]
 
 
 class WorkerLoop:
-    """One socket, one core."""
+    """One core, and a wire to each dispatcher, all of which `poller` watches."""
 
-    def __init__(self, socket: zmq.Socket[bytes], core: WorkerCore, name: str) -> None:
-        self._socket = socket
+    def __init__(self, wires: Sequence[Wire], poller: zmq.Poller, core: WorkerCore, longest_step: float = 0.0) -> None:
+        self._wires = wires
+        self._poller = poller
         self._core = core
-        self._name = name
-        self._beat_at = time.monotonic() + HEARTBEAT_S
-        self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
+        self._longest = longest_step  # of late
+        self._stepped = time.monotonic()  # when the last step ended
+        self._turned = self._stepped
+        self._beat_at = self._stepped + HEARTBEAT_S
+
+    def begin(self) -> None:
+        """Offer this worker to all."""
+        now = time.monotonic()
+        for link in range(len(self._wires)):
+            self._core.links.hears(link, now)
+            self._deliver([self._core.ready(link)])
 
     def turn(self) -> None:
         """Receive, step, deliver: the life of a worker is this, again and again."""
         self._receive()
-        self._deliver(self._core.step())
+        if self._core.active:
+            self._deliver(self._step())
         self._beat()
 
     def _receive(self) -> None:
         """Take what is there. With nothing else to do, wait for one message: a step is not to wait for a second."""
-        if not self._core.in_flight:
+        if not self._core.active:
             patience = math.ceil(max(0.0, self._beat_at - time.monotonic()) * 1000)
             if self._poller.poll(patience):
-                self._take()
+                self._take_one_each()
             return
         while self._poller.poll(0):
-            self._take()
+            self._take_one_each()
             self._beat()  # taking many long texts is progress, too
 
-    def _take(self) -> None:
-        frames = receive(self._socket)
-        if frames:
-            self._deliver(self._core.take(decode_header(frames[0]), frames[1:]))
+    def _take_one_each(self) -> None:
+        for link in range(len(self._wires)):
+            self._take(link)
+
+    def _take(self, link: int) -> None:
+        frames = self._wires[link].receive()
+        if not frames:
+            return
+        message, payload = decode_header(frames[0]), frames[1:]
+        if isinstance(message, Start):
+            self._announce_reading(payload)
+        self._deliver(self._core.take(message, payload, time.monotonic(), link))
+
+    def _step(self) -> list[Outgoing]:
+        begin = time.monotonic()
+        if self._longest > SLOW_STEP_S:
+            self._announce(PATIENCE * self._longest)
+        outgoing = self._core.step(begin)
+        self._stepped = time.monotonic()
+        self._longest = max(self._stepped - begin, 0.9 * self._longest)
+        return outgoing
 
     def _deliver(self, outgoing: Sequence[Outgoing]) -> None:
-        for message, payload in outgoing:
-            send(self._socket, message, payload)
+        for link, message, payload in outgoing:
+            self._wires[link].send(message, payload)
+
+    def _announce_reading(self, payload: Sequence[Frame]) -> None:
+        size = sum(map(len, payload))
+        if size > LARGE_PAYLOAD:
+            self._announce(size / READ_BYTES_PER_S)
+
+    def _announce(self, seconds: float) -> None:
+        """What comes now may take so long."""
+        busy_s, age_s = min(seconds, LONGEST_BUSY_S), time.monotonic() - self._stepped
+        self._deliver([self._core.alive(link, age_s, busy_s) for link in range(len(self._wires))])
 
     def _beat(self) -> None:
+        """A sign of life every second, and a look at who else lives."""
         now = time.monotonic()
-        if now >= self._beat_at:
-            self._beat_at = now + HEARTBEAT_S
-            send(self._socket, Alive(self._name, self._core.steps, self._core.in_flight))
+        if now < self._beat_at:
+            return
+        if now > self._turned + HEARTBEAT_S + OVERSLEPT_S:
+            self._core.links.excuse(now - self._turned - HEARTBEAT_S)
+        self._turned = now
+        self._beat_at = now + HEARTBEAT_S
+        self._deliver(self._core.tick(now))
+        age_s = now - self._stepped
+        self._deliver([self._core.alive(link, age_s) for link in range(len(self._wires))])

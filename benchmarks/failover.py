@@ -1,0 +1,113 @@
+"""A worker is killed while many listen: how long until each of them hears more?
+
+`python benchmarks/failover.py --listeners 8 --kills 3`: the embedded voice, a worker that works, and one that stands by.
+Prints the time from each kill to each listener's next chunk, beside the longest gap of a run in which nothing happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from max_interfaces import AudioGenerationRequest, RequestID, SamplingParams
+from max_interfaces.messages import WorkerReport
+from max_pipelines.client import AsyncClient
+from max_pipelines.config import load_config
+
+TEXT = "The quick brown fox jumps over the lazy dog today."
+LOOK_S = 0.02
+
+
+@dataclass
+class Listener:
+    """One sound, and when each of its chunks arrived."""
+
+    sound: list[NDArray[np.float32]] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+
+    def gap(self, moment: float) -> float:
+        """From a moment to the next chunk; 0 if none was to come."""
+        return min((arrival - moment for arrival in self.arrivals if arrival > moment), default=0.0)
+
+    @property
+    def longest_gap(self) -> float:
+        """The longest time between two chunks."""
+        return max((b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)), default=0.0)
+
+
+async def listen(client: AsyncClient, listener: Listener, seed: int) -> None:
+    """Hear one request to its end."""
+    params = SamplingParams(seed=seed)
+    async for output in client.stream(
+        AudioGenerationRequest(RequestID(), "maxpipe-voice", TEXT, sampling_params=params)
+    ):
+        listener.sound.append(output.audio_data)
+        listener.arrivals.append(time.monotonic())
+
+
+async def workers(client: AsyncClient, *, standby: int) -> list[WorkerReport]:
+    """The workers, once so many stand by."""
+    while True:
+        found = (await client.report()).workers
+        if sum(worker.ready and worker.standby for worker in found) >= standby:
+            return list(found)
+        await asyncio.sleep(LOOK_S)
+
+
+async def run(client: AsyncClient, count: int, kills: int) -> tuple[list[Listener], list[float]]:
+    """Everybody listens while the worker is killed so many times, evenly over the time."""
+    listeners = [Listener() for _ in range(count)]
+    listening = asyncio.gather(*(listen(client, listener, seed) for seed, listener in enumerate(listeners)))
+    moments: list[float] = []
+    for _ in range(kills):
+        heard = sum(len(listener.arrivals) for listener in listeners)
+        while sum(len(listener.arrivals) for listener in listeners) < heard + 2 * count:
+            await asyncio.sleep(LOOK_S)
+        busiest = max(await workers(client, standby=1), key=lambda worker: worker.running)
+        moments.append(time.monotonic())
+        os.kill(busiest.gauges["pid"], signal.SIGKILL)
+    await listening
+    return listeners, moments
+
+
+async def main(count: int, kills: int) -> None:
+    """Both runs, and what was measured."""
+    config = load_config("configs/speech.yaml")
+    config = msgspec.structs.replace(
+        config,
+        workers=msgspec.structs.replace(config.workers, standby=1),
+        engine=msgspec.structs.replace(config.engine, max_batch=max(count, 16)),
+    )
+    async with AsyncClient.embedded(config) as client:
+        await workers(client, standby=1)
+        calm, _ = await run(client, count, 0)
+        struck, moments = await run(client, count, kills)
+    same = all(
+        np.allclose(np.concatenate(one.sound), np.concatenate(other.sound), atol=1e-4)
+        for one, other in zip(calm, struck, strict=True)
+    )
+    longest = sorted(listener.longest_gap for listener in calm)
+    print(f"undisturbed, longest gap between chunks   p50 {longest[count // 2]:.3f} s   max {longest[-1]:.3f} s")
+    for number, moment in enumerate(moments, 1):
+        gaps = sorted(listener.gap(moment) for listener in struck)
+        p95 = gaps[min(count - 1, int(0.95 * count))]
+        print(
+            f"kill {number}, from it to the next chunk   p50 {gaps[count // 2]:.3f} s   p95 {p95:.3f} s   max {gaps[-1]:.3f} s"
+        )
+    print(f"the sounds are {'the same' if same else 'NOT the same'}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--listeners", type=int, default=8)
+    parser.add_argument("--kills", type=int, default=1)
+    options = parser.parse_args()
+    asyncio.run(main(options.listeners, options.kills))

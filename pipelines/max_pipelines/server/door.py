@@ -1,0 +1,92 @@
+"""The one socket that everybody talks to: a ROUTER on ipc:// or inproc://, and on tcp:// behind a gate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import get_args
+
+import zmq
+
+from max_interfaces import WireError
+from max_interfaces.messages import WorkerMessage, decode_header, encode_header
+from max_interfaces.wire import Frame
+
+from ..address import TcpAddress, TcpListen
+from ..security.disconnect import disconnect
+from ..security.gate import Gate
+from ..sockets import open_socket, receive, send_frames
+from .events import PeerGone, Received, Send, Unreadable
+
+OF_WORKERS = tuple(set(get_args(WorkerMessage)))
+NOT_ALLOWED = "this key is not allowed"
+
+
+class Door:
+    """Messages in, messages out. Whoever comes over tcp has shown a key that is allowed, also at each message."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        gate: Gate | None = None,
+        listen: TcpListen | None = None,
+    ) -> None:
+        self.socket = open_socket(context, zmq.ROUTER)
+        self._address = address
+        self._gate = gate
+        self._listen = listen
+        self._last: zmq.Frame | None = None  # of the message that was received last
+        self.public: TcpAddress | None = None  # what clients on other hosts are given
+
+    def open(self) -> None:
+        """Listen. ConfigError if the tcp address cannot be had."""
+        old_mask = os.umask(0o077)  # an ipc socket's file is the owner's alone
+        try:
+            self.socket.bind(self._address)
+        finally:
+            os.umask(old_mask)
+        if self._gate is not None and self._listen is not None:  # last: its options hold for what is bound after them
+            self.public = self._gate.bind(self.socket, self._listen).served(self._gate.public)
+
+    def close(self) -> None:
+        """Nobody is listened to any more; what was sent still leaves."""
+        self.socket.close()
+
+    def receive(self) -> Received | Unreadable | None:
+        """One message, if one is there."""
+        frames = receive(self.socket)
+        if frames is None:
+            return None
+        peer, header = bytes(frames[0]), frames[1] if len(frames) > 1 else b""
+        self._last = frames[0].obj if isinstance(frames[0], memoryview) else None  # type: ignore[assignment]
+        try:
+            message = decode_header(header)
+        except WireError as problem:
+            return Unreadable(peer, str(problem))
+        if self._gate is not None:
+            role = None if self._last is None else self._gate.role_of(self._last)
+            if role is None:
+                return Unreadable(peer, NOT_ALLOWED, cut=True)
+            if isinstance(message, OF_WORKERS) and not role.may_serve:
+                return Unreadable(peer, f"this key may not serve: {type(message).__name__} refused", cut=True)
+        return Received(peer, message, header, frames[2:])
+
+    def send(self, action: Send) -> PeerGone | None:
+        """Send a message, or say why its peer cannot be reached."""
+        header = encode_header(action.message) if action.header is None else action.header
+        frames: Sequence[Frame] = (action.peer, header, *action.payload)
+        try:
+            send_frames(self.socket, frames)
+        except zmq.Again:
+            return PeerGone(action.peer, "reads too slowly: its queue is full")
+        except zmq.ZMQError as problem:
+            if problem.errno != zmq.EHOSTUNREACH:
+                raise
+            return PeerGone(action.peer, "is gone")
+        return None
+
+    def cut(self) -> None:
+        """End the connection that the last message came over."""
+        if self._last is not None:
+            disconnect(self._last)

@@ -1,0 +1,126 @@
+"""What the simulated workers run: sounds that anybody can work out, and requests that break what they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_interfaces import (
+    Attempt,
+    AudioGenerationMetadata,
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    Chunk,
+    GenerationStatus,
+    RequestID,
+)
+
+RATE = 100  # samples per second
+TOKEN_SAMPLES = 10  # of sound for each token
+CHUNK_TOKENS = 4  # a chunk of sound after so many; what comes between is noted
+CREDITS = 3
+
+Output = Chunk[AudioGenerationOutput]
+
+
+class Crash(BaseException):
+    """The process is no more."""
+
+
+class Wrong(BaseException):
+    """A worker was told what cannot be: no error that a worker may swallow."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a request's text says of it: how many tokens it has, and at which of them it does harm, if at any."""
+
+    length: int
+    kills_at: int = -1
+    raises_at: int = -1
+
+    @property
+    def text(self) -> str:
+        """The text that says so."""
+        return f"{self.length} {self.kills_at} {self.raises_at}"
+
+    @classmethod
+    def read(cls, text: str) -> Sound:
+        """The sound of a text."""
+        return cls(*map(int, text.split()))
+
+
+def token(seed: int, number: int) -> int:
+    """Token `number` of a request with this seed."""
+    return (seed * 31 + number * 7) % 1009
+
+
+def samples(seed: int, first: int, last: int) -> NDArray[np.float32]:
+    """The sound of a request with this seed, from sample `first` to `last` (excluded)."""
+    return ((np.arange(first, last) * 13 + seed % 97) % 101 / 101).astype(np.float32)
+
+
+@dataclass
+class _State:
+    sound: Sound
+    seed: int
+    tokens: int
+    sample: int
+    outputs: int
+    noted: int
+
+
+@dataclass
+class SoundPipeline:
+    """One token a step for each request. It holds each attempt against what must have been before."""
+
+    states: dict[RequestID, _State] = field(default_factory=dict)
+
+    def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
+        """Go on where the attempt says."""
+        request_id, sound = attempt.request.request_id, Sound.read(attempt.request.input or "")
+        count = len(attempt.tokens)
+        if request_id in self.states:
+            raise Wrong("admitted twice")
+        if attempt.tokens != tuple(token(attempt.seed, number) for number in range(count)):
+            raise Wrong("tokens were lost")
+        if attempt.next_sample > count * TOKEN_SAMPLES:
+            raise Wrong("sound before its tokens")
+        if sound.kills_at == 0:
+            raise Crash
+        self.states[request_id] = _State(sound, attempt.seed, count, attempt.next_sample, attempt.next_seq, count)
+
+    def execute(self, active: Collection[RequestID]) -> Sequence[Output]:
+        """Move some on by a token. A step that raises has changed nothing."""
+        for request_id in active:
+            state = self.states[request_id]
+            if state.sound.kills_at == state.tokens + 1:
+                raise Crash
+            if state.sound.raises_at == state.tokens + 1:
+                raise RuntimeError("a device-side error")
+        return [self._advance(request_id, self.states[request_id]) for request_id in active]
+
+    def _advance(self, request_id: RequestID, state: _State) -> Output:
+        made = []
+        if state.tokens < state.sound.length:
+            made = [token(state.seed, state.tokens)]
+            state.tokens += 1
+        done = state.tokens >= state.sound.length
+        if not done and state.tokens % CHUNK_TOKENS:
+            return Chunk(request_id, None, tuple(made))
+        first, last = state.sample, state.tokens * TOKEN_SAMPLES
+        output = AudioGenerationOutput(
+            GenerationStatus.END_OF_SEQUENCE if done else GenerationStatus.ACTIVE,
+            1,
+            samples(state.seed, first, last),
+            metadata=AudioGenerationMetadata(chunk_id=state.outputs),
+        )
+        state.sample, state.outputs = last, state.outputs + 1
+        return Chunk(request_id, output, tuple(made), first, last - first)
+
+    def release(self, request_id: RequestID) -> None:
+        """Forget it."""
+        self.states.pop(request_id, None)

@@ -1,0 +1,351 @@
+"""A whole server with its workers and clients on a virtual clock, and everything that can happen to them.
+
+The dispatcher, supervisor, worker core and demultiplexer are the real ones; sockets, processes and time are not. What
+happens follows from the seed alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from max_interfaces import FailureKind, GenerationStatus
+from max_interfaces.messages import Header, Unfit
+from max_interfaces.wire import Frame
+from max_pipelines.config import Limits
+from max_pipelines.server.dispatcher import Dispatcher
+from max_pipelines.server.events import Event, Kill, PeerGone, Received, Send, Tick, WorkerExited, WorkersGivenUp
+from max_pipelines.server.supervisor import GiveUp, Order, Spawn, Supervisor
+
+from .client import Call, SimulatedClient
+from .clock import Clock
+from .network import LONGEST_TRANSIT_S, Losses, Network
+from .pipeline import CREDITS, Sound, Wrong
+from .worker import MODEL, STEP_S, SimulatedWorker
+
+SERVER = "server"
+ACTIVE, STANDBY = 2, 1
+CALLS = 22
+TROUBLE_S = 12.0  # for so long things happen; then time passes until all must have ended
+QUIET_S = 60.0
+DEATH_S = 0.005  # from a death until the supervisor knows, who has read by then what was sent before
+AUDIT_S = 0.5
+FORGOTTEN_S = 10.0  # two signs of life, some of which may be lost, too, or cut off
+LIMITS = Limits(max_waiting=64, max_requests=200, ahead_s=1.0, ahead_outputs=64, stall_s=5.0)
+
+
+NO_LOSSES = Losses()
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What may happen. `calm` means that nothing is lost on the way, so that all that can be answered must be."""
+
+    losses: Losses = NO_LOSSES
+    crashes: int = 0
+    hangs: int = 0
+    cuts: int = 0
+    cancels: int = 0
+    goings: int = 0
+    killers: int = 0
+    breakers: int = 0
+    slow: float = 0.1  # the share of readers at playing speed
+    never: float = 0.05  # … of those that never read
+    short: float = 0.05  # … of calls with a short deadline
+
+    @property
+    def calm(self) -> bool:
+        """Whether every message arrives."""
+        return self.losses == NO_LOSSES and not self.cuts and not self.hangs
+
+
+@dataclass
+class World:
+    """Everybody. `history` is a number for all that was said, and when."""
+
+    seed: int
+    weather: Weather
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.network = Network(self.clock, self.chance, self.weather.losses)
+        self.dispatcher = Dispatcher(LIMITS, [MODEL], ACTIVE)
+        self.supervisor = Supervisor(ACTIVE + STANDBY)
+        self.workers: dict[str, SimulatedWorker] = {}
+        self.parties: dict[bytes, SimulatedWorker | SimulatedClient] = {}
+        self.clients: list[SimulatedClient] = []
+        self.crashes = 0
+        self.history = 0
+        self._missed: dict[str, int] = {}  # how many audits in a row have missed a request
+        self._due: float = 0.0
+        self._obey(self.supervisor.tick(self.clock.now))
+
+    # -- the server's shell ------------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """The dispatcher takes an event, and what it wants done is."""
+        for action in self.dispatcher.handle(event, self.clock.now):
+            match action:
+                case Send(peer, message, payload):
+                    self._send(peer, message, payload)
+                case Kill(name, _):
+                    if name in self.workers:
+                        self.workers[name].kill()
+        self._check_bounds()
+        self._wake()
+
+    def _wake(self) -> None:
+        """See that the dispatcher is woken in time."""
+        due = self.dispatcher.wake
+        if due < self._due or self._due <= self.clock.now:
+            self._due = due
+            if due < float("inf"):
+                self.clock.at(due, lambda: self._tick(due))
+
+    def _tick(self, due: float) -> None:
+        if due == self._due:
+            self._due = 0.0
+            self.feed(Tick())
+
+    def _send(self, peer: bytes, message: Header, payload: Sequence[Frame]) -> None:
+        party = self.parties.get(peer)
+        if party is None or not party.alive:
+            self.clock.after(0.0, lambda: self.feed(PeerGone(peer, "is gone")))
+            return
+        self.network.send(SERVER, party.name, lambda: party.hear(message, payload))
+
+    def hear(self, source: str, message: Header, payload: Sequence[Frame]) -> None:
+        """A party says something to the server."""
+        self.network.send(source, SERVER, lambda: self._received(source, message, payload))
+
+    def _received(self, source: str, message: Header, payload: Sequence[Frame]) -> None:
+        self.history = crc32(f"{self.clock.now} {source} {type(message).__name__}".encode(), self.history)
+        self.feed(Received(source.encode(), message, b"", payload))
+        if isinstance(message, Unfit):
+            self._obey(self.supervisor.unfit(source, message.message))
+        elif type(message).__name__ == "Ready":
+            self.supervisor.ready(source)
+
+    def _obey(self, orders: Sequence[Order]) -> None:
+        for order in orders:
+            match order:
+                case Spawn(name):
+                    load_s = 0.3 + self.chance.random()
+                    worker = SimulatedWorker(name, self.clock, load_s, self.hear, self._died)
+                    self.workers[name] = self.parties[worker.peer] = worker
+                case GiveUp(reason):
+                    self.feed(WorkersGivenUp(reason))
+
+    def _died(self, worker: SimulatedWorker) -> None:
+        self.crashes += 1
+        self.clock.after(DEATH_S, lambda: self._exited(worker.name))
+
+    def _exited(self, name: str) -> None:
+        del self.workers[name]
+        self.feed(WorkerExited(name, "was killed"))
+        self._obey(self.supervisor.exited(name, "was killed", self.clock.now))
+        wake = self.supervisor.wake
+        if wake < float("inf"):
+            self.clock.at(wake, lambda: self._obey(self.supervisor.tick(self.clock.now)))
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let it all happen, then let time pass, then look."""
+        for number in range(3):
+            self._new_client(number)
+        kinds = self._kinds()
+        for number in range(CALLS):
+            self._later(lambda number=number: self._call(number, kinds[number]))
+        weather = self.weather
+        for count, happening in (
+            (weather.crashes, self._crash),
+            (weather.hangs, self._hang),
+            (weather.cuts, self._cut),
+            (weather.cancels, self._cancel),
+            (weather.goings, self._go),
+        ):
+            for _ in range(count):
+                self._later(happening)
+        self.clock.after(AUDIT_S, self._audit)
+        self.clock.run_until(self.clock.now + TROUBLE_S)
+        self.network.losses = NO_LOSSES
+        self.clock.run_until(self.clock.now + QUIET_S)
+        self._look()
+
+    def _later(self, happening: object) -> None:
+        assert callable(happening)
+        self.clock.after(self.chance.random() * TROUBLE_S * 0.8, happening)
+
+    def _kinds(self) -> list[Sound]:
+        sounds = []
+        for number in range(CALLS):
+            length = self.chance.randrange(1, 30)
+            where = self.chance.choice([0, 1, 2, 1 + self.chance.randrange(length)])
+            if number < self.weather.killers:
+                sounds.append(Sound(length, kills_at=min(where, length)))
+            elif number < self.weather.killers + self.weather.breakers:
+                sounds.append(Sound(length, raises_at=max(1, min(where, length))))
+            else:
+                sounds.append(Sound(length))
+        return sounds
+
+    def _new_client(self, number: int) -> None:
+        client = SimulatedClient(f"client-{number}", self.clock, self.hear)
+        self.clients.append(client)
+        self.parties[client.peer] = client
+
+    def _call(self, number: int, sound: Sound) -> None:
+        chance, weather = self.chance, self.weather
+        draw = chance.random()
+        pace = 0.0 if draw < weather.never else 1.0 if draw < weather.never + weather.slow else 1e9
+        deadline = self.clock.now + (chance.random() if chance.random() < weather.short else 45.0)
+        client = chance.choice([client for client in self.clients if client.alive])
+        client.call(Call(f"call-{number}", sound, chance.randrange(2**30), deadline, pace))
+
+    def _crash(self) -> None:
+        """A worker that has something to do dies, more likely than another."""
+        alive = sorted(name for name, worker in self.workers.items() if worker.alive)
+        busy = [name for name in alive if self.workers[name].core.in_flight]
+        if alive:
+            self.workers[self.chance.choice(busy or alive)].kill()
+
+    def _hang(self) -> None:
+        alive = sorted(name for name, worker in self.workers.items() if worker.alive)
+        if alive:
+            self.workers[self.chance.choice(alive)].hang(self.chance.choice([0.5, 2.0, 20.0]))
+
+    def _cut(self) -> None:
+        names = sorted(party.name for party in self.parties.values() if party.alive)
+        self.network.cut(self.chance.choice(names), 2.0)
+
+    def _cancel(self) -> None:
+        calls = [(client, call) for client in self.clients for call in client.calls if not call.ends]
+        if calls:
+            client, call = self.chance.choice(calls)
+            self.chance.choice([client.cancel, client.leave])(call)
+            if self.weather.calm:
+                self.clock.after(2 * LONGEST_TRANSIT_S + STEP_S, lambda: self._check_stopped(call))
+
+    def _go(self) -> None:
+        client = self.chance.choice(self.clients[:2])  # one stays
+        client.go(politely=self.chance.random() < 0.5)
+
+    # -- what must hold ----------------------------------------------------------------------------------------------
+
+    def _check_bounds(self) -> None:
+        desk = self.dispatcher
+        assert len(desk.requests) <= LIMITS.max_requests
+        for worker in desk.workers.values():
+            assert len(worker.running) <= CREDITS, "more than the credits"
+            assert not (worker.standby and worker.running), "work for one that stands by"
+
+    def _check_stopped(self, call: Call) -> None:
+        """Within a step nobody works for who wants nothing any more."""
+        working = [worker.name for worker in self.workers.values() if call.key in worker.core._running]
+        assert not working, f"{call.key} was cancelled and runs on at {working}"
+
+    def _audit(self) -> None:
+        """Whom the dispatcher holds for running must run, but for what has just been lost on the way."""
+        missed = set()
+        for key, request in self.dispatcher.requests.items():
+            worker = None if request.worker is None else self.workers.get(request.worker.name)
+            if worker is not None and worker.alive and worker.stuck_until <= self.clock.now:
+                missed |= {key} if key not in worker.core._running else set()
+        self._missed = {key: self._missed.get(key, 0) + 1 for key in missed}
+        late = [key for key, times in self._missed.items() if times * AUDIT_S > FORGOTTEN_S]
+        assert not late, f"{late} should run and do not"
+        self.clock.after(AUDIT_S, self._audit)
+
+    def _look(self) -> None:
+        for client in self.clients:
+            for call in client.calls:
+                if client.alive and not call.left:
+                    self._look_at(client, call)
+        self._look_for_leaks()
+
+    def _look_at(self, client: SimulatedClient, call: Call) -> None:
+        while call.inbox is not None and call.inbox.items:
+            client._take(call, call.inbox)
+        assert len(call.ends) == 1, f"{call.key} ended {len(call.ends)} times"
+        status, kind = call.ends[0]
+        if status is GenerationStatus.END_OF_SEQUENCE:
+            assert call.sound.kills_at < 0, f"{call.key} kills its workers and was answered"
+            return
+        if self.weather.calm and not self.dispatcher.problem:
+            self._look_at_failure(call, status, kind)
+
+    def _look_at_failure(self, call: Call, status: GenerationStatus, kind: FailureKind | None) -> None:
+        """Where nothing is lost, a call fails only for a reason of its own."""
+        reasons = {
+            FailureKind.DEADLINE_EXCEEDED: call.deadline < self.clock.now - QUIET_S + 1.0,
+            FailureKind.STALLED: call.pace == 0.0,
+            FailureKind.WORKER_ERROR: call.sound.raises_at >= 0,
+            FailureKind.WORKER_DIED: call.sound.kills_at >= 0 or self._may_be_mistaken,
+            None: call.cancelled and status is GenerationStatus.CANCELLED,
+        }
+        assert reasons.get(kind, False), f"{call.key} ended as {status}, {kind}"
+
+    @property
+    def _may_be_mistaken(self) -> bool:
+        """Whether something from outside may have killed a worker just while an innocent was tried there alone."""
+        return self.weather.crashes > 0 and self.crashes >= 3
+
+    def _look_for_leaks(self) -> None:
+        desk = self.dispatcher
+        most = (
+            self.weather.crashes + 3 * self.weather.killers
+        )  # one while others could be it, two that it is blamed for
+        assert not self.weather.calm or self.crashes <= most, f"{self.crashes} workers were broken"
+        assert not desk.requests, f"left in the table: {sorted(desk.requests)}"
+        assert not desk.clients
+        assert not len(desk.waiting)
+        assert not len(desk.suspects)
+        assert not desk._ledger.bytes
+        assert not desk._ledger._resting
+        for worker in desk.workers.values():
+            assert (worker.running, worker.bytes, worker.unproven, worker.trial) == (set(), 0, 0, set())
+        for simulated in self.workers.values():
+            assert not simulated.core.in_flight, f"{simulated.name} still has {sorted(simulated.core._running)}"
+            assert not simulated.pipeline.states
+            assert not simulated.core.links.all[0].running
+        # What is on its way when a request is to rest, and a chunk for each worker that it loses meanwhile.
+        bound = LIMITS.ahead_s + 1.0 + 0.4 * self.crashes
+        if not self.weather.calm:
+            bound += 3.0  # that it is to rest may be lost, and is said again at the next sign of life
+        assert all(client.most_behind <= bound for client in self.clients), "a reader was flooded"
+
+
+WEATHERS = (
+    Weather(),
+    Weather(crashes=3, cancels=4),
+    Weather(crashes=2, killers=1, breakers=2, cancels=3),
+    Weather(crashes=1, hangs=2, cancels=4, goings=1),
+    Weather(Losses(0.01, 0.01, 0.01), crashes=1, hangs=1, cancels=3),
+    Weather(Losses(0.03, 0.02, 0.02), crashes=2, cuts=2, cancels=4, goings=1, breakers=1),
+    Weather(killers=2, breakers=1, slow=0.3, never=0.1),
+)
+
+
+def simulate(seed: int) -> World:
+    """The world of a seed, run to its end. AssertionError if something was wrong with it."""
+    world = World(seed, WEATHERS[seed % len(WEATHERS)])
+    try:
+        world.run()
+    except Wrong as problem:
+        raise AssertionError(str(problem)) from None
+    return world
+
+
+def failures_of(seeds: Sequence[int]) -> list[str]:
+    """What was wrong with which of these seeds' worlds."""
+    failures = []
+    for seed in seeds:
+        try:
+            simulate(seed)
+        except Exception as problem:
+            failures.append(f"seed {seed}: {type(problem).__name__}: {problem}")
+    return failures
