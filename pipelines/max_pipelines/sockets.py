@@ -13,6 +13,7 @@ from max_interfaces.wire import Frame
 Dial: TypeAlias = Callable[[zmq.Socket[bytes]], None]  # connects a fresh socket to a server
 
 MAX_MESSAGE_BYTES = 256 * 2**20
+MAX_REMOTE_BYTES = 32 * 2**20  # over tcp: libzmq holds one for each connection, also for those without a key so far
 SEND_QUEUE = 100_000  # messages a peer; credits keep well below it
 LINGER_MS = 500  # for the last words of an ending process
 NOBLOCK = int(zmq.NOBLOCK)
@@ -30,6 +31,9 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a lost peer is an error, not silence
+        # A peer that connects again, before what it had sent last has been read, would never be heard any more, and
+        # what it sends be kept for ever. Names are 16 random bytes, so nobody takes another's place.
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     return socket
 
 

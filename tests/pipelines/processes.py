@@ -27,7 +27,7 @@ import os, threading
 from dataclasses import replace
 from max_pipelines.registry import ServedPipeline
 from max_pipelines.trivial import TrivialOptions, TrivialPipeline
-from max_interfaces import AudioGenerationRequest, PipelineTask
+from max_interfaces import AudioGenerationRequest, PipelineTask, RequestID
 
 class Paced(TrivialPipeline):
     """A chunk each 20 ms, for ever; the word `die` kills the worker."""
@@ -49,11 +49,24 @@ def paced(config):
 def lingering(config):
     return replace(paced(config), close=lambda: threading.Event().wait(0.5))
 
+class Slow(TrivialPipeline):
+    """Each step takes longer than a worker may be silent."""
+
+    def execute(self, active):
+        threading.Event().wait(1.6)
+        return super().execute(active)
+
+def slow(config):
+    threading.Event().wait(1.6)
+    pipeline = Slow(TrivialOptions(chunks=2, samples=10))
+    canary = AudioGenerationRequest(RequestID(), config.model.name, "hello")
+    return ServedPipeline(pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, 8, canary=canary)
+
 def broken(config):
     raise RuntimeError("the weights are upside down")
 '''
 ENTRY_POINTS = "[maxpipe.pipelines]\n" + "".join(
-    f"{name} = road_plugins:{name}\n" for name in ("paced", "lingering", "broken")
+    f"{name} = road_plugins:{name}\n" for name in ("paced", "lingering", "slow", "broken")
 )
 
 

@@ -174,6 +174,16 @@ async def test_a_request_that_kills_its_worker_fails_with_the_others_there(plugi
 
 
 @pytest.mark.usefixtures("plugins")
+async def test_who_is_known_to_be_slow_is_not_taken_for_hung() -> None:
+    async with AsyncClient.embedded(config("slow", limits=Limits(silence_s=1.3))) as client:
+        (server,) = servers()
+        before = workers_below(server)
+        whole = await asyncio.gather(*(client.generate(speech()) for _ in range(3)))
+        assert [one.audio_data.size for one in whole] == [20] * 3
+        assert workers_below(server) == before
+
+
+@pytest.mark.usefixtures("plugins")
 def test_a_killed_client_takes_its_server_and_workers_along(tmp_path: Path, marked: Path) -> None:
     path = write(config("paced", count=2), tmp_path)
     source = ENDLESS.format(open=f"embedded({str(path)!r})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -41,14 +41,14 @@ from max_interfaces.messages import (
     Report,
     Submit,
 )
-from max_interfaces.wire import AnyOutput, AnyRequest, encode_payload
+from max_interfaces.wire import AnyOutput, AnyRequest, Frame, encode_payload
 
 from ..address import IPC, IpcAddress, ServerAddress, TcpAddress, parse_address
 from ..config import Config, load_config
 from ..security.client import connect
 from ..security.folder import KeyFolder
 from ..security.keys import KeyPair
-from ..sockets import Dial
+from ..sockets import MAX_MESSAGE_BYTES, MAX_REMOTE_BYTES, Dial
 from .connection import Connection
 from .demultiplexer import Demultiplexer
 from .embedded import Embedded, start_embedded
@@ -192,8 +192,17 @@ class AsyncClient:
             seed_of(request),
             prefix_of(request),
         )
-        connection.send(submit, encode_payload([request]))
+        payload = encode_payload([request])
+        self._check_size(payload)
+        connection.send(submit, payload)
         return demultiplexer.open(key, serial, deadline_s, ahead=ahead)
+
+    def _check_size(self, payload: Sequence[Frame]) -> None:
+        """ValueError for what the other end would cut the connection for, without a word to us."""
+        most = MAX_REMOTE_BYTES if isinstance(self._address, TcpAddress) else MAX_MESSAGE_BYTES
+        size = max(map(len, payload))
+        if size > most:
+            raise ValueError(f"the request has {size} bytes: over this connection at most {most} can be sent")
 
     @overload
     async def generate(

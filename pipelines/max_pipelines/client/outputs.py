@@ -43,9 +43,11 @@ def prefix_of(request: AnyRequest) -> int:
     if not isinstance(request, TextGenerationRequest):
         return 0
     if request.messages:
-        return crc32(repr(request.messages[0]).encode())
-    prompt = request.prompt if isinstance(request.prompt, str) else repr((request.prompt or ())[:PREFIX])
-    return crc32(prompt[:PREFIX].encode()) if len(prompt) >= PREFIX else 0
+        content = request.messages[0].content  # the system's, as a rule
+        return crc32(content[:PREFIX].encode()) if isinstance(content, str) else 0
+    prompt = request.prompt or ""
+    text = prompt[:PREFIX] if isinstance(prompt, str) else repr(prompt[:PREFIX])
+    return crc32(text.encode()) if len(prompt) >= PREFIX else 0
 
 
 def terminal_output(request: AnyRequest, status: GenerationStatus) -> AnyOutput:

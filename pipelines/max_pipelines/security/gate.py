@@ -18,6 +18,7 @@ from zmq.utils import z85
 from max_interfaces import ConfigError
 
 from ..address import TcpListen
+from ..sockets import MAX_REMOTE_BYTES
 from .allowed import AllowList, Role
 from .folder import KeyFolder
 from .heartbeat import keep_alive
@@ -25,7 +26,6 @@ from .keys import PublicKey, require_curve
 
 DOMAIN = "maxpipe"  # pyzmq's "*" would not match it, and would refuse everybody
 HANDSHAKE_MS = 2000  # for a peer to show its key; an allowed one needs 10
-MAX_MESSAGE_BYTES = 32 * 2**20  # libzmq holds one for each connection, also for those that have not shown a key yet
 CURVE_BYTES = 33  # what encryption adds to a frame, which libzmq counts
 USER_ID, PEER_ADDRESS = "User-Id", "Peer-Address"
 IPC_PEER = "localhost:"  # begins libzmq's `localhost:UID:GID:PID`; a tcp peer's address is all digits
@@ -45,7 +45,7 @@ class Gate:
         context: zmq.Context[zmq.Socket[bytes]],
         keys: KeyFolder,
         on_problem: Callable[[str], None] = lambda _: None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_message_bytes: int = MAX_REMOTE_BYTES,
     ) -> None:
         require_curve()
         self._pair = keys.load()
