@@ -1,7 +1,8 @@
 """Attention over the paged KV cache, for any transformers model that takes its attention from the interface.
 
-In float32 on a CPU a row's result is bit for bit the same whatever else is in the step, which takes three things
-(measured with torch 2.13 and MKL; `tests/engines/test_invariance.py` holds them):
+In float32 on a CPU a row's result is bit for bit the same whatever else is in the step. The compiled kernel sees to it:
+a query's result depends on its own keys alone. Where there is none, torch's attention takes three things (measured with
+torch 2.13 and MKL on Intel's and AMD's processors; `tests/engines/test_invariance.py` holds them):
 
 1. The number of keys a query reads depends on its position alone: all keys up to the end of its own block, those
    after it masked. So queries are grouped by block, and a prompt gives the same in chunks as in one piece.
@@ -9,7 +10,7 @@ In float32 on a CPU a row's result is bit for bit the same whatever else is in t
    64), because MKL has other kernels for fewer rows. What is too small is filled up with copies.
 3. Sequences are attended to in one call only where each has a batch entry of its own: entries do not see each other.
 
-In bfloat16, where bit equality is not promised, decode takes the compiled kernel instead, if there is one.
+In bfloat16, where bit equality is not promised, decode takes the compiled kernel, and prompts take torch's.
 """
 
 from __future__ import annotations
@@ -47,15 +48,12 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Singles:
-    """The first `count` rows of the step, each the one query of a sequence, for the compiled kernel.
-
-    The keys of row i are those of `runs[offsets[i]:offsets[i + 1]]`: first slot and how many, int64 `[runs, 2]`.
-    """
+class Pieces:
+    """The first `count` rows of the step, for the compiled kernel; see `RowKernels.attend`."""
 
     kernels: RowKernels
     count: int
-    offsets: Tensor
+    pieces: Tensor
     runs: Tensor
     longest: int  # most keys of a row
 
@@ -69,17 +67,16 @@ class AttentionStep:
         masks: BlockMasks,
         slots: Tensor,
         groups: Sequence[Group],
-        singles: Singles | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         self.cache = cache
         self.groups = groups
-        self.singles = singles
-        single = 0 if singles is None else singles.count
-        self.covered = groups[-1].stop if groups else single
+        self.pieces = pieces
+        self.covered = groups[-1].stop if groups else 0 if pieces is None else pieces.count
         # No position is beyond it.
         self.longest = max([group.span.keys for group in groups], default=1)
-        if singles is not None:
-            self.longest = max(self.longest, singles.longest)
+        if pieces is not None:
+            self.longest = max(self.longest, pieces.longest)
         self._masks = masks
         self.slots = slots
         self._reach: dict[int | None, list[tuple[Tensor, int]]] = {}
@@ -135,27 +132,25 @@ class Attention:
     def __call__(self, query: Tensor, step: AttentionStep) -> Tensor:
         """Attend to all that is stored: `query` `[tokens, query heads, head_dim]`; returns the same shape."""
         reach = step.reach(self.window)
-        if len(step.groups) == 1 and step.covered == query.shape[0] and step.singles is None:
+        if len(step.groups) == 1 and step.covered == query.shape[0] and step.pieces is None:
             return self._group(query, step.groups[0], *reach[0])
         attended = query.new_empty(query.shape)
-        if step.singles is not None:
-            self._singles(query, attended, step.singles, step.cache)
+        if step.pieces is not None:
+            self._pieces(query, attended, step.pieces, step.cache)
         for group, (mask, first) in zip(step.groups, reach, strict=True):
             attended[group.start : group.stop] = self._group(query[group.start : group.stop], group, mask, first)
         if step.covered < query.shape[0]:
             attended[step.covered :] = 0
         return attended
 
-    def _singles(self, query: Tensor, attended: Tensor, singles: Singles, cache: KVCache) -> None:
+    def _pieces(self, query: Tensor, attended: Tensor, pieces: Pieces, cache: KVCache) -> None:
         store = cache.of_layer(self.layer)
         scaling = query.shape[2] ** -0.5 if self.scaling is None else self.scaling
-        rows = query[: singles.count]
-        if rows.dtype != store.dtype:
-            raise PagedAttentionError(f"layer {self.layer} asks in {rows.dtype}, its keys are {store.dtype}")
-        if rows.stride(2) != 1:
-            rows = rows.contiguous()
-        offsets, runs = singles.offsets, singles.runs
-        singles.kernels.attend(rows, attended, store, offsets, runs, self.window, scaling, self.softcap)
+        if query.dtype != store.dtype:
+            raise PagedAttentionError(f"layer {self.layer} asks in {query.dtype}, its keys are {store.dtype}")
+        if query.stride(2) != 1:
+            query = query.contiguous()
+        pieces.kernels.attend(query, attended, store, pieces.pieces, pieces.runs, self.window, scaling, self.softcap)
 
     def _group(self, query: Tensor, group: Group, mask: Tensor, first: int) -> Tensor:
         keys, values = group.view.layer(self.layer)

@@ -12,7 +12,6 @@ from torch import Tensor
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
-from max_interfaces.text import LogProbabilities
 
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
@@ -25,8 +24,9 @@ from .rules import SequenceError
 from .runner import ModelRunner
 from .sampler import Sampler
 from .sampling_row import check_start
-from .scheduler import Chunk, Scheduler
+from .scheduler import Scheduler
 from .sequence import Sequence
+from .shortage import Shortage
 
 STEP_S = 0.2  # how long a step may make the others wait for their next token
 LARGEST_BUDGET = 8192
@@ -66,6 +66,7 @@ class Engine:
             self._scheduler.token_budget = self._measured_budget()
         if model.device.type == "cuda":
             self._runner.record_decode(CudaRecorder(), min(self.config.max_batch, blocks), pool.lane_size)
+        self._shortage = Shortage(self._scheduler, model.device)
 
     @property
     def free_blocks(self) -> int:
@@ -96,9 +97,11 @@ class Engine:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.
 
         A sequence in the midst of its prompt has a delta without tokens. KeyError for an unknown id, SequenceError
-        (with the sequence's name) if no token can follow one of them.
+        (with the sequence's name) if no token can follow one of them. A step that runs out of memory is taken again
+        with less, until it is one of a single token.
         """
-        return self.overlap_step(active) if self._overlaps else self.normal_step(active)
+        step = self.overlap_step if self._overlaps else self.normal_step
+        return self._shortage.run(lambda: step(active))
 
     def normal_step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Schedule, run, sample, commit: the readable twin of `overlap_step`."""
@@ -121,12 +124,17 @@ class Engine:
         earlier = self._under_way
         wait = earlier is not None and self._must_wait(active)
         self._under_way = None if wait else self._launch(active, earlier)
+        if earlier is None:
+            return self._due(active, {})
         try:
-            deltas = {} if earlier is None else self._commit(active, earlier)
-        except Exception:
+            deltas = self._commit(active, earlier)
+        except Exception as problem:
             self._doubted = set(self._scheduler.sequences)
-            return self.overlap_step(active)
-        return self._due(active, deltas)
+            self._shortage.eased(problem, earlier.chunks)
+            del earlier  # and what it has on the device
+        else:
+            return self._due(active, deltas)
+        return self.overlap_step(active)
 
     def release(self, request_id: RequestID) -> None:
         """Forget a sequence and free its memory. Safe between steps, also for an unknown id."""
@@ -163,7 +171,7 @@ class Engine:
         try:
             tokens = iter([] if launched.sampled is None else launched.sampled.resolve())
             chosen = iter([] if launched.sampled is None else launched.sampled.log_probabilities)
-            scored = _prompt_scores(launched)
+            scored = launched.prompt_scores()
         except Exception as problem:
             if self._under_way is not None:
                 self._scheduler.undo(self._under_way.chunks)
@@ -239,16 +247,3 @@ class Engine:
                 self._scheduler.launched(scores.chunks)
         finally:
             self.release(start.request_id)
-
-
-def _prompt_scores(launched: Launched) -> dict[Chunk, LogProbabilities | None]:
-    """The log probabilities of the prompts in a step. SequenceError names the first with one that is no number."""
-    scored: dict[Chunk, LogProbabilities | None] = {}
-    for index, logits in launched.prompts.items():
-        chunk = launched.chunks[index]
-        try:
-            scored[chunk] = chunk.sequence.prompt_scores(chunk.first, logits)
-        except ValueError as problem:
-            reason = f"its prompt has no log probabilities: {problem}"
-            raise SequenceError(str(chunk.sequence.request_id), reason) from problem
-    return scored

@@ -10,6 +10,8 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from .least_rows import least_rows
+
 EXPERTS = "maxpipe_experts"  # the name under which transformers finds them
 
 
@@ -25,13 +27,14 @@ class GatedExperts(Protocol):
 def run_experts(module: GatedExperts, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """Send each row of `hidden` `[rows, width]` through its experts `chosen` int64[rows, k], and add up by `weights`.
 
-    Each expert gets two rows at least: MKL multiplies a single one by another kernel, whose last bits differ. A row's
-    results are added in the order of expert ids. With the signature of transformers' `ExpertsInterface`.
+    Too few rows for an expert are filled up with copies, see `least_rows`. A row's results are added in the order of
+    expert ids. With the signature of transformers' `ExpertsInterface`.
     """
     output = torch.zeros_like(hidden)
+    least = least_rows()
     for expert in torch.unique(chosen).tolist():
         rows, places = torch.where(chosen == expert)
-        several = rows if len(rows) > 1 else rows.expand(2)
+        several = torch.cat((rows, rows[:1].expand(max(0, least - len(rows)))))
         gated = module._apply_gate(linear(hidden[several], module.gate_up_proj[expert]))
         results = linear(gated, module.down_proj[expert])[: len(rows)]
         output.index_add_(0, rows, results * weights[rows, places, None])

@@ -42,6 +42,7 @@ class FusedDecoder:
             layer._modules.clear()  # its weights live on in the fused one alone
         self._norm = Norm(inner.get_submodule("norm"))
         self._head = Projection(_linear(module, "lm_head"))
+        self.row_by_row = self._head.row_by_row
         self._rotary = RotaryTable(inner.get_submodule("rotary_emb"), self._embedding)
 
     def __call__(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .attention import Group, Singles
+from .attention import Group, Pieces
 from .kernels import RowKernels
 from .kv_cache import KVCache, Lanes, runs
 from .masks import Span
@@ -46,39 +46,26 @@ def decode_groups(chunks: Sequence[Chunk], cache: KVCache) -> tuple[list[Chunk],
     return ordered + others, groups
 
 
-def decode_singles(chunks: Sequence[Chunk], cache: KVCache, kernels: RowKernels) -> tuple[list[Chunk], Singles | None]:
-    """`chunks` in the order of the step's rows, those of one token first, and what the compiled kernel needs of these.
-
-    It wants no views: a sequence is where its blocks are.
-    """
+def pieces(chunks: Sequence[Chunk], cache: KVCache, kernels: RowKernels) -> Pieces:
+    """The rows of `chunks` as the compiled kernel takes them. It wants no views: a sequence is where its blocks are."""
     size = cache.block_size
-    ordered = [chunk for chunk in chunks if chunk.count == 1]
-    if not ordered:
-        return list(chunks), None
-    offsets = [0]
-    flat: list[tuple[int, int]] = []
-    longest = 0
-    for chunk in ordered:
-        sequence, keys = chunk.sequence, chunk.last
-        if sequence.side_by_side * size >= keys:
-            flat.append((sequence.blocks[0] * size, keys))
+    found: list[tuple[int, int, int]] = []
+    slots: list[tuple[int, int]] = []
+    for chunk in chunks:
+        sequence = chunk.sequence
+        if sequence.side_by_side * size >= chunk.last:
+            own = [(sequence.blocks[0] * size, chunk.last)]
         else:
-            flat.extend(_runs_of_slots(sequence.blocks, keys, size))
-        offsets.append(len(flat))
-        longest = max(longest, keys)
-    singles = Singles(kernels, len(ordered), _indices(offsets), _indices(flat), longest)
-    return ordered + [chunk for chunk in chunks if chunk.count > 1], singles
+            blocks = sequence.blocks[: -(-chunk.last // size)]
+            own = [(first * size, (last - first + 1) * size) for first, last in runs(blocks)]
+        found.append((chunk.count, len(own), chunk.first + 1))
+        slots.extend(own)
+    count = sum(chunk.count for chunk in chunks)
+    return Pieces(kernels, count, _indices(found), _indices(slots), max(chunk.last for chunk in chunks))
 
 
-def _indices(values: list[int] | list[tuple[int, int]]) -> Tensor:
+def _indices(values: list[tuple[int, int, int]] | list[tuple[int, int]]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device="cpu")
-
-
-def _runs_of_slots(blocks: Sequence[int], keys: int, size: int) -> Iterable[tuple[int, int]]:
-    for first, last in runs(blocks[: -(-keys // size)]):
-        count = min(keys, (last - first + 1) * size)
-        yield first * size, count
-        keys -= count
 
 
 def _group(ordered: Sequence[Chunk], lanes: Lanes, start: int, cache: KVCache) -> Group:

@@ -8,7 +8,10 @@ from functools import cached_property
 
 from torch import Tensor
 
+from max_interfaces.text import LogProbabilities
+
 from . import sequence
+from .rules import SequenceError
 from .sampled import Sampled
 from .scheduler import Chunk
 
@@ -29,3 +32,15 @@ class Launched:
         """Which of the sampled tokens is whose."""
         sampling = [chunk.sequence for chunk in self.chunks if chunk.samples]
         return {sampler: row for row, sampler in enumerate(sampling)}
+
+    def prompt_scores(self) -> dict[Chunk, LogProbabilities | None]:
+        """The log probabilities of the prompts. SequenceError names the first with one that is no number."""
+        scored: dict[Chunk, LogProbabilities | None] = {}
+        for index, logits in self.prompts.items():
+            chunk = self.chunks[index]
+            try:
+                scored[chunk] = chunk.sequence.prompt_scores(chunk.first, logits)
+            except ValueError as problem:
+                reason = f"its prompt has no log probabilities: {problem}"
+                raise SequenceError(str(chunk.sequence.request_id), reason) from problem
+        return scored

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from .kernels import tiled_weight
+from .kernels import panelled_weight, tiled_weight
 
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -17,9 +17,10 @@ Multiply: TypeAlias = Callable[[Tensor], Tensor]
 class Projection:
     """Several linear layers that read the same input, as one: `[rows, in]` to `[rows, sum of outs]`.
 
-    In bfloat16 on a CPU with tile registers, weights are laid out for these. Else, in bfloat16 and float16, oneDNN's
-    layout of a weight is made here, once: otherwise each product would make it anew, and a step of a small model take
-    1.5 times as long. In float32 the weights keep the layout of the first, see `loading.store_input_major`.
+    On a CPU, in float32, and in bfloat16 with tile registers, weights are laid out for compiled products: a row's
+    result then depends on that row alone, and `row_by_row` is true. Else, in bfloat16 and float16, oneDNN's layout of a
+    weight is made here, once: otherwise each product would make it anew, and a step of a small model take 1.5 times as
+    long. What is left keeps the layout of the first, see `loading.store_input_major`.
     """
 
     def __init__(self, *layers: nn.Linear) -> None:
@@ -28,8 +29,9 @@ class Projection:
         if len(biases) not in (0, len(layers)):
             raise TypeError("a bias on some of several joined layers")
         bias = torch.cat(biases) if biases else None
-        tiled = tiled_weight(weights, bias)
-        self._multiply: Multiply = tiled.multiply if tiled else _packed(weights, bias) or _plain(weights, bias)
+        compiled = tiled_weight(weights, bias) or panelled_weight(weights, bias)
+        self.row_by_row = compiled is not None
+        self._multiply: Multiply = compiled.multiply if compiled else _packed(weights, bias) or _plain(weights, bias)
 
     def __call__(self, values: Tensor) -> Tensor:
         return self._multiply(values)

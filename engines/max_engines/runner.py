@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .attention import AttentionStep, Group, Singles
+from .attention import AttentionStep, Group, Pieces
 from .decode_graphs import DecodeGraphs, Recorder
 from .fused_decoder import fused_decoder
-from .grouping import decode_groups, decode_singles
+from .grouping import decode_groups, pieces
 from .kernels import kernels_for
 from .kv_cache import KVCache
 from .launched import Launched
+from .least_rows import least_rows
 from .masks import BlockMasks, Span
 from .scheduler import Chunk
 
@@ -40,10 +42,8 @@ class ModelRunner:
         self._cache = cache
         self._device = module.device
         self._masks = BlockMasks(cache.block_size, cache.shape.dtype, self._device)
-        exact = cache.shape.dtype == torch.float32 and self._device.type == "cpu"
-        self._least_rows = 2 if exact else 1  # MKL multiplies a single row by another kernel, whose last bits differ
-        # Bit equality takes one and the same attention for prefill and decode.
-        self._kernels = None if exact else kernels_for(module.dtype, module.device, cache.shape.head_dim)
+        self._exact = cache.shape.dtype == torch.float32 and self._device.type == "cpu"
+        self._kernels = kernels_for(module.dtype, module.device, cache.shape.head_dim)
         self._graphs: DecodeGraphs | None = None
 
     def record_decode(self, recorder: Recorder, lanes: int, lane_blocks: int) -> None:
@@ -59,15 +59,13 @@ class ModelRunner:
 
         Without `replays` nothing recorded is used, and a sequence reads no block but its own.
         """
-        ordered, groups, singles = self._decoding(chunks)
+        ordered, groups, compiled = self._attended(chunks)
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         unread: list[int] = []
         for chunk in ordered:
             sequence = chunk.sequence
-            if chunk.count > 1:
-                groups.extend(self._spans(chunk, len(tokens)))
             tokens.extend(sequence.tokens(chunk.first, chunk.last))
             if chunk.last > sequence.known:
                 unread.append(len(tokens))
@@ -80,25 +78,35 @@ class ModelRunner:
             sources = [earlier.rows[chunk.sequence] for chunk in ordered if chunk.last > chunk.sequence.known]
             ids[self._tensor(unread)] = earlier.sampled.tokens[self._tensor(sources)]
         kept = _kept(ordered)
-        rows = None if len(kept) == len(tokens) else self._tensor(kept * self._least_rows if len(kept) == 1 else kept)
+        rows = None if len(kept) == len(tokens) else self._tensor(kept + kept[:1] * (self._least_rows - len(kept)))
         logits = self._compute(
             ids,
             self._tensor(positions + [0] * padding),
-            self._attention_step(slots + [self._cache.padding_slot] * padding, groups, singles),
+            self._attention_step(slots + [self._cache.padding_slot] * padding, groups, compiled),
             rows,
             ordered if replays else (),
         )
         return _scores(ordered, logits)
 
-    def _decoding(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Group], Singles | None]:
-        """`chunks` in the order of the step's rows, those of one token first, and how these are attended to."""
-        if self._kernels is None:
-            return *decode_groups(chunks, self._cache), None
-        ordered, singles = decode_singles(chunks, self._cache, self._kernels)
-        return ordered, [], singles
+    @cached_property
+    def _least_rows(self) -> int:
+        """How many rows a step needs for their number not to change a row's last bits."""
+        fused = fused_decoder(self._module)
+        return least_rows() if self._exact and (fused is None or not fused.row_by_row) else 1
 
-    def _attention_step(self, slots: list[int], groups: list[Group], singles: Singles | None) -> AttentionStep:
-        return AttentionStep(self._cache, self._masks, self._tensor(slots), groups, singles)
+    def _attended(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Group], Pieces | None]:
+        """`chunks` in the order of the step's rows, those of one token first, and how these rows are attended to."""
+        if self._kernels is None:
+            ordered, groups = decode_groups(chunks, self._cache)
+            return ordered, groups + self._prompt_groups(ordered), None
+        ordered = sorted(chunks, key=lambda chunk: chunk.count > 1)
+        # Bit equality takes one and the same attention for prefill and decode.
+        compiled = ordered if self._exact else [chunk for chunk in ordered if chunk.count == 1]
+        groups = [] if self._exact else self._prompt_groups(ordered)
+        return ordered, groups, pieces(compiled, self._cache, self._kernels) if compiled else None
+
+    def _attention_step(self, slots: list[int], groups: list[Group], compiled: Pieces | None) -> AttentionStep:
+        return AttentionStep(self._cache, self._masks, self._tensor(slots), groups, compiled)
 
     def _compute(
         self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None, chunks: Sequence[Chunk]
@@ -122,6 +130,16 @@ class ModelRunner:
         )
         logits: Tensor = output.logits[0]
         return logits
+
+    def _prompt_groups(self, ordered: Sequence[Chunk]) -> list[Group]:
+        """The groups of those chunks that have several tokens; the step's rows are those of `ordered`."""
+        groups: list[Group] = []
+        start = 0
+        for chunk in ordered:
+            if chunk.count > 1:
+                groups.extend(self._spans(chunk, start))
+            start += chunk.count
+        return groups
 
     def _spans(self, chunk: Chunk, start: int) -> list[Group]:
         """The chunk's queries, whose first is row `start` of the step, in groups."""

@@ -64,7 +64,8 @@ class Scheduler:
     always goes on, unless one before it enters; and if none has memory, the first of those that wait enters: all
     finish. Deadlines are the dispatcher's, which stops between two steps what is late.
 
-    Scheduling moves memory but no token: a step that fails after it has lost nothing.
+    Scheduling moves memory but no token: a step that fails after it has lost nothing. `token_budget` and `batch`, the
+    most sequences that a step moves, may change between two schedules; `planned` is the last one.
     """
 
     def __init__(self, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int) -> None:
@@ -73,6 +74,8 @@ class Scheduler:
         self._memory = SequenceMemory(cache, pool)
         self._max_batch = max_batch
         self.token_budget = token_budget
+        self.batch = max_batch
+        self.planned: list[Chunk] = []
         self._ranked: list[Sequence] = []
         self._added = 0
         self._turn = 0
@@ -98,9 +101,11 @@ class Scheduler:
         singles: list[Chunk] = []
         prompts: list[Chunk] = []
         promised: set[bytes] = set()  # keys of the blocks that this step and those after it compute
-        budget = self.token_budget - sum(1 for s in ready if s.blocks and s.wanted == 1)
+        budget = self.token_budget - min(self.batch, sum(1 for s in ready if s.blocks and s.wanted == 1))
         door_open = True
         for sequence in ready:
+            if len(singles) + len(prompts) == self.batch:
+                break
             if sequence.blocks and sequence.wanted == 1:
                 if not self._grow(sequence):
                     continue
@@ -119,7 +124,8 @@ class Scheduler:
                 continue
             if sequence.next_border <= sequence.prompt_length:  # not all of its prompt can be found yet
                 promised.update(self._memory.prompt_keys(sequence))
-        return singles + prompts
+        self.planned = singles + prompts
+        return self.planned
 
     def launched(self, chunks: Collection[Chunk]) -> None:
         """Book chunks as under way: the next step goes on behind them."""

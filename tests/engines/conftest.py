@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from max_engines.blocks import BlockPool
+from max_engines.kernels import rows, tiles
 from max_engines.kv_cache import KVCache
 from max_engines.loading import LoadedModel
 from max_engines.scheduler import Scheduler
@@ -33,6 +34,25 @@ def _all_memory_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr(Scheduler, "__init__", noted)
     yield
     assert [finding for scheduler in made for finding in scheduler.audit()] == []
+
+
+@pytest.fixture
+def without_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Once called, nothing is compiled for whatever is made from then on."""
+
+    def forget() -> None:
+        rows._compiled.cache_clear()
+        rows.rows_library.cache_clear()
+        tiles._library.cache_clear()
+
+    def leave_out() -> None:
+        for module in (rows, tiles):
+            monkeypatch.setattr(module, "open_library", lambda source, variant: None)
+        forget()
+
+    yield leave_out
+    monkeypatch.undo()
+    forget()
 
 
 @pytest.fixture(scope="session")

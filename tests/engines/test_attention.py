@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from max_engines import attention
 from max_engines.attention import Attention, AttentionStep, Group, PagedAttentionError, paged_attention
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
@@ -94,8 +95,7 @@ def test_an_engine_refuses_a_model_that_it_would_run_wrongly(
     checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(checkpoint("gemma"))
-    reach = BlockMasks.reach
-    monkeypatch.setattr(BlockMasks, "reach", lambda masks, span, window: reach(masks, span, 2))
+    monkeypatch.setattr(attention, "Attention", lambda layer, scaling, window, softcap: Attention(layer, scaling, 2))
     with pytest.raises(ValueError, match=r"cannot run GemmaForCausalLM .* gave other scores than transformers"):
         Engine(model)
     monkeypatch.undo()

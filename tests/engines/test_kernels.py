@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention, silu
+from torch.nn.functional import linear, silu
 
-from max_engines.attention import Attention, AttentionStep, PagedAttentionError, Singles
+from max_engines.attention import Attention, AttentionStep, PagedAttentionError, Pieces
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
-from max_engines.kernels import RowKernels, kernels_for, library, rows, tiled_weight, tiles
+from max_engines.kernels import RowKernels, kernels_for, library, panelled_weight, tiled_weight
 from max_engines.kv_cache import KVCache, KVShape
 from max_engines.loading import load_model
 from max_engines.masks import BlockMasks
@@ -74,7 +74,8 @@ def test_the_gate(dtype: torch.dtype, count: int, width: int, scale: float, seed
     heads=st.sampled_from([(1, 1), (2, 1), (3, 3), (4, 2), (7, 1), (12, 2)]),
     width=WIDTHS,
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=4),
-    pieces=st.integers(1, 4),
+    counts=st.lists(st.integers(1, 11), min_size=4, max_size=4),
+    scattered=st.integers(1, 4),
     window=st.sampled_from([None, 1, 16, 33]),
     softcap=st.sampled_from([None, 5.0]),
     seed=SEEDS,
@@ -84,36 +85,49 @@ def test_attention_over_scattered_keys(
     heads: tuple[int, int],
     width: int,
     lengths: list[int],
-    pieces: int,
+    counts: list[int],
+    scattered: int,
     window: int | None,
     softcap: float | None,
     seed: int,
 ) -> None:
+    """Some sequences' last tokens together, by the plain formula; and each alone, to the last bit the same."""
     torch.manual_seed(seed)
-    count, (query_heads, kv_heads) = len(lengths), heads
-    store = torch.full((count * 80 * 4, 2 * kv_heads, width), torch.nan, dtype=dtype)  # the rest must not be read
-    query = random(count, query_heads, width, dtype=dtype)
-    offsets, runs, expected = [0], [], []
-    for row, length in enumerate(lengths):
+    query_heads, kv_heads = heads
+    counts = [min(count, length) for count, length in zip(counts, lengths, strict=False)]
+    store = torch.full((len(lengths) * 80 * 4, 2 * kv_heads, width), torch.nan, dtype=dtype)  # the rest is not read
+    query = random(sum(counts), query_heads, width, dtype=dtype)
+    pieces: list[list[int]] = []
+    runs: list[list[int]] = []
+    expected: list[Tensor] = []
+    one_by_one: list[tuple[list[int], list[list[int]]]] = []
+    for number, (length, count) in enumerate(zip(lengths, counts, strict=True)):
         slots: list[int] = []
-        for piece, part in enumerate(torch.arange(length).tensor_split(pieces)):
+        own: list[list[int]] = []
+        for place, part in enumerate(torch.arange(length).tensor_split(scattered)):
             if len(part):
-                runs.append([(piece * count + row) * 80, len(part)])
-                slots.extend(range(runs[-1][0], sum(runs[-1])))
-        offsets.append(len(runs))
+                own.append([(place * len(lengths) + number) * 80, len(part)])
+                slots.extend(range(own[-1][0], sum(own[-1])))
+        pieces.append([count, len(own), length - count + 1])
+        runs.extend(own)
         store[slots] = random(length, 2 * kv_heads, width, dtype=dtype)
-        seen = store[slots if window is None else slots[-window:]].float().transpose(0, 1)
-        keys, values = (part.repeat_interleave(query_heads // kv_heads, 0) for part in seen.chunk(2))
-        if softcap is None:
-            expected.append(scaled_dot_product_attention(query[row, :, None].float(), keys, values, scale=0.3)[:, 0])
-        else:
-            scores = torch.tanh(query[row, :, None].float() @ keys.mT * 0.3 / softcap) * softcap
+        for last in range(length - count + 1, length + 1):
+            seen = store[slots[:last] if window is None else slots[:last][-window:]].float().transpose(0, 1)
+            keys, values = (part.repeat_interleave(query_heads // kv_heads, 0) for part in seen.chunk(2))
+            scores = query[len(expected), :, None].float() @ keys.mT * 0.3
+            if softcap is not None:
+                scores = torch.tanh(scores / softcap) * softcap
             expected.append((scores.softmax(-1) @ values)[:, 0])
-    found = torch.full((count + 1, query_heads, width), 7, dtype=dtype)
-    indices, table = torch.tensor(offsets), torch.tensor(runs)
-    kernels(dtype).attend(query, found, store, indices, table, window, 0.3, softcap)
-    same(found[:count], torch.stack(expected))
-    assert bool((found[count] == 7).all())
+            one_by_one.append(([1, len(own), last], own))
+    found = torch.full((len(query) + 1, query_heads, width), 7, dtype=dtype)
+    attend, options = kernels(dtype).attend, (window, 0.3, softcap)
+    attend(query, found, store, torch.tensor(pieces), torch.tensor(runs), *options)
+    same(found[:-1], torch.stack(expected))
+    assert bool((found[-1] == 7).all())
+    for row, (piece, own) in enumerate(one_by_one):
+        alone = query.new_empty(1, query_heads, width)
+        attend(query[row : row + 1], alone, store, torch.tensor([piece]), torch.tensor(own), *options)
+        assert torch.equal(alone[0], found[row])
 
 
 @needs_compiler
@@ -156,12 +170,36 @@ def test_attention_of_queries_that_lie_otherwise() -> None:
     shape = KVShape(1, 1, 16, torch.float32)
     cache = KVCache(shape, 1, 16, CPU)
     cache.write(0, torch.arange(16), store)
-    singles = Singles(kernels(torch.float32), 2, torch.tensor([0, 1, 2]), torch.tensor([[0, 9], [0, 5]]), 9)
-    step = AttentionStep(cache, BlockMasks(16, torch.float32, CPU), torch.arange(2), [], singles)
+    two = Pieces(kernels(torch.float32), 2, torch.tensor([[1, 1, 9], [1, 1, 5]]), torch.tensor([[0, 16]] * 2), 9)
+    step = AttentionStep(cache, BlockMasks(16, torch.float32, CPU), torch.arange(2), [], two)
     attention = Attention(0, None, None)
     assert torch.equal(attention(query, step), attention(query.contiguous(), step))
     with pytest.raises(PagedAttentionError, match="bfloat16"):
         attention(query.bfloat16(), step)
+
+
+@needs_compiler
+@settings(deadline=None)
+@given(
+    outputs=st.integers(1, 130),
+    depth=st.sampled_from([1, 32, 100, 704]),
+    count=st.integers(0, 130),
+    biased=st.booleans(),
+    seed=SEEDS,
+)
+def test_products_by_panels(outputs: int, depth: int, count: int, biased: bool, seed: int) -> None:
+    """Of two joined layers; a row alone, and each in a smaller batch, to the last bit the same."""
+    torch.manual_seed(seed)
+    parts = [random(size, depth, dtype=torch.float32) for size in (outputs, 16)]
+    bias = random(outputs + 16, dtype=torch.float32) if biased else None
+    values = random(count, depth, dtype=torch.float32)
+    weight = panelled_weight(parts, bias)
+    assert weight is not None
+    found = weight.multiply(values)
+    torch.testing.assert_close(found, linear(values, torch.cat(parts), bias), atol=1e-5 * depth, rtol=1e-4)
+    for first, last in ((0, 1), (count - 1, count), (count // 3, count), (0, count // 2)):
+        first = max(first, 0)
+        assert torch.equal(weight.multiply(values[first:last]), found[first:last])
 
 
 @pytest.mark.skipif(not torch.cpu.get_capabilities().get("amx_bf16"), reason="a processor without tile registers")
@@ -185,22 +223,6 @@ def test_products_by_tiles(outputs: int, depth: int, count: int, biased: bool, s
     found = weight.multiply(values)
     torch.testing.assert_close(found.float(), expected, atol=0.02 * depth**0.5, rtol=0.02)
     assert torch.equal(weight.multiply(values[-1:]), found[-1:]), "a row's product depends on the others"
-
-
-@pytest.fixture
-def without_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    def forget() -> None:
-        rows._compiled.cache_clear()
-        tiles._library.cache_clear()
-
-    def leave_out() -> None:
-        for module in (rows, tiles):
-            monkeypatch.setattr(module, "open_library", lambda source, variant: None)
-        forget()
-
-    yield leave_out
-    monkeypatch.undo()
-    forget()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral-window", "gemma2"])

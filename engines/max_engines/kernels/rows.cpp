@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "panels.h"
 #include "vectors.h"
 
 namespace {
@@ -124,9 +125,9 @@ extern "C" const uint32_t source_digest = SOURCE_DIGEST;  // by which Python kno
                      Shape{heads, kv_heads, width});                                                                   \
     }                                                                                                                  \
     extern "C" void attend_##name(const T* query, int64_t query_row, int64_t query_head, T* to, const T* cache,        \
-                                  const int64_t* offsets, const Run* runs, int64_t window, float scaling,              \
-                                  float softcap, int64_t rows, int64_t heads, int64_t kv_heads, int64_t width) {       \
-        attend(query, query_row, query_head, to, cache, offsets, runs, window, scaling, softcap, rows,                 \
+                                  const Piece* pieces, int64_t count, const Run* runs, int64_t window, float scaling,  \
+                                  float softcap, int64_t heads, int64_t kv_heads, int64_t width) {                     \
+        attend(query, query_row, query_head, to, cache, pieces, count, runs, window, scaling, softcap,                 \
                Shape{heads, kv_heads, width});                                                                         \
     }                                                                                                                  \
     extern "C" void highest_##name(const T* scores, int64_t rows, int64_t columns, float* best, int64_t* where) {      \
@@ -135,3 +136,9 @@ extern "C" const uint32_t source_digest = SOURCE_DIGEST;  // by which Python kno
 
 FOR_TYPE(float, float32)
 FOR_TYPE(BFloat16, bfloat16)
+
+extern "C" void linear_float32(const float* x, const float* panels, const float* bias, float* to, int64_t rows,
+                               int64_t depth, int64_t outputs) {
+    int64_t blocks = (rows + MOST - 1) / MOST;  // equally large, so that the last is not left with a row or two
+    if (blocks > 0) linear_by<MOST>((rows + blocks - 1) / blocks, x, panels, bias, to, rows, depth, outputs);
+}

@@ -1,4 +1,4 @@
-"""The operations between a decoder's linear layers, and attention of one query a sequence (`rows.cpp`)."""
+"""The operations between a decoder's linear layers, and its attention (`rows.cpp`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RowKernels:
         self._add_norm = bound("add_norm", POINTER, POINTER, POINTER, FLOAT, POINTER, INT, INT)
         self._gate = bound("gate", POINTER, POINTER, INT, INT)
         self._rotate_store = bound("rotate_store", *(POINTER,) * 3, FLOAT, *(POINTER,) * 4, *sizes)
-        self._attend = bound("attend", POINTER, INT, INT, *(POINTER,) * 4, INT, FLOAT, FLOAT, *sizes)
+        self._attend = bound("attend", POINTER, INT, INT, *(POINTER,) * 3, INT, POINTER, INT, FLOAT, FLOAT, *sizes[:3])
         self._highest = bound("highest", POINTER, INT, INT, POINTER, POINTER)
 
     def add_norm(self, hidden: Tensor, update: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
@@ -81,22 +81,23 @@ class RowKernels:
         query: Tensor,
         result: Tensor,
         store: Tensor,
-        offsets: Tensor,
+        pieces: Tensor,
         runs: Tensor,
         window: int | None,
         scaling: float,
         softcap: float | None,
     ) -> None:
-        """Attention of one query a sequence: `query` `[rows, heads, head_dim]`, of any strides but the last.
+        """Attention of some sequences' tokens: `query` `[rows, heads, head_dim]`, of any strides but the last.
 
-        The keys of row i are those of `runs[offsets[i]:offsets[i + 1]]`: int64 `[runs, 2]`, first slot and how many.
-        Writes to the first rows of `result`, contiguous `[at least rows, heads, head_dim]`.
+        Each of `pieces`, int64 `[pieces, 3]`, is successive rows of one sequence: how many, how many of `runs` are
+        where its keys lie, and how many keys the first row sees; every other sees one more. `runs` is int64 `[runs,
+        2]`: first slot and how many. Writes to the first rows of `result`, contiguous `[rows, heads, head_dim]`.
         """
-        rows, heads, width = query.shape
+        heads, width = query.shape[1:]
         self._attend(
             query.data_ptr(), query.stride(0), query.stride(1), result.data_ptr(), store.data_ptr(),
-            offsets.data_ptr(), runs.data_ptr(), window or 0, scaling, softcap or 0.0,
-            rows, heads, store.shape[1] // 2, width,
+            pieces.data_ptr(), pieces.shape[0], runs.data_ptr(), window or 0, scaling, softcap or 0.0,
+            heads, store.shape[1] // 2, width,
         )  # fmt: skip
 
     def highest(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,10 +118,16 @@ def kernels_for(dtype: torch.dtype, device: torch.device, *widths: int) -> RowKe
 
 
 @cache
-def _compiled(dtype: torch.dtype) -> RowKernels | None:
+def rows_library() -> ctypes.CDLL | None:
+    """The library for this processor; a warning, once, if there is none."""
     capability = torch.backends.cpu.get_cpu_capability().lower()
     library = open_library("rows", capability) or open_library("rows", "default")
     if library is None:
         warnings.warn(MISSING, stacklevel=2)
-        return None
-    return RowKernels(library, dtype)
+    return library
+
+
+@cache
+def _compiled(dtype: torch.dtype) -> RowKernels | None:
+    library = rows_library()
+    return None if library is None else RowKernels(library, dtype)

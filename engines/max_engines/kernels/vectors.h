@@ -61,6 +61,25 @@ inline float sum(Vector values) {
 
 inline float sum(Floats values) { return sum<LANES>(values); }
 
+// The sums of as many vectors as a vector has lanes, each with the same additions as `sum`'s: halves of two at a time.
+template <int SIZE = LANES>
+inline Floats sums(Floats* vectors) {
+    Ints low, high;  // of each group of SIZE lanes of two vectors, the halves
+    for (int i = 0; i < LANES; i++) {
+        low[i] = i / (SIZE / 2) * SIZE + i % (SIZE / 2);
+        high[i] = low[i] + SIZE / 2;
+    }
+    Floats added[SIZE / 2];
+    for (int i = 0; i < SIZE / 2; i++)
+        added[i] = __builtin_shuffle(vectors[2 * i], vectors[2 * i + 1], low) +
+                   __builtin_shuffle(vectors[2 * i], vectors[2 * i + 1], high);
+    if constexpr (SIZE == 2) {
+        return added[0];
+    } else {
+        return sums<SIZE / 2>(added);
+    }
+}
+
 // e^x: 2^n times a polynomial of the rest (Cephes' coefficients). NaN stays NaN.
 inline Floats exponential(Floats x) {
     x = x > 88.0f ? Floats{} + 88.0f : x;
