@@ -72,6 +72,8 @@ async def run(client: AsyncClient, count: int, kills: int) -> tuple[list[Listene
         while sum(len(listener.arrivals) for listener in listeners) < heard + 2 * count:
             await asyncio.sleep(LOOK_S)
         busiest = max(await workers(client, standby=1), key=lambda worker: worker.running)
+        if not busiest.running:  # all had been said before another worker stood by
+            break
         moments.append(time.monotonic())
         os.kill(busiest.gauges["pid"], signal.SIGKILL)
     await listening

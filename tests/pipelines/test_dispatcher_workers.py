@@ -367,6 +367,15 @@ def test_when_no_worker_can_be_had_everybody_is_told_why() -> None:
     assert ends(desk.submit("b")) == [("b", FAILED, FailureKind.WORKER_DIED)]
 
 
+def test_a_worker_that_came_by_itself_serves_on_when_there_will_be_no_other() -> None:
+    desk = Desk()
+    desk.worker("guest")
+    assert not desk.tell(WorkersGivenUp("no such folder"))
+    assert started(desk.submit("a")) == [("a", "guest")]
+    assert ends(desk.hear(b"guest", Goodbye())) == [("a", FAILED, FailureKind.WORKER_DIED)]
+    assert desk.dispatcher.problem == "no such folder"
+
+
 def test_a_worker_that_is_ready_again_gets_nothing_by_what_it_said_before() -> None:
     desk = Desk(models=["one", "two"])
     desk.worker(places=1, models=["one"])

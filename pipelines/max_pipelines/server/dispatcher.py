@@ -81,6 +81,7 @@ class Dispatcher:
         self.suspects: WaitingLine = self._ledger.suspects
         self.draining = False
         self.problem = ""  # why no worker can be had, once that is so
+        self._given_up = ""  # why none of our own can
         self._asking: set[bytes] = set()  # clients that wait to be told what is served
         self._beat_at = 0.0
         self._random = random.Random()
@@ -99,7 +100,16 @@ class Dispatcher:
         actions = self._received(event, now) if isinstance(event, Received) else self._happened(event, now)
         if now >= self._ledger.wake or now >= self._roster.wake or now >= self._beat_at:
             actions += self._overdue(now)
+        if self._given_up and not self.problem:
+            actions += self._give_up(now)
         return actions
+
+    def _give_up(self, now: float) -> list[Action]:
+        """No worker of our own will come any more. Those that came by themselves may still serve."""
+        if any(worker.credits for worker in self.workers.values()):
+            return []
+        self.problem = reason = self._given_up
+        return self._describe() + self._end_all(GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason, now)
 
     def _happened(self, event: Event, now: float) -> list[Action]:
         match event:
@@ -112,8 +122,7 @@ class Dispatcher:
                 gone = self._roster.named(name)
                 return [action for worker in gone for action in self._from_workers.gone(worker, reason, now)]
             case WorkersGivenUp(reason):
-                self.problem = reason
-                return self._describe() + self._end_all(GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason, now)
+                self._given_up = reason
             case Overslept(seconds):
                 self._ledger.excuse(seconds)
                 self._roster.excuse(seconds)
