@@ -333,9 +333,10 @@ def test_what_comes_after_a_requests_end_is_nobodys() -> None:
     pipeline = Played([[note("a", 1), sound("a", 2, status=DONE), sound("a", 3), note("a", 4), sound("stranger", 5)]])
     worker = core(pipeline)
     begin(worker, "a")
-    outgoing = worker.step()
-    assert [(head.status, head.tokens) for head in heads(outgoing)] == [(DONE, (1, 2))]
-    assert len(outgoing) == 1
+    ((_, message, payload),) = worker.step()
+    assert isinstance(message, Delivery)
+    assert [(head.status, head.tokens) for head in message.heads] == [(DONE, (1, 2))]
+    assert len(decode_payload(payload)) == 1
     assert worker.in_flight == 0
 
 

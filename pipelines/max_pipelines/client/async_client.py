@@ -270,7 +270,7 @@ class AsyncClient:
         if self._demultiplexer is not None:
             self._demultiplexer.cancel(request_id.value)
 
-    def _tell(self, message: Cancel | Read) -> None:
+    def _tell(self, message: Cancel | Read | Describe) -> None:
         if self._connection is not None:
             with contextlib.suppress(RequestFailed):
                 self._connection.send(message)
@@ -340,13 +340,13 @@ class AsyncClient:
     async def _wait_ready(self) -> None:
         self._opened_at = self._loop.time()
         self._described = self._loop.create_future()
-        if self._connection is not None:
-            self._connection.send(Describe())
+        self._tell(Describe())
         while True:
             done, _ = await asyncio.wait([self._described], timeout=CHECK_S)
             if done:
                 break
             self._check_server()
+            self._tell(Describe())  # the question may be lost, or its answer
         described = self._described.result()
         if described.problem:
             raise StartFailed(described.problem)

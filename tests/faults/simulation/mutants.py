@@ -127,7 +127,7 @@ MUTANTS = (
         "            request.resting = True\n",
         "            request.resting = False\n",
     ),
-    Mutant("a request goes to a worker that stands by", "roster", "Roster", " and not worker.standby:", ":"),
+    Mutant("a request goes to a worker that stands by", "roster", "Roster", "if worker.standby or not", "if not"),
     Mutant(
         "a cancelled request runs on",
         "placement",
