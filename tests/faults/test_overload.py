@@ -132,7 +132,7 @@ async def check_overload(served: Served, model: str, seconds: float) -> Outcome:
         before = [resident_mb(pid) for pid in processes]
         rate = await overload(clients, count, TIMES * saturated, seconds)
         after = [resident_mb(pid) for pid in processes]
-        saturated = (saturated + await saturate(clients, model, seconds / 2)) / 2  # a busy machine is not always as busy
+        saturated = (saturated + await saturate(clients, model, seconds / 2)) / 2
         gauges = (await clients[0].report()).gauges
     refused = count.refusals
     assert (gauges["requests"], gauges["waiting"], gauges["overloaded"]) == (0, 0, len(refused))

@@ -361,9 +361,9 @@ def test_sigterm_at_any_moment_of_the_start(folder: Path) -> None:
         room = folder / str(number)
         room.mkdir()
         with starting(steady(CHUNKS), room) as served:
-            time.sleep(chance.random() * START_S)
+            time.sleep(START_S * chance.random() ** 3)
             served.signal(signal.SIGTERM)
             codes[served.wait()] += 1
             assert still_there(room) == []
     print(f"exit codes: {dict(codes)}")
-    assert codes.keys() <= {0, -signal.SIGTERM}  # who has not begun to listen to signals has nothing to leave behind
+    assert codes.keys() <= {0, 128 + signal.SIGTERM}  # the latter before it has begun to serve

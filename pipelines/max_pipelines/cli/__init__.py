@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
-from . import bench, config, generate, keys, serve, speak, voices, worker
+from . import bench, config, generate, keys, serve, soak, speak, voices, worker
 
 
 class Command(Protocol):
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "config": config,
     "keys": keys,
     "bench": bench,
+    "soak": soak,
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
