@@ -1,6 +1,6 @@
 """A worker is killed while many listen: how long until each of them hears more?
 
-`python benchmarks/failover.py --listeners 8 --kills 3`: the embedded voice, a worker that works, and one that stands by.
+`python benchmarks/failover.py --listeners 8`: the embedded voice, a worker that works, and one that stands by.
 Prints the time from each kill to each listener's next chunk, beside the longest gap of a run in which nothing happens.
 """
 
@@ -101,9 +101,8 @@ async def main(count: int, kills: int) -> None:
     for number, moment in enumerate(moments, 1):
         gaps = sorted(listener.gap(moment) for listener in struck)
         p95 = gaps[min(count - 1, int(0.95 * count))]
-        print(
-            f"kill {number}, from it to the next chunk   p50 {gaps[count // 2]:.3f} s   p95 {p95:.3f} s   max {gaps[-1]:.3f} s"
-        )
+        middle = gaps[count // 2]
+        print(f"kill {number}, from it to the next chunk   p50 {middle:.3f} s   p95 {p95:.3f} s   max {gaps[-1]:.3f} s")
     print(f"the sounds are {'the same' if same else 'NOT the same'}")
 
 

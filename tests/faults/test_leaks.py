@@ -166,7 +166,7 @@ def test_where_nothing_leaks_nothing_is_found(soaks: dict[str, Ran], name: str) 
     }
     assert ran.outcome.killed == (2 if name == "nothing" else 0)
     assert ran.outcome.ends["end_of_sequence"] > 50
-    assert {"left", "cancelled"} <= ran.outcome.ends.keys()
+    assert ran.outcome.ends["left"] > 5
     assert len([sample for sample in ran.outcome.samples if sample.rest is not None]) == 9
 
 

@@ -74,7 +74,8 @@ class Load:
     async def _read(self, client: AsyncClient, request: AnyRequest, stream: AsyncIterator[AnyOutput]) -> str:
         """How the stream ended."""
         chance = self._chance
-        leaves = chance.randrange(MOST_OUTPUTS) if chance.random() < ABORTED else -1
+        # As often among the first six outputs as after them: many answers are short.
+        leaves = int(MOST_OUTPUTS ** chance.random()) - 1 if chance.random() < ABORTED else -1
         asks, pause_s = chance.random() < 0.5, chance.choice(PAUSES_S)
         count, asked = 0, False
         while True:
