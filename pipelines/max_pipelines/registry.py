@@ -80,8 +80,8 @@ def prove(served: AnyServed) -> float:
     request_id: RequestID = served.canary.request_id
     chunks: list[Chunk[Any]] = []
     longest = 0.0
-    served.pipeline.admit(Attempt(served.canary))
     try:
+        served.pipeline.admit(Attempt(served.canary))
         while not (chunks and chunks[-1].output is not None and chunks[-1].output.is_done):
             begin = time.monotonic()
             chunks += served.pipeline.execute([request_id])
@@ -96,6 +96,7 @@ def prove(served: AnyServed) -> float:
         missing.append("sound")
     if last.final_status in (GenerationStatus.FAILED, GenerationStatus.CANCELLED) or missing:
         failure = getattr(last, "failure", None)
-        why = failure.message if isinstance(failure, Failure) else f"it gave no {' and no '.join(missing)}"
+        why = f"it gave no {' and no '.join(missing)}" if missing else f"it ended as {last.final_status}"
+        why = failure.message if isinstance(failure, Failure) else why
         raise StartFailed(f"the first request, which only tries whether all works, has failed: {why}")
     return longest

@@ -592,3 +592,21 @@ def _count(outgoing: Sequence[Outgoing], reached: dict[str, tuple[int, int]]) ->
                     reached[one.request_id] = (seq, tokens + len(one.tokens))
             case Ended():
                 assert message.kind is FailureKind.DUPLICATE_ID  # nothing else fails here
+
+
+def test_a_worker_offers_itself_once_to_a_dispatcher_that_asks_again_and_again() -> None:
+    worker = core(Scripted())
+    assert [type(message) for _, message, _ in worker.take(Beat(known=False), now=1.0)] == [Ready]
+    assert not worker.take(Beat(known=False), now=1.1)  # the answer to a sign of life from before
+    assert [type(message) for _, message, _ in worker.take(Beat(known=False), now=2.0)] == [Ready]
+
+
+def test_a_request_that_rests_ends_by_its_deadline_too() -> None:
+    worker = core(Scripted())
+    worker.take(Start("a", b"c1", 1, 7, 5.0), request("a"), now=1.0)
+    worker.take(Pace("a", 1, True), now=1.0)
+    worker.take(Beat(), now=6.4)
+    worker.tick(6.5)
+    assert worker.in_flight == 1
+    worker.tick(7.0)
+    assert worker.in_flight == 0

@@ -322,6 +322,8 @@ class AsyncClient:
             self._demultiplexer.fail_all(why)
         if self._described is not None and not self._described.done():
             self._described.set_result(Described(problem=why))
+        if self._reported is not None and not self._reported.done():
+            self._reported.set_exception(RequestFailed(Failure(FailureKind.CONNECTION_LOST, why)))
 
     def _lost_in_a_thread(self, why: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and all requests with it

@@ -24,6 +24,7 @@ from .links import Links
 from .stepping import Outgoing, Running, Stepper, failed, report, say
 
 LONGEST_S = 86_400.0  # what the wire can carry
+OFFER_AGAIN_S = 0.5
 GRACE_S = 1.0  # from a deadline until a worker that has heard nothing of its dispatcher keeps it itself
 
 
@@ -88,7 +89,7 @@ class WorkerCore:
     def alive(self, link: int, age_s: float = 0.0, busy_s: float = 0.0) -> Outgoing:
         """That it lives, and what it has of a dispatcher's."""
         held = tuple([Held(key, one.attempt, one.resting) for key, one in self._running.items() if one.link == link])
-        share, gauges = self.links.all[link].credits, {"pid": self._pid, **self._served.gauges()}
+        share, gauges = self.links.all[link].credits, {"pid": self._pid, **self._gauges()}
         return link, Alive(self.name, self.steps, held, share, min(age_s, LONGEST_S), busy_s, gauges), ()
 
     def take(self, message: object, payload: Sequence[Frame] = (), now: float = 0.0, link: int = 0) -> list[Outgoing]:
@@ -107,7 +108,7 @@ class WorkerCore:
                     self._resting += rest - running.resting
                     running.resting = rest
             case Beat(waiting, known):
-                return self._beaten(waiting, known, link)
+                return self._beaten(waiting, known, link, now)
             case Retire(reason):
                 self.links.all[link].retired, self.links.all[link].refusal = True, reason
                 self._forget(link)
@@ -120,8 +121,7 @@ class WorkerCore:
         """
         if not self._running:
             return []
-        for running in [one for one in self._running.values() if one.deadline + GRACE_S <= now]:
-            self._release(running.request_id)
+        self._expire(now)
         active = [one.request_id for one in self._running.values() if not one.resting]
         if not active:
             return []
@@ -130,23 +130,39 @@ class WorkerCore:
         return outgoing
 
     def tick(self, now: float) -> list[Outgoing]:
-        """Time has passed: dispatchers that are gone lose what they had here."""
+        """Time has passed: what is far too late ends, and dispatchers that are gone lose what they had here."""
+        self._expire(now)
         gone = self.links.forsaken(now)
         for link in gone:
             self._forget(link)
         return self._reshared() if gone else []
 
+    def _gauges(self) -> dict[str, int]:
+        try:
+            return self._served.gauges()
+        except Exception as problem:  # a third party's; nothing depends on it
+            report(problem)
+            return {}
+
+    def _expire(self, now: float) -> None:
+        for running in [one for one in self._running.values() if one.deadline + GRACE_S <= now]:
+            self._release(running.request_id)
+
     def _of(self, request_id: str, attempt: int, link: int) -> Running | None:
         running = self._running.get(request_id)
         return running if running is not None and (running.attempt, running.link) == (attempt, link) else None
 
-    def _beaten(self, waiting: int, known: bool, link: int) -> list[Outgoing]:
-        self.links.all[link].waiting = waiting
+    def _beaten(self, waiting: int, known: bool, number: int, now: float) -> list[Outgoing]:
+        link = self.links.all[number]
+        link.waiting = waiting
         if known:
             return self._reshared()
-        self._forget(link)
+        if now < link.offered + OFFER_AGAIN_S:
+            return []  # the answer to a sign of life that was on its way when we offered ourselves
+        link.offered = now
+        self._forget(number)
         changed = self._reshared()
-        return [self.ready(link), *changed]  # before a sign of life, which it could only refuse again
+        return [self.ready(number), *changed]  # before a sign of life, which it could only refuse again
 
     def _reshared(self) -> list[Outgoing]:
         return [self.alive(link) for link in self.links.share()]

@@ -14,6 +14,7 @@ class Link(msgspec.Struct, eq=False):
     waiting: int = 0
     credits: int = 0
     running: int = 0
+    offered: float = -1e9  # when this worker last offered itself because it was asked
     lost: bool = False  # silent for longer than a lease: it has nothing here until it is heard again
     retired: bool = False
     refusal: str = ""  # why it does not want this worker

@@ -195,4 +195,5 @@ class WorkerLoop:
         self._beat_at = now + HEARTBEAT_S
         self._deliver(self._core.tick(now))
         age_s = now - self._stepped
-        self._deliver([self._core.alive(link, age_s) for link in range(len(self._wires))])
+        wanted = [number for number, link in enumerate(self._core.links.all) if not link.retired]
+        self._deliver([self._core.alive(number, age_s) for number in wanted])
