@@ -34,7 +34,7 @@ PROTOCOL_MARK = bytes([PROTOCOL_VERSION])
 # The most entries that a list may have, 65,536, with the longest ids, 128 characters of four bytes, make 34 MiB of
 # `Alive.held` and 39 MiB of `Delivery.heads` with a token each; a `Start` with 2^20 tokens has 5 MiB. The bounds of a
 # list and of what is in it, multiplied, allow more: so many heads with so many tokens each have 320 GB, and nobody
-# sends that. To decode a header takes at most 12 times its size, where tokens of one byte become pointers.
+# sends that. To decode a header of this size takes at most 12 times as much: tokens of one byte become pointers.
 MAX_HEADER_BYTES = 2**26
 
 IdText = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]

@@ -61,7 +61,7 @@ def decode_payload(frames: Sequence[Frame]) -> list[Payload]:
 def decode_request(frames: Sequence[Frame]) -> AnyRequest:
     """The same where there is to be one request. Who takes them from strangers looks at nothing else.
 
-    A byte of many outputs may cost 192 while it is decoded, one of many requests 30, one of one request 16.
+    To decode outputs may take 192 bytes for each of theirs, many requests 30, and one request 25.
     """
     if len(requests := _decoded(frames, _REQUESTS, 1)) != 1:
         raise WireError("payload refused: it holds no request")

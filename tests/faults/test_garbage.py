@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from max_interfaces import Attempt, AudioGenerationRequest, PipelineTask
 from max_interfaces.messages import (
     MAX_HEADER_BYTES,
     Described,
@@ -23,14 +24,20 @@ from max_interfaces.messages import (
     Header,
     Inspect,
     Ping,
+    Start,
     Submit,
+    decode_header,
     encode_header,
 )
 from max_interfaces.status import FailureKind
+from max_interfaces.wire import encode_payload
 from max_pipelines.client import AsyncClient
+from max_pipelines.registry import ServedPipeline
 from max_pipelines.server.door import Door
 from max_pipelines.server.events import Received
 from max_pipelines.sockets import MAX_MESSAGE_BYTES
+from max_pipelines.trivial import TrivialOptions, TrivialPipeline
+from max_pipelines.worker.core import WorkerCore
 from tests.faults.fuzzing.corpus import Seeds
 from tests.faults.fuzzing.mutator import Mutator
 from tests.faults.fuzzing.raw import RawPeer
@@ -217,3 +224,18 @@ async def test_a_damaged_request_fails_alone(served: Served, context: zmq.Contex
     assert served.workers == workers
     found = await gauges(served)
     assert (found["unreadable"], found["requests"], found["bytes"]) == (0, 0, 0)
+
+
+def test_an_error_that_no_message_can_carry_is_told_nevertheless() -> None:
+    """A pipeline may name a file whose name is no UTF-8. The worker must not die of it."""
+
+    class Odd(TrivialPipeline):
+        def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
+            raise ValueError(b"no such voice: caf\xe9".decode(errors="surrogateescape"))
+
+    served = ServedPipeline(Odd(TrivialOptions()), AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, 8)
+    payload = encode_payload([speech(key="a")])
+    ((_, ended, _),) = WorkerCore(served, "voice").take(Start("a", b"c1", 1, 7, 30.0), payload)
+    assert isinstance(ended, Ended)
+    assert ended.message == "no such voice: caf?"
+    assert decode_header(encode_header(ended)) == ended

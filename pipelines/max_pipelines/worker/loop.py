@@ -23,7 +23,7 @@ from ..config import Config
 from ..registry import AnyServed, build_pipeline, prove
 from ..sockets import Dial
 from .core import WorkerCore
-from .stepping import Outgoing
+from .stepping import Outgoing, sendable
 from .wire import Wire
 
 HEARTBEAT_S = 1.0
@@ -82,12 +82,12 @@ def run_worker(
         _tell(wires, Goodbye())  # what it still has goes on elsewhere
     except DeviceLost as problem:
         traceback.print_exception(problem, file=sys.stderr)
-        _tell(wires, Unfit(name, f"has lost its device: {problem}"[:4096]))
+        _tell(wires, Unfit(name, sendable(f"has lost its device: {problem}")))
         return DEVICE_LOST
     except WireError as problem:
         # Nobody can say which request the message was about. So all of them end here, with this reason, and loudly: a
         # server that this worker cannot read is of another version, and neither waiting nor guessing mends that.
-        _tell(wires, Unfit(name, f"cannot read its server: {problem}"[:4096]))
+        _tell(wires, Unfit(name, sendable(f"cannot read its server: {problem}")))
         return UNFIT
     finally:
         for wire in wires:
@@ -108,7 +108,7 @@ def _explain(problem: Exception) -> str:
     if not isinstance(problem, ValueError | OSError | ImportError | MaxpipeError):
         traceback.print_exception(problem, file=sys.stderr)
         text = f"{type(problem).__name__}: {text}"
-    return text[:4096]
+    return sendable(text)
 
 
 class WorkerLoop:

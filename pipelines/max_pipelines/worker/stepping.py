@@ -138,7 +138,12 @@ def _status(chunk: Chunk[Output]) -> GenerationStatus:
 
 def failed(link: int, key: str, attempt: int, kind: FailureKind, message: str) -> Outgoing:
     """That a request has failed before it had an output to say so."""
-    return link, Ended(key, GenerationStatus.FAILED, kind, message[:4096], None, attempt), ()
+    return link, Ended(key, GenerationStatus.FAILED, kind, sendable(message), None, attempt), ()
+
+
+def sendable(text: str) -> str:
+    """As much of it as a message may hold. An error may name a file, and that a name that UTF-8 cannot carry."""
+    return text[:4096].encode(errors="replace").decode()
 
 
 def say(problem: Exception) -> str:

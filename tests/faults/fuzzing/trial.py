@@ -23,7 +23,7 @@ from tests.interfaces.identical import identical
 
 KINDS = ("headers", "payloads")
 # What a frame may cost: so much whatever it is, and so much a byte. The dearest byte is that of an empty mapping of
-# `top_log_probabilities`, two dicts and a tuple's place; of what strangers may send it is an empty list within JSON.
+# `top_log_probabilities`: two dicts and a tuple's place, 192 bytes.
 BASE_MEMORY, MEMORY_A_BYTE = 16 * 1024, 256
 HEADERS, OUTPUTS = get_args(Header), get_args(AnyOutput)
 BASE_CALLS, CALLS_A_BYTE = 500, 4
