@@ -80,7 +80,9 @@ async def test_a_worker_killed_at_each_tenth(standing_by: Config, undisturbed: l
     await check_killed(standing_by, undisturbed, [chunks * tenth // 10])
 
 
-@pytest.mark.parametrize("hang", ["stopped", "spin", "sleep"])
+@pytest.mark.parametrize(
+    "hang", ["stopped", *(pytest.param(hang, marks=pytest.mark.soak) for hang in ("spin", "sleep"))]
+)
 async def test_a_worker_that_hangs_is_found_and_killed(
     cursable: Config, undisturbed: list[Heard], curses: Curses, hang: str
 ) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tests.faults.simulation.mutants import MUTANTS, Mutant
 from tests.faults.simulation.world import CALLS, WEATHERS, failures_of, simulate
 
-SEEDS = 350  # in `make test`
+SEEDS = 210  # in `make test`
 MANY_SEEDS, PART = 10_000, 50  # in `make soak`, and how many a process takes at once
 CATCHING_SEEDS = 140  # within so many each mutant is caught
 FAULTABLE = 200  # events a seed, at least
