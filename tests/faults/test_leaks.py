@@ -222,7 +222,6 @@ def verdict(whose: str, what: str, values: Sequence[float | None]) -> Row | None
         (SERVER, MEMORY, [20, 20, 90, 30, 30, 30, 30, 100, 100], False),
         ("worker-0.3", MEMORY, [None, None, None, None, 900, 950, 960, 970, 997], False),  # a large one breathes more
         (SERVER, FILES, [9, 9, 20, 30, 30, 30, 30, 24, 24], False),
-        ("worker-0.3", MEMORY, [None, None, None, None, 900, 950, 960, 970, 997], False),  # a large one breathes more
         ("worker-0.3", MEMORY, [None, None, None, None, 900, 950, 960, 998, 999], True),
         (SERVER, FILES, [9, 9, 20, 30, 30, 30, 30, 25, 25], True),
         (OURSELVES, THREADS, [1, 1, 2, 3, 3, 3, 3, 5, 5], True),
