@@ -17,7 +17,8 @@ class Beginning:
     """A sound's frames so far, int64[n, codes_per_frame], the first of them the stream's number `first`.
 
     Of those before number `decoded` the caller has all samples that were certain; the others were not decoded yet, or
-    nobody heard of it. `heard`: samples. `unheard_tokens` came after those that made the `decoded` frames.
+    nobody heard of it. `heard`: samples. `unheard_tokens` came after those that made the `decoded` frames, and
+    `loose_tokens` of them after those that made any.
     """
 
     seed: int
@@ -26,6 +27,7 @@ class Beginning:
     decoded: int
     heard: int
     unheard_tokens: int
+    loose_tokens: int
 
     @classmethod
     def of(
@@ -45,7 +47,8 @@ class Beginning:
         heard = max(position.sample, attempt.next_sample)
         decoded = before if heard == position.sample else min(max(before, _frames_behind(heard, codec)), end)
         unheard = len(attempt.tokens) - _tokens_of(decoded - before, attempt.tokens, layout)
-        return cls(position.seed, frames, position.frame, decoded, heard, unheard)
+        loose = len(attempt.tokens) - _tokens_of(assembler.frames, attempt.tokens, layout)
+        return cls(position.seed, frames, position.frame, decoded, heard, unheard, loose)
 
     def start(self, codec: AudioCodec) -> StreamStart:
         """What the codec needs of it: no more frames before the first unheard one than that depends on."""

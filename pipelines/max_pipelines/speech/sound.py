@@ -56,7 +56,8 @@ class Sound:
         self._decodes = 0  # by this one
         self._tokens = len(attempt.tokens)
         beginning = Beginning.of(attempt, layout, codec, self._assembler)
-        self._steps = beginning.unheard_tokens  # tokens since the last chunk
+        self._steps = beginning.unheard_tokens  # tokens that no chunk has counted
+        self._loose = beginning.loose_tokens  # … which belong to no complete frame, and to the next chunk
         self._frames = [beginning.waiting]  # frames since the last decode
         self._seed = beginning.seed
         self._next_sample = self._decoded = beginning.heard
@@ -71,6 +72,7 @@ class Sound:
         self._tokens += new
         self._steps += new
         frames = self._assembler.push(delta.tokens)
+        self._loose = 0 if len(frames) else self._loose + new
         if len(frames):
             self._frames.append(frames)
         samples = self._due(delta.status.is_done)
@@ -132,8 +134,9 @@ class Sound:
     def _chunk(self, samples: NDArray[np.float32], delta: TokenDelta) -> Chunk[AudioGenerationOutput]:
         first = self._next_sample
         self._next_sample += samples.size
-        steps, self._steps = self._steps, 0
         done = delta.status.is_done
+        kept = 0 if done else min(self._loose, self._steps)
+        steps, self._steps = self._steps - kept, kept
         output = AudioGenerationOutput(
             delta.status,
             steps,
