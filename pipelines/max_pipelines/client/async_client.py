@@ -278,12 +278,13 @@ class AsyncClient:
     async def report(self) -> Report:
         """How the server is, in numbers. RequestFailed if it does not answer."""
         _, connection = self._opened()
-        if self._reported is None or self._reported.done():
+        if self._reported is None or self._reported.done():  # else it has been asked, and the answer is everybody's
             self._reported = self._loop.create_future()
-        connection.send(Inspect())
+            connection.send(Inspect())
         try:
             return await asyncio.wait_for(asyncio.shield(self._reported), REPORT_S)
         except TimeoutError:
+            self._reported = None  # the question may be lost: the next caller asks anew
             text = f"the server has not answered for {REPORT_S:g} s"
             raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, text)) from None
 
