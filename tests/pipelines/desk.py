@@ -110,7 +110,7 @@ class Desk:
         desk = self.dispatcher
         running = any(worker.running for worker in desk.workers.values())
         waiting = len(desk.waiting) + len(desk.suspects)
-        return not (desk.requests or desk.clients or waiting or running or desk._ledger.bytes or desk._ledger._resting)
+        return not (desk.requests or desk.clients or waiting or running or desk._ledger.bytes or desk._ledger.resting)
 
 
 def started(actions: Iterable[Action]) -> list[tuple[str, str]]:

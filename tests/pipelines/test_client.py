@@ -342,14 +342,26 @@ async def test_a_server_that_watches_hears_what_is_read(played: tuple[PlayedServ
     reading = asyncio.ensure_future(anext(stream))
     serial = (await server.submitted()).serial
     heads = (head("a", serial), head("a", serial, 1))
-    server.say(Watch("a", serial, 1))
     server.say(Delivery(server.peer, heads), *[AudioGenerationOutput(ACTIVE, 1)] * 2)
+    server.say(Watch("a", serial, 1))
     await reading
     assert await asyncio.to_thread(server.hear, Read) == Read("a", serial, 0, 10)
     await anext(stream)
     assert await asyncio.to_thread(server.hear, Read) == Read("a", serial, 1, 20)
     server.say(Watch("nobody's", 9, 0))
     assert await asyncio.to_thread(server.hear, Cancel, Read) == Cancel("nobody's", 9)
+
+
+async def test_a_question_about_a_chunk_that_has_not_come_says_that_it_was_lost(
+    played: tuple[PlayedServer, AsyncClient],
+) -> None:
+    server, client = played
+    reading = asyncio.ensure_future(anext(client.stream(speech(key="a"))))
+    serial = (await server.submitted()).serial
+    server.say(Watch("a", serial, 0))
+    with pytest.raises(RequestFailed, match="connection_lost: a chunk was lost"):
+        await reading
+    assert await asyncio.to_thread(server.hear, Cancel) == Cancel("a", serial)
 
 
 async def test_a_request_that_is_never_answered_ends_by_its_deadline(played: tuple[PlayedServer, AsyncClient]) -> None:

@@ -50,6 +50,16 @@ def test_a_reader_that_may_be_behind_is_watched_and_its_request_rests_when_it_is
     assert said(b"w1", read(desk, 8), Pace) == [Pace("a", desk.attempt("a"), False)]
 
 
+def test_a_question_that_was_lost_on_the_way_is_asked_again_as_long_as_its_request_rests() -> None:
+    desk = listening(10)
+    chunks(desk, 0, 12)
+    desk.now += 1.1
+    assert said(b"c1", desk.tell(Tick()), Watch) == [Watch("a", 1, 11)]
+    read(desk, 11)
+    desk.now += 1.1
+    assert not said(b"c1", desk.tell(Tick()), Watch)
+
+
 def test_a_reader_at_playing_speed_never_lacks_anything() -> None:
     desk = listening(10)
     made = heard = 0

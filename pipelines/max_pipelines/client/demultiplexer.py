@@ -12,6 +12,7 @@ from max_interfaces.wire import AnyOutput, Frame, decode_outputs
 from .inbox import Inbox
 
 CHECK_S = 0.5  # how often requests are held against their deadlines
+CHUNK_LOST = "a chunk was lost on the way"
 GRACE_S = 0.25  # the server itself says when a deadline has passed; this is for when that was lost
 
 
@@ -114,7 +115,7 @@ class Demultiplexer:
                 continue  # nobody's, or a repeat
             output = outputs[index]
             if head.seq > inbox.next_seq:
-                self._end(head.request_id, inbox, FailureKind.CONNECTION_LOST, "a chunk was lost on the way")
+                self._end(head.request_id, inbox, FailureKind.CONNECTION_LOST, CHUNK_LOST)
             elif output.final_status is not head.status:  # one side would wait where the other has ended
                 self._undecodable([head], f"an output is {output.final_status}, its chunk {head.status}")
             else:
@@ -144,9 +145,11 @@ class Demultiplexer:
         inbox = self._inboxes.get(watch.request_id)
         if inbox is None or inbox.serial != watch.serial:
             self._tell(Cancel(watch.request_id, watch.serial))  # nobody will ever read it
-            return
-        inbox.watched = watch.seq
-        self.read(watch.request_id, inbox)
+        elif watch.seq >= inbox.next_seq:  # it was sent before this question
+            self._end(watch.request_id, inbox, FailureKind.CONNECTION_LOST, CHUNK_LOST)
+        else:
+            inbox.watched = watch.seq
+            self.read(watch.request_id, inbox)
 
     def _expire(self) -> None:
         """End what has had no end by its deadline: that message, or the request itself, was lost."""

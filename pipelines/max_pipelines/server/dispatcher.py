@@ -246,6 +246,7 @@ class Dispatcher:
             waiting = min(len(self._ledger.waiting) + len(self._ledger.suspects), 2**30)
             actions += [Send(worker.peer, Beat(waiting)) for worker in self.workers.values() if worker.credits]
             actions += self._placement.end_trials(now)
+            actions += self._reading.ask_again()
         if now >= self._ledger.wake:
             actions += self._late(now)
         if now >= self._roster.wake:

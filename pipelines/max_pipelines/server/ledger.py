@@ -19,7 +19,7 @@ class Ledger:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._deadlines = Deadlines()
-        self._resting: dict[str, LiveRequest] = {}
+        self.resting: dict[str, LiveRequest] = {}  # those whose reader is behind
         self.requests: dict[str, LiveRequest] = {}
         self.clients: dict[bytes, ClientRecord] = {}
         self.waiting = WaitingLine()
@@ -73,13 +73,13 @@ class Ledger:
     def stalls(self, request: LiveRequest, at: float) -> None:
         """The request's reader is behind, and must have read something by a time."""
         request.stalls_at = at
-        self._resting[request.request_id] = request
+        self.resting[request.request_id] = request
         self.wake = min(self.wake, at)
 
     def wakes(self, request: LiveRequest) -> None:
         """The request's reader has caught up."""
         request.stalls_at = math.inf
-        self._resting.pop(request.request_id, None)
+        self.resting.pop(request.request_id, None)
 
     def pinged(self, peer: bytes, now: float) -> None:
         """A client lives."""
@@ -90,7 +90,7 @@ class Ledger:
         """For so long nobody could be heard: it counts for no lease and no reader."""
         for client in self.clients.values():
             client.seen += seconds
-        for request in self._resting.values():
+        for request in self.resting.values():
             request.stalls_at += seconds
 
     def of(self, peer: bytes) -> list[LiveRequest]:
@@ -104,7 +104,7 @@ class Ledger:
 
     def stalled(self, now: float) -> list[LiveRequest]:
         """The requests of which nothing was read for too long."""
-        return [request for request in self._resting.values() if request.stalls_at <= now]
+        return [request for request in self.resting.values() if request.stalls_at <= now]
 
     def silent(self, now: float) -> list[bytes]:
         """The clients whose lease has ended."""
@@ -113,5 +113,5 @@ class Ledger:
     def look_ahead(self) -> None:
         """Set `wake` to when the next deadline or lease ends, infinity if there is none."""
         seen = min((client.seen for client in self.clients.values()), default=math.inf)
-        stalls = min((request.stalls_at for request in self._resting.values()), default=math.inf)
+        stalls = min((request.stalls_at for request in self.resting.values()), default=math.inf)
         self.wake = min(self._deadlines.next, seen + self._lease_s, stalls)

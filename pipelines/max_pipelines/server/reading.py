@@ -65,6 +65,11 @@ class Reading:
             actions += self.passed(request, now)
         return actions
 
+    def ask_again(self) -> list[Action]:
+        """Where a request rests, the question how far its reader is may be lost, or the last answer: ask them all."""
+        resting = list(self._ledger.resting.values())
+        return [Send(one.peer, Watch(one.request_id, one.serial, one.next_seq - 1)) for one in resting]
+
     def _watch(self, request: LiveRequest) -> list[Action]:
         """Ask the client to tell what is read, up to the last output sent, unless it was asked."""
         if request.watched:

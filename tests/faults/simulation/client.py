@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class SimulatedClient:
         self.peer = name.encode()
         self.calls: list[Call] = []
         self.alive = True
+        self.connected = True
+        self.gone_at = math.inf
         self.most_behind = 0.0
         self._clock = clock
         self._say = say
@@ -78,11 +81,13 @@ class SimulatedClient:
             call.left = True
             self._demultiplexer.leave(call.key, call.inbox)
 
-    def go(self, *, politely: bool) -> None:
-        """Be no more."""
-        if politely and self.alive:
+    def go(self, how: Literal["politely", "killed", "frozen"]) -> None:
+        """Be no more. One that is frozen keeps its connection, so that nothing but its silence tells."""
+        if how == "politely" and self.alive:
             self._say(self.name, Goodbye(), ())
         self.alive = False
+        self.connected = how == "frozen"
+        self.gone_at = min(self.gone_at, self._clock.now)
         self._demultiplexer.close()
 
     def hear(self, message: object, payload: Sequence[Frame]) -> None:

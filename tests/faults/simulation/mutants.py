@@ -127,6 +127,12 @@ MUTANTS = (
         "            request.resting = True\n",
         "            request.resting = False\n",
     ),
+    Mutant(
+        "a reader of whom nothing is heard is not asked again",
+        "dispatcher",
+        "Dispatcher",
+        "            actions += self._reading.ask_again()\n",
+    ),
     Mutant("a request goes to a worker that stands by", "roster", "Roster", "if worker.standby or not", "if not"),
     Mutant(
         "a cancelled request runs on",

@@ -43,6 +43,11 @@ class SimulatedWorker:
         say(name, alive, ())
         clock.after(load_s, self._ready)
 
+    @property
+    def connected(self) -> bool:
+        """Whether what is sent to it arrives anywhere."""
+        return self.alive
+
     def kill(self) -> None:
         """It is no more."""
         if self.alive:

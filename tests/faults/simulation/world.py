@@ -21,7 +21,7 @@ from max_pipelines.server.supervisor import GiveUp, Order, Spawn, Supervisor
 
 from .client import Call, SimulatedClient
 from .clock import Clock
-from .network import LONGEST_TRANSIT_S, Losses, Network
+from .network import DELAY_S, LONGEST_TRANSIT_S, Losses, Network
 from .pipeline import CREDITS, Sound, Wrong
 from .worker import MODEL, STEP_S, SimulatedWorker
 
@@ -112,7 +112,7 @@ class World:
 
     def _send(self, peer: bytes, message: Header, payload: Sequence[Frame]) -> None:
         party = self.parties.get(peer)
-        if party is None or not party.alive:
+        if party is None or not party.connected:
             self.clock.after(0.0, lambda: self.feed(PeerGone(peer, "is gone")))
             return
         self.network.send(SERVER, party.name, lambda: party.hear(message, payload))
@@ -232,7 +232,7 @@ class World:
 
     def _go(self) -> None:
         client = self.chance.choice(self.clients[:2])  # one stays
-        client.go(politely=self.chance.random() < 0.5)
+        client.go(self.chance.choice(["politely", "killed", "frozen"]))
 
     # -- what must hold ----------------------------------------------------------------------------------------------
 
@@ -258,6 +258,10 @@ class World:
         self._missed = {key: self._missed.get(key, 0) + 1 for key in missed}
         late = [key for key, times in self._missed.items() if times * AUDIT_S > FORGOTTEN_S]
         assert not late, f"{late} should run and do not"
+        for client in self.clients:
+            forgotten_at = client.gone_at + LIMITS.lease_s + LONGEST_TRANSIT_S + DELAY_S
+            held = client.peer in self.dispatcher.clients
+            assert not (held and self.clock.now > forgotten_at), f"{client.name} has long been silent"
         self.clock.after(AUDIT_S, self._audit)
 
     def _look(self) -> None:
@@ -275,6 +279,7 @@ class World:
         if status is GenerationStatus.END_OF_SEQUENCE:
             assert call.sound.kills_at < 0, f"{call.key} kills its workers and was answered"
             return
+        assert kind is not FailureKind.STALLED or call.pace == 0.0, f"{call.key} was read, and ended as stalled"
         if self.weather.calm and not self.dispatcher.problem:
             self._look_at_failure(call, status, kind)
 
@@ -305,7 +310,7 @@ class World:
         assert not len(desk.waiting)
         assert not len(desk.suspects)
         assert not desk._ledger.bytes
-        assert not desk._ledger._resting
+        assert not desk._ledger.resting
         for worker in desk.workers.values():
             assert (worker.running, worker.bytes, worker.unproven, worker.trial) == (set(), 0, 0, set())
         for simulated in self.workers.values():
