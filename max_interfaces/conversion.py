@@ -176,6 +176,7 @@ def _array(bound: ArrayOf, where: str) -> Conversion:
     """
     dtype = bound.dtype.newbyteorder("<")
     name, itemsize = dtype.str, dtype.itemsize
+    ranged = bound.ge is not None or bound.le is not None
 
     def read(value: ArrayMirror, frames: Sequence[Frame]) -> NDArray[Any]:
         """A view into the message, which it keeps alive: a copy of each chunk would double the time of decoding it."""
@@ -189,7 +190,8 @@ def _array(bound: ArrayOf, where: str) -> Conversion:
         array = np.frombuffer(data.toreadonly(), dtype)
         if sys.byteorder != "little":
             array = freeze(array, bound.dtype)
-        bound.check_range(where, array)
+        if ranged:
+            bound.check_range(where, array)
         return array if bound.ndim == 1 else array.reshape(value.shape)
 
     return Conversion(np.ndarray, ArrayMirror, _write_array, read)

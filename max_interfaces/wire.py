@@ -47,7 +47,9 @@ _REQUESTS, _OUTPUTS, _PAYLOADS = get_args(AnyRequest), get_args(AnyOutput), get_
 def encode_payload(items: Sequence[Payload]) -> list[Frame]:
     """The frames of some requests or outputs: one of msgpack, then one for each large array."""
     frames: list[Frame] = [b""]
-    written = [_writers[type(item)](item, frames) for item in items]
+    written = []
+    for item in items:  # no comprehensions on this road: in Python 3.11 each is a call, dear where caches are cold
+        written.append(_writers[type(item)](item, frames))
     frames[0] = _encoder.encode(written)
     return frames
 
@@ -79,8 +81,11 @@ def _decoded(frames: Sequence[Frame], kinds: tuple[type, ...], most: int) -> lis
     if not frames:
         raise WireError("a message without its payload frame")
     try:
-        decoded = _decoder(kinds, most).decode(frames[0])
-        return [_readers()[type(mirror)](mirror, frames) for mirror in decoded]
+        items: list[Any] = _decoder(kinds, most).decode(frames[0])
+        readers = _readers()
+        for at, mirror in enumerate(items):
+            items[at] = readers[type(mirror)](mirror, frames)
+        return items
     except (ValueError, RecursionError) as problem:  # msgspec's errors are ValueErrors; nesting bombs are not
         raise WireError(f"payload refused: {told(problem)}") from None
 

@@ -36,7 +36,7 @@ class Door:
         self._address = address
         self._gate = gate
         self._listen = listen
-        self._last: zmq.Frame | None = None  # of the message that was received last
+        self._last: Frame = b""  # the first one of the message that was received last
         self.public: TcpAddress | None = None  # what clients on other hosts are given
 
     def open(self) -> None:
@@ -58,14 +58,14 @@ class Door:
         frames = receive(self.socket)
         if frames is None:
             return None
+        self._last = frames[0]
         peer, header = bytes(frames[0]), frames[1] if len(frames) > 1 else b""
-        self._last = frames[0].obj if isinstance(frames[0], memoryview) else None  # type: ignore[assignment]
         try:
             message = decode_header(header)
         except WireError as problem:
             return Unreadable(peer, str(problem))
         if self._gate is not None:
-            role = None if self._last is None else self._gate.role_of(self._last)
+            role = self._gate.role_of(_with_metadata(frames[0]))
             if role is None:
                 return Unreadable(peer, NOT_ALLOWED, cut=True)
             if isinstance(message, OF_WORKERS) and not role.may_serve:
@@ -88,5 +88,10 @@ class Door:
 
     def cut(self) -> None:
         """End the connection that the last message came over."""
-        if self._last is not None:
-            disconnect(self._last)
+        if self._last:
+            disconnect(_with_metadata(self._last))
+
+
+def _with_metadata(frame: Frame) -> zmq.Frame:
+    """What libzmq knows of where a received frame came from hangs on its own object, below the view of its bytes."""
+    return frame.obj  # type: ignore[union-attr, return-value]

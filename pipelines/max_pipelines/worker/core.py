@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from max_interfaces import Attempt, DeviceLost, FailureKind, RequestID, RequestOptions, WireError
@@ -48,6 +49,7 @@ class WorkerCore:
         self._served = served
         self._running: dict[str, Running] = {}
         self._resting = 0
+        self._late_at = math.inf  # the first of them is late then, or later
         self._stepper = Stepper(served.pipeline, self._running, self._release)
         self.links = Links(links, served.max_requests, lease_s)
         self.model = model
@@ -121,7 +123,8 @@ class WorkerCore:
         """
         if not self._running:
             return []
-        self._expire(now)
+        if now >= self._late_at:
+            self._expire(now)
         active = [one.request_id for one in self._running.values() if not one.resting]
         if not active:
             return []
@@ -145,8 +148,9 @@ class WorkerCore:
             return {}
 
     def _expire(self, now: float) -> None:
-        for running in [one for one in self._running.values() if one.deadline + GRACE_S <= now]:
+        for running in [one for one in self._running.values() if one.late_at <= now]:
             self._release(running.request_id)
+        self._late_at = min((one.late_at for one in self._running.values()), default=math.inf)
 
     def _of(self, request_id: str, attempt: int, link: int) -> Running | None:
         running = self._running.get(request_id)
@@ -198,15 +202,10 @@ class WorkerCore:
             self._release(request.request_id)
             return [failed(link, key, attempt, FailureKind.WORKER_ERROR, say(problem))]
         self.links.all[link].running += 1
+        late_at = now + start.deadline_s + GRACE_S
+        self._late_at = min(self._late_at, late_at)
         self._running[key] = Running(
-            request.request_id,
-            link,
-            start.peer,
-            start.serial,
-            attempt,
-            start.next_seq,
-            len(start.tokens),
-            now + start.deadline_s,
+            request.request_id, link, start.peer, start.serial, attempt, start.next_seq, len(start.tokens), late_at
         )
         return []
 

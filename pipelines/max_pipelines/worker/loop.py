@@ -17,11 +17,10 @@ import zmq
 
 from max_interfaces import DeviceLost, MaxpipeError, WireError
 from max_interfaces.messages import Alive, Goodbye, Start, Unfit, WorkerMessage, decode_header
-from max_interfaces.wire import Frame
 
 from ..config import Config
 from ..registry import AnyServed, build_pipeline, prove
-from ..sockets import Dial
+from ..sockets import Dial, receive
 from .core import WorkerCore
 from .stepping import Outgoing, sendable
 from .wire import Wire
@@ -149,17 +148,14 @@ class WorkerLoop:
             self._beat()  # taking many long texts is progress, too
 
     def _take_one_each(self) -> None:
-        for link in range(len(self._wires)):
-            self._take(link)
-
-    def _take(self, link: int) -> None:
-        frames = self._wires[link].receive()
-        if not frames:
-            return
-        message, payload = decode_header(frames[0]), frames[1:]
-        if isinstance(message, Start):
-            self._announce_reading(payload)
-        self._deliver(self._core.take(message, payload, time.monotonic(), link))
+        for link, wire in enumerate(self._wires):
+            frames = receive(wire.socket)
+            if not frames:
+                continue
+            message, payload = decode_header(frames[0]), frames[1:]
+            if isinstance(message, Start) and (size := sum(map(len, payload))) > LARGE_PAYLOAD:
+                self._announce(size / READ_BYTES_PER_S)
+            self._deliver(self._core.take(message, payload, time.monotonic(), link))
 
     def _step(self) -> list[Outgoing]:
         begin = time.monotonic()
@@ -173,11 +169,6 @@ class WorkerLoop:
     def _deliver(self, outgoing: Sequence[Outgoing]) -> None:
         for link, message, payload in outgoing:
             self._wires[link].send(message, payload)
-
-    def _announce_reading(self, payload: Sequence[Frame]) -> None:
-        size = sum(map(len, payload))
-        if size > LARGE_PAYLOAD:
-            self._announce(size / READ_BYTES_PER_S)
 
     def _announce(self, seconds: float) -> None:
         """What comes now may take so long."""

@@ -28,7 +28,7 @@ class Running(msgspec.Struct, eq=False):
     attempt: int
     seq: int
     tokens: int
-    deadline: float
+    late_at: float  # when its worker ends it by itself
     resting: bool = False
     done: bool = False
 
@@ -48,8 +48,12 @@ class Stepper:
         ended: list[Outgoing] = []
         chunks = self._execute(active, ended)
         by_address, noted = self._sorted(chunks)
-        sent = [message for at, group in by_address.items() for message in self._pack(at, group, ended)]
-        return sent + self._notes(noted) + ended
+        sent: list[Outgoing] = []
+        for at, group in by_address.items():
+            sent += self._pack(at, group, ended)
+        if noted:
+            sent += self._notes(noted)
+        return sent + ended
 
     def _execute(self, active: list[RequestID], ended: list[Outgoing]) -> list[Chunk[Output]]:
         """One step. A request that breaks it is found by halving the step, and fails alone; the others go on."""
@@ -82,16 +86,16 @@ class Stepper:
         by_address: dict[Address, list[Chunk[Output]]] = {}
         noted: dict[str, tuple[int, ...]] = {}
         for given in chunks:
-            chunk, key = given, given.request_id.value
+            chunk, output, key = given, given.output, given.request_id.value
             running = self._running.get(key)
             if running is None or running.done:
                 continue  # what comes after a request's end is nobody's
-            if chunk.output is None:
+            if output is None:
                 noted[key] = noted.get(key, ()) + chunk.tokens
                 continue
             if key in noted:
                 chunk = replace(chunk, tokens=noted.pop(key) + chunk.tokens)
-            running.done = _status(chunk) is not GenerationStatus.ACTIVE
+            running.done = output.final_status is not GenerationStatus.ACTIVE
             by_address.setdefault((running.link, running.peer), []).append(chunk)
         return by_address, noted
 
@@ -107,12 +111,15 @@ class Stepper:
                 report(problem)
                 ended.append(self._give_up(group[0].request_id, problem))
             return []
-        heads = tuple([self._head(chunk) for chunk in group if chunk.request_id.value in self._running])
-        return [(link, Delivery(peer, heads), payload)] if heads else []
+        heads: list[ChunkHead] = []
+        for chunk in group:
+            running = self._running.get(chunk.request_id.value)
+            if running is not None and chunk.output is not None:
+                heads.append(self._head(running, chunk, chunk.output.final_status))
+        return [(link, Delivery(peer, tuple(heads)), payload)] if heads else []
 
-    def _head(self, chunk: Chunk[Output]) -> ChunkHead:
+    def _head(self, running: Running, chunk: Chunk[Output], status: GenerationStatus) -> ChunkHead:
         key = chunk.request_id.value
-        running, status = self._running[key], _status(chunk)
         seq, running.seq = running.seq, running.seq + 1
         first, running.tokens = running.tokens, running.tokens + len(chunk.tokens)
         if status is not GenerationStatus.ACTIVE:
@@ -130,10 +137,6 @@ class Stepper:
                 by_link.setdefault(running.link, []).append(Note(key, running.attempt, running.tokens, tokens))
                 running.tokens += len(tokens)
         return [(link, Noted(tuple(notes)), ()) for link, notes in by_link.items()]
-
-
-def _status(chunk: Chunk[Output]) -> GenerationStatus:
-    return GenerationStatus.ACTIVE if chunk.output is None else chunk.output.final_status
 
 
 def failed(link: int, key: str, attempt: int, kind: FailureKind, message: str) -> Outgoing:

@@ -12,13 +12,13 @@ import zmq
 from max_interfaces.messages import Goodbye, WorkerMessage
 from max_interfaces.wire import Frame
 
-from ..sockets import Dial, open_socket, receive, send
+from ..sockets import Dial, open_socket, send
 
 DIAL_AGAIN_S = 5.0
 
 
 class Wire:
-    """Messages to and from one dispatcher. What cannot be sent is lost: the two find out, and mend it.
+    """The `socket` to one dispatcher. What cannot be sent is lost: the two find out, and mend it.
 
     libzmq connects again by itself where a connection ends, but not after the other end has refused our key. So it is
     done here: somebody may have put the key on the list meanwhile.
@@ -37,10 +37,6 @@ class Wire:
             send(self.socket, message, payload)
         except zmq.Again:
             self._dial_anew()
-
-    def receive(self) -> list[Frame] | None:
-        """The frames of one message, if one is there."""
-        return receive(self.socket)
 
     def close(self) -> None:
         """End it; what was sent still leaves."""
