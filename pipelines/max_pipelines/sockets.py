@@ -37,6 +37,13 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     return socket
 
 
+def most_bytes(socket: zmq.Socket[bytes]) -> int:
+    """The largest frame that may be sent to the server that a socket has been connected to."""
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    over_tcp = isinstance(endpoint, bytes) and endpoint.startswith(b"tcp:")
+    return MAX_REMOTE_BYTES if over_tcp else MAX_MESSAGE_BYTES
+
+
 def send(socket: zmq.Socket[bytes], message: Header, payload: Sequence[Frame] = ()) -> None:
     """Send a message from a DEALER. zmq.Again if its queue is full."""
     send_frames(socket, (encode_header(message), *payload))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -131,11 +132,11 @@ def note(key: str, *tokens: int) -> Chunk[AudioGenerationOutput]:
     return Chunk(RequestID(key), None, tokens)
 
 
-def core(pipeline: Scripted | Played | Mixed, links: int = 1) -> WorkerCore:
+def core(pipeline: Scripted | Played | Mixed, links: int = 1, most_bytes: int = 2**20) -> WorkerCore:
     served: ServedPipeline[AudioGenerationRequest, AudioGenerationOutput] = ServedPipeline(
         pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, gauges=lambda: {"free": 5}
     )
-    return WorkerCore(served, "voice", links=links)
+    return WorkerCore(served, "voice", links=links, most_bytes=most_bytes)
 
 
 def request(key: str) -> list[Frame]:
@@ -254,6 +255,18 @@ def test_an_output_that_cannot_be_sent_fails_its_request_alone() -> None:
     assert failures(outgoing) == [("b", FailureKind.WORKER_ERROR)]
     assert delivered(outgoing) == [("a", 0), ("c", 0)]
     assert delivered(worker.step()) == [("a", 1), ("c", 1)]
+
+
+def test_an_output_that_is_too_large_to_be_sent_fails_its_request_alone() -> None:
+    """The other end would cut the connection, and everybody's sound with it."""
+    large = AudioGenerationOutput(ACTIVE, 1, np.zeros(20_000, np.float32))
+    worker = core(Played([[sound("a"), Chunk(RequestID("b"), large), sound("c")]]), most_bytes=70_000)
+    begin(worker, "a", "b", "c")
+    outgoing = worker.step()
+    (ended,) = [message for _, message, _ in outgoing if isinstance(message, Ended)]
+    assert (ended.request_id, ended.kind) == ("b", FailureKind.WORKER_ERROR)
+    assert ended.message == "ValueError: an output of 80000 bytes: at most 70000 can be sent; ask for a stream"
+    assert delivered(outgoing) == [("a", 0), ("c", 0)]
 
 
 def test_a_chunk_whose_id_is_no_request_id_fails_its_request_alone() -> None:

@@ -30,7 +30,7 @@ from max_interfaces.messages import (
 )
 from max_interfaces.wire import Frame, encode_payload
 from max_pipelines.registry import ServedPipeline
-from max_pipelines.sockets import Dial, open_socket
+from max_pipelines.sockets import Dial, open_socket, receive
 from max_pipelines.trivial import TrivialOptions, TrivialPipeline
 from max_pipelines.worker import loop
 from max_pipelines.worker.core import WorkerCore
@@ -253,7 +253,7 @@ def test_a_server_that_takes_nothing_is_dialled_again_and_ends_no_worker(
     assert server.heard() == [Alive(NAME, 1)]
     server.say(Beat())
     assert bench.poller.poll(0) == [(wire.socket, zmq.POLLIN)]
-    assert wire.receive()
+    assert receive(wire.socket)
 
 
 def test_a_server_that_takes_nothing_is_not_dialled_without_end(

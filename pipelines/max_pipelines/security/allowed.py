@@ -33,11 +33,6 @@ class Role(Enum):
     WORKER = "worker"
     LOCAL = "local"
 
-    @property
-    def may_serve(self) -> bool:
-        """Whether it is believed when it says that it is a worker."""
-        return self is not Role.CLIENT
-
 
 @dataclass(frozen=True, slots=True)
 class Allowed:

@@ -13,12 +13,14 @@ from max_interfaces.messages import WorkerMessage, decode_header, encode_header
 from max_interfaces.wire import Frame
 
 from ..address import TcpAddress, TcpListen
+from ..security.allowed import Role
 from ..security.disconnect import disconnect
 from ..security.gate import Gate
 from ..sockets import open_socket, receive, send_frames
 from .events import PeerGone, Received, Send, Unreadable
 
 OF_WORKERS = tuple(set(get_args(WorkerMessage)))
+MAX_CLIENT_HEADER = 2**14  # of their headers Submit is the largest; a worker's lists need far more
 NOT_ALLOWED = "this key is not allowed"
 
 
@@ -60,16 +62,17 @@ class Door:
             return None
         self._last = frames[0]
         peer, header = bytes(frames[0]), frames[1] if len(frames) > 1 else b""
+        role = Role.LOCAL if self._gate is None else self._gate.role_of(_with_metadata(frames[0]))
+        if role is None:
+            return Unreadable(peer, NOT_ALLOWED, cut=True)
+        if role is Role.CLIENT and len(header) > MAX_CLIENT_HEADER:
+            return Unreadable(peer, f"a client's header of {len(header)} bytes; at most {MAX_CLIENT_HEADER}")
         try:
             message = decode_header(header)
         except WireError as problem:
             return Unreadable(peer, str(problem))
-        if self._gate is not None:
-            role = self._gate.role_of(_with_metadata(frames[0]))
-            if role is None:
-                return Unreadable(peer, NOT_ALLOWED, cut=True)
-            if isinstance(message, OF_WORKERS) and not role.may_serve:
-                return Unreadable(peer, f"this key may not serve: {type(message).__name__} refused", cut=True)
+        if role is Role.CLIENT and isinstance(message, OF_WORKERS):
+            return Unreadable(peer, f"this key may not serve: {type(message).__name__} refused", cut=True)
         return Received(peer, message, header, frames[2:])
 
     def send(self, action: Send) -> PeerGone | None:

@@ -15,6 +15,7 @@ import zmq
 from max_interfaces.messages import Ready, Retire, Unfit
 
 from ..config import Config
+from .complaints import Complaints
 from .dispatcher import Dispatcher
 from .door import Door
 from .events import (
@@ -86,6 +87,7 @@ class Server:
         self._supervisor = Supervisor(workers.count + workers.standby)
         self._workers: dict[int, WorkerHandle] = {}  # by the descriptor that tells of their end
         self._unreached: deque[PeerGone] = deque()
+        self._complaints = Complaints()
         self._poller = zmq.Poller()
         self._next_turn = math.inf  # when the next turn should begin at the latest
 
@@ -143,7 +145,7 @@ class Server:
             return False
         self._feed(event)
         if isinstance(event, Unreadable):
-            print(f"maxpipe: message from {event.peer!r} refused: {event.problem}", file=sys.stderr)
+            self._complaints.say(f"message from {event.peer!r} refused: {event.problem}", time.monotonic())
         elif isinstance(event.message, Ready):
             self._supervisor.ready(event.message.worker)
             self._tell_ready()

@@ -21,6 +21,7 @@ from max_interfaces.options import DEFAULT_OPTIONS
 from max_interfaces.wire import AnyRequest, Frame, decode_request
 
 from ..registry import AnyServed
+from ..sockets import MAX_MESSAGE_BYTES
 from .links import Links
 from .stepping import Outgoing, Running, Stepper, failed, report, say
 
@@ -32,7 +33,8 @@ GRACE_S = 1.0  # from a deadline until a worker that has heard nothing of its di
 class WorkerCore:
     """`take` a message, `step` the pipeline; both return what is to be sent.
 
-    It may serve several dispatchers, told apart by their number; a request belongs to the one that it came from.
+    It may serve several dispatchers, told apart by their number; a request belongs to the one that it came from. No
+    frame that it sends has more than `most_bytes`.
     """
 
     def __init__(
@@ -45,12 +47,13 @@ class WorkerCore:
         lease_s: float = 3.0,
         supervised: bool = False,
         pid: int = 0,
+        most_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._served = served
         self._running: dict[str, Running] = {}
         self._resting = 0
         self._late_at = math.inf  # the first of them is late then, or later
-        self._stepper = Stepper(served.pipeline, self._running, self._release)
+        self._stepper = Stepper(served.pipeline, self._running, self._release, most_bytes)
         self.links = Links(links, served.max_requests, lease_s)
         self.model = model
         self.name = name

@@ -20,7 +20,7 @@ from max_interfaces.messages import Alive, Goodbye, Start, Unfit, WorkerMessage,
 
 from ..config import Config
 from ..registry import AnyServed, build_pipeline, prove
-from ..sockets import Dial, receive
+from ..sockets import Dial, most_bytes, receive
 from .core import WorkerCore
 from .stepping import Outgoing, sendable
 from .wire import Wire
@@ -69,6 +69,7 @@ def run_worker(
             lease_s=config.limits.lease_s,
             supervised=supervised,
             pid=os.getpid(),
+            most_bytes=min(most_bytes(wire.socket) for wire in wires),
         )
         on_ready()
         loop = WorkerLoop(wires, poller, core, longest_step)

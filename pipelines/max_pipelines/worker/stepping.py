@@ -34,14 +34,19 @@ class Running(msgspec.Struct, eq=False):
 
 
 class Stepper:
-    """Steps the pipeline; `running` are all requests by id, `release` forgets one."""
+    """Steps the pipeline; `running` are all requests by id, `release` forgets one. No frame has over `most_bytes`."""
 
     def __init__(
-        self, pipeline: Pipeline[Any, Any], running: Mapping[str, Running], release: Callable[[RequestID], None]
+        self,
+        pipeline: Pipeline[Any, Any],
+        running: Mapping[str, Running],
+        release: Callable[[RequestID], None],
+        most_bytes: int,
     ) -> None:
         self._pipeline = pipeline
         self._running = running
         self._release = release
+        self._most_bytes = most_bytes
 
     def step(self, active: list[RequestID]) -> list[Outgoing]:
         """Move these one step. DeviceLost if no step will ever succeed."""
@@ -104,6 +109,8 @@ class Stepper:
         link, peer = at
         try:
             payload = encode_payload([chunk.output for chunk in group])  # type: ignore[misc]
+            if (size := max(map(len, payload))) > self._most_bytes:  # the other end would cut the connection
+                raise ValueError(f"an output of {size} bytes: at most {self._most_bytes} can be sent; ask for a stream")
         except Exception as problem:  # an output of a type that the wire does not know, for example
             if len(group) > 1:
                 return [message for chunk in group for message in self._pack(at, [chunk], ended)]
