@@ -1,7 +1,8 @@
 """A worker is killed while many listen: how long until each of them hears more?
 
 `python benchmarks/failover.py --listeners 8`: the embedded voice, a worker that works, and one that stands by.
-Prints the time from each kill to each listener's next chunk, beside the longest gap of a run in which nothing happens.
+Prints the time from each kill until the server knows of it, and to each listener's next chunk, beside the longest gap
+of a run in which nothing happens.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from max_pipelines.config import load_config
 
 TEXT = "The quick brown fox jumps over the lazy dog today."
 LOOK_S = 0.02
+ASK_S = 0.002
 
 
 @dataclass
@@ -62,11 +64,28 @@ async def workers(client: AsyncClient, *, standby: int) -> list[WorkerReport]:
         await asyncio.sleep(LOOK_S)
 
 
-async def run(client: AsyncClient, count: int, kills: int) -> tuple[list[Listener], list[float]]:
+@dataclass
+class Kill:
+    """When a worker was killed, and how many seconds later the server knew."""
+
+    moment: float
+    known_s: float
+
+
+async def kill(client: AsyncClient, worker: WorkerReport) -> Kill:
+    """Kill a worker, and ask the server for its workers until that one is not among them."""
+    moment = time.monotonic()
+    os.kill(worker.gauges["pid"], signal.SIGKILL)
+    while any(one.name == worker.name for one in (await client.report()).workers):
+        await asyncio.sleep(ASK_S)
+    return Kill(moment, time.monotonic() - moment)
+
+
+async def run(client: AsyncClient, count: int, kills: int) -> tuple[list[Listener], list[Kill]]:
     """Everybody listens while the worker is killed so many times, evenly over the time."""
     listeners = [Listener() for _ in range(count)]
     listening = asyncio.gather(*(listen(client, listener, seed) for seed, listener in enumerate(listeners)))
-    moments: list[float] = []
+    done: list[Kill] = []
     for _ in range(kills):
         heard = sum(len(listener.arrivals) for listener in listeners)
         while sum(len(listener.arrivals) for listener in listeners) < heard + 2 * count:
@@ -74,10 +93,9 @@ async def run(client: AsyncClient, count: int, kills: int) -> tuple[list[Listene
         busiest = max(await workers(client, standby=1), key=lambda worker: worker.running)
         if not busiest.running:  # all had been said before another worker stood by
             break
-        moments.append(time.monotonic())
-        os.kill(busiest.gauges["pid"], signal.SIGKILL)
+        done.append(await kill(client, busiest))
     await listening
-    return listeners, moments
+    return listeners, done
 
 
 async def main(count: int, kills: int) -> None:
@@ -91,15 +109,16 @@ async def main(count: int, kills: int) -> None:
     async with AsyncClient.embedded(config) as client:
         await workers(client, standby=1)
         calm, _ = await run(client, count, 0)
-        struck, moments = await run(client, count, kills)
+        struck, done = await run(client, count, kills)
     same = all(
         np.allclose(np.concatenate(one.sound), np.concatenate(other.sound), atol=1e-4)
         for one, other in zip(calm, struck, strict=True)
     )
     longest = sorted(listener.longest_gap for listener in calm)
     print(f"undisturbed, longest gap between chunks   p50 {longest[count // 2]:.3f} s   max {longest[-1]:.3f} s")
-    for number, moment in enumerate(moments, 1):
-        gaps = sorted(listener.gap(moment) for listener in struck)
+    for number, death in enumerate(done, 1):
+        print(f"kill {number}, until the server knows               {death.known_s:.3f} s")
+        gaps = sorted(listener.gap(death.moment) for listener in struck)
         p95 = gaps[min(count - 1, int(0.95 * count))]
         middle = gaps[count // 2]
         print(f"kill {number}, from it to the next chunk   p50 {middle:.3f} s   p95 {p95:.3f} s   max {gaps[-1]:.3f} s")

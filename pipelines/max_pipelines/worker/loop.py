@@ -6,6 +6,7 @@ to take long is announced before.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -19,7 +20,7 @@ from max_interfaces import DeviceLost, MaxpipeError, WireError
 from max_interfaces.messages import Alive, Goodbye, Start, Unfit, WorkerMessage, decode_header
 
 from ..config import Config
-from ..registry import AnyServed, build_pipeline, prove
+from ..registry import build_pipeline, prove
 from ..sockets import Dial, most_bytes, receive
 from .core import WorkerCore
 from .stepping import Outgoing, sendable
@@ -50,13 +51,16 @@ def run_worker(
 
     Returns the exit code: 0, 3 if it cannot serve, 4 if it cannot any more.
     """
-    poller = zmq.Poller()
-    wires = [Wire(context, dial, poller) for dial in dials]
-    served: AnyServed | None = None
-    try:
+    with contextlib.ExitStack() as resources:
+        poller = zmq.Poller()
+        wires: list[Wire] = []
+        for dial in dials:
+            wires.append(Wire(context, dial, poller))
+            resources.callback(wires[-1].close)
         _tell(wires, Alive(name, busy_s=config.workers.start_timeout_s))
         try:
             served = build_pipeline(config)
+            resources.callback(served.close)
             longest_step = prove(served)
         except Exception as problem:  # a third party's pipeline may fail in any way
             _tell(wires, Unfit(name, _explain(problem)))
@@ -73,27 +77,28 @@ def run_worker(
         )
         on_ready()
         loop = WorkerLoop(wires, poller, core, longest_step)
+        return _serve(loop, core, wires, stopped)
+
+
+def _serve(loop: WorkerLoop, core: WorkerCore, wires: Sequence[Wire], stopped: Callable[[], bool]) -> int:
+    """One turn after the other. Returns the exit code."""
+    try:
         loop.begin()
         while not core.retired and not stopped():
             loop.turn()
-        if core.refusal:
-            print(f"maxpipe: {name} is not wanted: {core.refusal}", file=sys.stderr)
-            return UNFIT
-        _tell(wires, Goodbye())  # what it still has goes on elsewhere
     except DeviceLost as problem:
         traceback.print_exception(problem, file=sys.stderr)
-        _tell(wires, Unfit(name, sendable(f"has lost its device: {problem}")))
+        _tell(wires, Unfit(core.name, sendable(f"has lost its device: {problem}")))
         return DEVICE_LOST
     except WireError as problem:
         # Nobody can say which request the message was about. So all of them end here, with this reason, and loudly: a
         # server that this worker cannot read is of another version, and neither waiting nor guessing mends that.
-        _tell(wires, Unfit(name, sendable(f"cannot read its server: {problem}")))
+        _tell(wires, Unfit(core.name, sendable(f"cannot read its server: {problem}")))
         return UNFIT
-    finally:
-        for wire in wires:
-            wire.close()
-        if served is not None:
-            served.close()
+    if core.refusal:
+        print(f"maxpipe: {core.name} is not wanted: {core.refusal}", file=sys.stderr)
+        return UNFIT
+    _tell(wires, Goodbye())  # what it still has goes on elsewhere
     return 0
 
 
