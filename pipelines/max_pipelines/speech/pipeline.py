@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Collection, Sequence
 
 from max_codecs.chunks import ChunkSchedule
@@ -15,14 +13,13 @@ from max_interfaces import (
     AudioGenerationRequest,
     Chunk,
     DeviceLost,
-    Failure,
-    FailureKind,
     RequestID,
     SequenceStart,
     TokenDelta,
     TokenGenerator,
 )
 
+from ..problems import failure_of, report
 from .prompting import SpeechPrompter, tuned
 from .sound import Sound
 
@@ -92,6 +89,6 @@ class SpeechPipeline:
         except DeviceLost:
             raise
         except Exception as problem:
-            traceback.print_exception(problem, file=sys.stderr)
+            report(problem)
             self._failed.add(request_id)
-            return sound.failed(Failure(FailureKind.WORKER_ERROR, f"{type(problem).__name__}: {problem}"[:4096]))
+            return sound.failed(failure_of(problem))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -25,6 +23,7 @@ from max_interfaces import (
 )
 
 from ..engines import ServedGenerator
+from ..problems import failure_of, report, sendable
 from .answer import Answer
 from .plan import TextPlan, plan_of
 from .preparing import Constrainer, Preparation, Prepared
@@ -193,15 +192,14 @@ class TextPipeline:
 
 
 def _refusal(request_id: RequestID, problem: Exception) -> TextChunk:
-    return _end(request_id, FailureKind.INVALID_REQUEST, str(problem))
+    return _end(request_id, Failure(FailureKind.INVALID_REQUEST, sendable(str(problem))))
 
 
 def _failure(request_id: RequestID, problem: Exception) -> TextChunk:
-    """The worker's own log gets the whole story, the client one line."""
-    traceback.print_exception(problem, file=sys.stderr)
-    return _end(request_id, FailureKind.WORKER_ERROR, f"{type(problem).__name__}: {problem}")
+    report(problem)
+    return _end(request_id, failure_of(problem))
 
 
-def _end(request_id: RequestID, kind: FailureKind, reason: str) -> TextChunk:
-    failure, failed = Failure(kind, reason[:4096]), GenerationStatus.FAILED
+def _end(request_id: RequestID, failure: Failure) -> TextChunk:
+    failed = GenerationStatus.FAILED
     return Chunk(request_id, TextGenerationOutput(request_id, (), failed, failure=failure, sequence_status=failed))

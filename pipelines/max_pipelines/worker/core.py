@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from max_interfaces import Attempt, DeviceLost, FailureKind, RequestID, RequestOptions, WireError
+from max_interfaces import Attempt, DeviceLost, Failure, FailureKind, RequestID, RequestOptions, WireError
 from max_interfaces.messages import (
     Alive,
     Beat,
@@ -20,10 +20,11 @@ from max_interfaces.messages import (
 from max_interfaces.options import DEFAULT_OPTIONS
 from max_interfaces.wire import AnyRequest, Frame, decode_request
 
+from ..problems import failure_of, report, sendable
 from ..registry import AnyServed
 from ..sockets import MAX_MESSAGE_BYTES
 from .links import Links
-from .stepping import Outgoing, Running, Stepper, failed, report, say
+from .stepping import Outgoing, Running, Stepper, failed
 
 LONGEST_S = 86_400.0  # what the wire can carry
 OFFER_AGAIN_S = 0.5
@@ -184,7 +185,7 @@ class WorkerCore:
         older = self._running.get(key)
         if older is not None and older.link != link:
             text = f"request {key!r} of another server is running on this worker; give a new id"
-            return [failed(link, key, attempt, FailureKind.DUPLICATE_ID, text)]
+            return [failed(link, key, attempt, Failure(FailureKind.DUPLICATE_ID, text))]
         if older is not None:
             if older.attempt >= attempt:
                 return []  # a repeat on the way, or an attempt that is over
@@ -192,18 +193,18 @@ class WorkerCore:
         try:
             request = self._decode(key, payload)
         except ValueError as problem:
-            return [failed(link, key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
+            return [failed(link, key, attempt, Failure(FailureKind.INVALID_REQUEST, sendable(str(problem))))]
         try:
             self._served.pipeline.admit(_attempt(request, start))
         except DeviceLost:
             raise
         except ValueError as problem:
             self._release(request.request_id)
-            return [failed(link, key, attempt, FailureKind.INVALID_REQUEST, str(problem))]
+            return [failed(link, key, attempt, Failure(FailureKind.INVALID_REQUEST, sendable(str(problem))))]
         except Exception as problem:  # whatever a pipeline does wrong must not take the others down
             report(problem)
             self._release(request.request_id)
-            return [failed(link, key, attempt, FailureKind.WORKER_ERROR, say(problem))]
+            return [failed(link, key, attempt, failure_of(problem))]
         self.links.all[link].running += 1
         late_at = now + start.deadline_s + GRACE_S
         self._late_at = min(self._late_at, late_at)

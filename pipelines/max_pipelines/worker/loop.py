@@ -11,7 +11,6 @@ import math
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -20,10 +19,11 @@ from max_interfaces import DeviceLost, MaxpipeError, WireError
 from max_interfaces.messages import Alive, Goodbye, Start, Unfit, WorkerMessage, decode_header
 
 from ..config import Config
+from ..problems import report, sendable
 from ..registry import build_pipeline, prove
 from ..sockets import Dial, most_bytes, receive
 from .core import WorkerCore
-from .stepping import Outgoing, sendable
+from .stepping import Outgoing
 from .wire import Wire
 
 HEARTBEAT_S = 1.0
@@ -87,7 +87,7 @@ def _serve(loop: WorkerLoop, core: WorkerCore, wires: Sequence[Wire], stopped: C
         while not core.retired and not stopped():
             loop.turn()
     except DeviceLost as problem:
-        traceback.print_exception(problem, file=sys.stderr)
+        report(problem)
         _tell(wires, Unfit(core.name, sendable(f"has lost its device: {problem}")))
         return DEVICE_LOST
     except WireError as problem:
@@ -111,7 +111,7 @@ def _explain(problem: Exception) -> str:
     """One line. Errors of these kinds say themselves what is wrong; any other shows its origin in the log."""
     text = " ".join(str(problem).split())
     if not isinstance(problem, ValueError | OSError | ImportError | MaxpipeError):
-        traceback.print_exception(problem, file=sys.stderr)
+        report(problem)
         text = f"{type(problem).__name__}: {text}"
     return sendable(text)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import msgspec
 
-from max_interfaces import Chunk, DeviceLost, FailureKind, GenerationStatus, Output, Pipeline, RequestID
+from max_interfaces import Chunk, DeviceLost, Failure, GenerationStatus, Output, Pipeline, RequestID
 from max_interfaces.messages import ChunkHead, Delivery, Ended, Note, Noted, WorkerMessage
 from max_interfaces.wire import Frame, encode_payload
+
+from ..problems import failure_of, report
 
 Outgoing: TypeAlias = tuple[int, WorkerMessage, Sequence[Frame]]  # the first is the number of the dispatcher
 Address: TypeAlias = tuple[int, bytes]  # a dispatcher's number, and a client of it
@@ -82,7 +82,7 @@ class Stepper:
     def _give_up(self, key: RequestID, problem: Exception) -> Outgoing:
         running = self._running[key.value]
         self._release(key)
-        return failed(running.link, key.value, running.attempt, FailureKind.WORKER_ERROR, say(problem))
+        return failed(running.link, key.value, running.attempt, failure_of(problem))
 
     def _sorted(
         self, chunks: Sequence[Chunk[Output]]
@@ -146,21 +146,6 @@ class Stepper:
         return [(link, Noted(tuple(notes)), ()) for link, notes in by_link.items()]
 
 
-def failed(link: int, key: str, attempt: int, kind: FailureKind, message: str) -> Outgoing:
+def failed(link: int, key: str, attempt: int, failure: Failure) -> Outgoing:
     """That a request has failed before it had an output to say so."""
-    return link, Ended(key, GenerationStatus.FAILED, kind, sendable(message), None, attempt), ()
-
-
-def sendable(text: str) -> str:
-    """As much of it as a message may hold. An error may name a file, and that a name that UTF-8 cannot carry."""
-    return text[:4096].encode(errors="replace").decode()
-
-
-def say(problem: Exception) -> str:
-    """One line for the client."""
-    return f"{type(problem).__name__}: {problem}"
-
-
-def report(problem: Exception) -> None:
-    """The worker's own log gets the whole story."""
-    traceback.print_exception(problem, file=sys.stderr)
+    return link, Ended(key, GenerationStatus.FAILED, failure.kind, failure.message, None, attempt), ()
