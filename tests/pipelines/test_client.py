@@ -14,6 +14,7 @@ import zmq
 
 from max_interfaces import (
     AudioGenerationOutput,
+    ConfigError,
     FailureKind,
     GenerationStatus,
     NotServing,
@@ -43,9 +44,11 @@ from max_interfaces.messages import (
     encode_header,
 )
 from max_interfaces.wire import encode_payload
-from max_pipelines.client import AsyncClient, Client, async_client
+from max_pipelines.address import parse_address
+from max_pipelines.client import AsyncClient, Client, questions
 from max_pipelines.client.inbox import Inbox
 from max_pipelines.config import Config
+from max_pipelines.security.keys import KeyPair
 from tests.pipelines.processes import PATIENCE_S, config, speech
 
 ACTIVE, DONE = GenerationStatus.ACTIVE, GenerationStatus.END_OF_SEQUENCE
@@ -331,7 +334,7 @@ async def test_the_next_part_of_what_is_spoken_counts_as_read_before_its_turn(
     server.say(Delivery(server.peer, (head(ahead.request_id, ahead.serial),)), sound)
     server.say(Watch(ahead.request_id, ahead.serial, 0))
     assert await asyncio.to_thread(server.hear, Read) == Read(ahead.request_id, ahead.serial, 0, 10)
-    await spoken.aclose()  # type: ignore[attr-defined]
+    await spoken.aclose()
     cancelled = {await asyncio.to_thread(server.hear, Cancel) for _ in "12"}
     assert cancelled == {Cancel(now.request_id, now.serial), Cancel(ahead.request_id, ahead.serial)}
 
@@ -396,7 +399,7 @@ async def test_a_server_that_does_not_report_is_said_to_be_lost(
     played: tuple[PlayedServer, AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, client = played
-    monkeypatch.setattr(async_client, "REPORT_S", 0.01)
+    monkeypatch.setattr(questions, "REPORT_S", 0.01)
     with pytest.raises(RequestFailed, match="not answered") as caught:
         await client.report()
     assert caught.value.failure.kind is FailureKind.CONNECTION_LOST
@@ -407,6 +410,54 @@ async def test_a_server_that_does_not_report_is_said_to_be_lost(
     server.say(Report({"requests": 1}))
     assert (await late).gauges == {"requests": 1}
     assert asked == [Inspect()] * 2
+
+
+@pytest.fixture
+def insistent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a question without an answer were asked again at once."""
+    monkeypatch.setattr(questions, "CHECK_S", 0.01)
+
+
+@pytest.mark.usefixtures("insistent")
+async def test_a_question_that_is_lost_is_asked_again(played: tuple[PlayedServer, AsyncClient]) -> None:
+    server, client = played
+    asked = [asyncio.ensure_future(client.report()) for _ in "12"]
+    await asyncio.to_thread(server.hear, Inspect)  # and lost
+    await asyncio.to_thread(server.hear, Inspect)
+    server.say(Report({"requests": 1}))
+    assert [(await report).gauges for report in asked] == [{"requests": 1}] * 2
+
+
+@pytest.mark.usefixtures("insistent")
+async def test_a_client_opens_though_its_first_question_is_lost(tmp_path: Path) -> None:
+    server = PlayedServer(tmp_path)
+    opening = asyncio.ensure_future(AsyncClient.connect(server.address).__aenter__())
+    for _ in "12":
+        await asyncio.to_thread(server.hear, Describe)
+    server.say(Described((ModelInfo("voice", "audio_generation", 24_000),)))
+    client = await opening
+    assert client.model().name == "voice"
+    await client.close()
+    server.close()
+
+
+async def test_a_report_of_a_server_that_has_gone_fails_at_once_each_time(tmp_path: Path) -> None:
+    server = PlayedServer(tmp_path)
+    opening = asyncio.ensure_future(AsyncClient.connect(server.address).__aenter__())
+    await asyncio.to_thread(server.hear, Describe)
+    server.say(Described())
+    client = await opening
+    server.close()
+    for _ in "123":
+        with pytest.raises(RequestFailed, match="is gone"):
+            await client.report()
+    await client.close()
+
+
+async def test_a_server_that_cannot_be_dialled_leaves_nothing_open() -> None:
+    address = parse_address(f"tcp://127.0.0.1:5555#{KeyPair.new().public.text}")
+    with pytest.raises(ConfigError, match="key of our own"):
+        await asyncio.wait_for(AsyncClient(address, None).__aenter__(), PATIENCE_S)
 
 
 async def test_requests_that_begin_alike_say_so(played: tuple[PlayedServer, AsyncClient]) -> None:

@@ -26,8 +26,8 @@ class Lease:
         socket = open_socket(context, zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)  # nobody there: nothing to keep alive, and nothing to queue
-        dial(socket)
         try:
+            dial(socket)
             while not self._ending.wait(PING_S):
                 with contextlib.suppress(zmq.Again):
                     send(socket, Ping(peer))

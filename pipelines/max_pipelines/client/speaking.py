@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from max_interfaces import (
     AudioGenerationRequest,
     GenerationStatus,
     RequestID,
+    RequestOptions,
     SamplingParams,
 )
 from max_interfaces.messages import ModelInfo
@@ -20,9 +23,57 @@ from max_interfaces.problems import shown
 
 from ..speech.splitting import Part, split_text
 from .outputs import rebuilt
+from .stream import OutputStream
 
 MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in one breath
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
+
+
+class Speaker(Protocol):
+    """The part of a client that speaking needs."""
+
+    def model(self, name: str | None = ...) -> ModelInfo:
+        """What is known of a served model."""
+        ...
+
+    def stream(
+        self, request: AudioGenerationRequest, options: RequestOptions = ...
+    ) -> OutputStream[AudioGenerationOutput]:
+        """The outputs of a request."""
+        ...
+
+
+async def spoken(
+    client: Speaker,
+    text: str,
+    voice: str | None,
+    model: str | None,
+    sampling_params: SamplingParams,
+    options: RequestOptions,
+) -> AsyncGenerator[AudioGenerationOutput, None]:
+    """A text, one request a part: the next is made while the current one is heard. See `AsyncClient.speak`."""
+    info = client.model(model)
+    parts = plan(info, text)
+    waiting = requests(info, parts, voice, sampling_params)
+    joiner = Joiner(info.sample_rate)
+    current = client.stream(waiting[0], options).submit()
+    ahead: OutputStream[AudioGenerationOutput] | None = None
+    try:
+        for number, part in enumerate(parts):
+            last = number + 1 == len(parts)
+            async for output in current:
+                if ahead is None and not last:
+                    ahead = client.stream(waiting[number + 1], options).submit(ahead=True)
+                cancelled = output.final_status is GenerationStatus.CANCELLED
+                yield joiner.join(output, part, last or cancelled)
+                if cancelled:
+                    return
+            if ahead is not None:
+                current, ahead = ahead, None
+    finally:
+        for outputs in (current, ahead):
+            if outputs is not None:
+                await outputs.aclose()
 
 
 def check_speaks(info: ModelInfo) -> None:

@@ -14,10 +14,10 @@ from .demultiplexer import Demultiplexer
 from .inbox import Inbox
 from .outputs import failure_of, raise_if_broken, terminal_output
 
-OutputT = TypeVar("OutputT", bound=AnyOutput)
+OutputT_co = TypeVar("OutputT_co", bound=AnyOutput, covariant=True)
 
 
-class OutputStream(Generic[OutputT]):
+class OutputStream(Generic[OutputT_co]):
     """Outputs as they come; the last one's `is_done` is true. Submitted when first iterated, unless it was before.
 
     Raises RequestFailed if the request fails or misses its deadline. A cancelled request ends with an output whose
@@ -47,7 +47,7 @@ class OutputStream(Generic[OutputT]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> OutputT:
+    async def __anext__(self) -> OutputT_co:
         inbox = self._inbox
         if inbox is not None and inbox.awaited:
             raise RuntimeError("the stream is being read already: it has one reader")
@@ -64,7 +64,7 @@ class OutputStream(Generic[OutputT]):
             item = inbox.take()
             if inbox.watched >= 0:
                 self._demultiplexer.read(self._request.request_id.value, inbox)
-            return cast(OutputT, self._take(item))
+            return cast(OutputT_co, self._take(item))
         except BaseException:
             self._leave()
             raise

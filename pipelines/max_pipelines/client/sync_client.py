@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,9 @@ from max_interfaces.wire import AnyOutput, AnyRequest
 
 from ..config import Config
 from .async_client import NO_OPTIONS, NO_PARAMS, AsyncClient
+from .stream import OutputStream
 
+OutputT = TypeVar("OutputT", bound=AnyOutput)
 ResultT = TypeVar("ResultT")
 
 
@@ -148,14 +150,14 @@ class Client:
             raise NotServing("the client is not open; use it as `with client:`")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def _iterate(self, outputs: AsyncIterator[ResultT]) -> Iterator[ResultT]:
-        async def advance() -> ResultT | None:
+    def _iterate(self, outputs: OutputStream[OutputT] | AsyncGenerator[OutputT, None]) -> Iterator[OutputT]:
+        async def advance() -> OutputT | None:
             return await anext(outputs, None)
 
         async def leave() -> None:
-            await outputs.aclose()  # type: ignore[attr-defined]
+            await outputs.aclose()
 
-        step: Future[ResultT | None] | None = None
+        step: Future[OutputT | None] | None = None
         try:
             while (output := (step := self._begin(advance())).result()) is not None:
                 yield output
