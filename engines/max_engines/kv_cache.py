@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import torch
 from torch import Tensor
@@ -47,10 +49,7 @@ class KVCache:
         self.shape = shape
         self.block_size = block_size
         slots = (num_blocks + 1) * block_size
-        # zeros() maps memory lazily: a cache that is never full never costs its full size.
-        self._store = torch.zeros(
-            (shape.layers, slots, 2 * shape.heads, shape.head_dim), dtype=shape.dtype, device=device
-        )
+        self._store = _zeros((shape.layers, slots, 2 * shape.heads, shape.head_dim), shape.dtype, device)
         self._layers = self._store.unbind(0)
         self._views: dict[Lanes, KVView] = {}
         self.padding_slot = num_blocks * block_size
@@ -145,3 +144,14 @@ def runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((block, block))
     return found
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that on a CPU take no memory until something is written: a cache that is never full never costs its size.
+
+    torch.zeros() would write them. A worker that dies is also gone the sooner, the less it has.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    return torch.frombuffer(mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS), dtype=dtype).view(shape)
