@@ -1,0 +1,71 @@
+"""Sound that is faster or slower, at the same pitch."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.error import BlockingIOError as NothingYet
+from av.error import EOFError as AtItsEnd
+from av.filter import Graph
+from numpy.typing import NDArray
+
+from .frames import FLOAT, MONO, Frames, samples_of
+
+SLOWEST, FASTEST = 0.25, 4.0  # as the OpenAI API has it
+SLOWEST_FILTER = 0.5  # of one; slower takes two
+
+
+class Tempo:
+    """FFmpeg's `atempo`: overlapping pieces are shifted until they fit (WSOLA).
+
+    Pieces of any size give the same joined sound. Speed 1 passes everything on as it is, at once. ValueError for a
+    speed that is not in 0.25 to 4.
+    """
+
+    def __init__(self, rate: int, speed: float) -> None:
+        if not SLOWEST <= speed <= FASTEST:
+            raise ValueError(f"speed = {speed}: must be {SLOWEST} to {FASTEST}")
+        self._frames = Frames(rate)
+        self._graph = None if speed == 1.0 else _graph(rate, speed)
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the next samples [n]; those [m] that are ready, maybe none."""
+        if self._graph is None:
+            return samples
+        if samples.size:
+            self._graph.push(self._frames.frame(samples))
+        return self._ready(self._graph)
+
+    def flush(self) -> NDArray[np.float32]:
+        """The last samples. Nothing may be pushed afterwards."""
+        if self._graph is None:
+            return samples_of([])
+        self._graph.push(None)
+        return self._ready(self._graph)
+
+    def _ready(self, graph: Graph) -> NDArray[np.float32]:
+        frames: list[av.AudioFrame] = []
+        while True:
+            try:
+                frame = graph.pull()
+            except (NothingYet, AtItsEnd):
+                return samples_of(frames)
+            if isinstance(frame, av.AudioFrame):
+                frames.append(frame)
+
+
+def _graph(rate: int, speed: float) -> Graph:
+    """One filter after the other, each within its own bounds."""
+    graph = Graph()
+    last = graph.add_abuffer(format=FLOAT, sample_rate=rate, layout=MONO, time_base=Fraction(1, rate))
+    speeds = [speed] if speed >= SLOWEST_FILTER else [SLOWEST_FILTER, speed / SLOWEST_FILTER]
+    for part in speeds:
+        following = graph.add("atempo", f"{part:.6f}")
+        last.link_to(following)
+        last = following
+    sink = graph.add("abuffersink")
+    last.link_to(sink)
+    graph.configure()
+    return graph
