@@ -129,6 +129,7 @@ class AudioGenerationMetadata(Bounded):
     processing_time: Seconds | None = None
     echo: LongText | None = None
     words: Annotated[tuple[WordTimestamp, ...], Meta(max_length=65_536)] = ()
+    prompt_tokens: Count | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The fields that are set. Zero, False and 0.0 are set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .async_client import AsyncClient
+from .speaking import Flush
 from .sync_client import Client
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Flush"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ from ..security.keys import KeyPair
 from .inbox import Inbox
 from .outputs import join_audio, join_texts, model_of, prefix_of, seed_of
 from .session import Session
-from .speaking import spoken
+from .speaking import Flush, check_speaks, check_voice, parts_as_written, parts_of, spoken
 from .stream import OutputStream
 
 NO_OPTIONS = RequestOptions()
@@ -171,7 +171,29 @@ class AsyncClient:
         The next part is made while the current one is heard. Raises ValueError for an empty text or an unknown
         voice, RequestFailed as `stream` does.
         """
-        return spoken(self, text, voice, model, sampling_params, options)
+        info = self.model(model)
+        check_speaks(info)
+        check_voice(info, voice)
+        return spoken(self, parts_of(info, text), info, voice, sampling_params, options)
+
+    def stream_text(
+        self,
+        texts: AsyncIterator[str | Flush],
+        *,
+        voice: str | None = None,
+        model: str | None = None,
+        sampling_params: SamplingParams = NO_PARAMS,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> AsyncGenerator[AudioGenerationOutput, None]:
+        """A text that is still being written, spoken: each sentence when it is complete, at first each clause.
+
+        `Flush()` among the `texts` has what came before it spoken at once. The sound ends when they do; without a word
+        in them it is empty. Raises as `speak` does, and what `texts` raises.
+        """
+        info = self.model(model)
+        check_speaks(info)
+        check_voice(info, voice)
+        return spoken(self, parts_as_written(info, texts), info, voice, sampling_params, options)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""

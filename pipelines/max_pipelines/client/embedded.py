@@ -83,7 +83,8 @@ class EmbeddedThreads:
     def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]], on_lost: OnLost) -> None:
         from ..server.door import Door
         from ..server.launcher import ThreadLauncher
-        from ..server.shell import Server, Stopping
+        from ..server.shell import Server
+        from ..server.stopping import Stopping
         from ..worker.loop import run_worker
 
         self.address = InprocAddress(f"maxpipe-{uuid.uuid4().hex}")

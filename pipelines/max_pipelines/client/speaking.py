@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -21,7 +21,9 @@ from max_interfaces import (
 from max_interfaces.messages import ModelInfo
 from max_interfaces.problems import shown
 
+from ..speech.arriving import ArrivingText
 from ..speech.splitting import Part, split_text
+from .feed import Feed
 from .outputs import rebuilt
 from .stream import OutputStream
 
@@ -29,12 +31,12 @@ MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in 
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
 
 
+class Flush:
+    """Among the pieces of a text: what was written so far is to be spoken now, whatever comes."""
+
+
 class Speaker(Protocol):
     """The part of a client that speaking needs."""
-
-    def model(self, name: str | None = ...) -> ModelInfo:
-        """What is known of a served model."""
-        ...
 
     def stream(
         self, request: AudioGenerationRequest, options: RequestOptions = ...
@@ -45,35 +47,44 @@ class Speaker(Protocol):
 
 async def spoken(
     client: Speaker,
-    text: str,
+    parts: AsyncIterator[Part],
+    info: ModelInfo,
     voice: str | None,
-    model: str | None,
     sampling_params: SamplingParams,
     options: RequestOptions,
 ) -> AsyncGenerator[AudioGenerationOutput, None]:
-    """A text, one request a part: the next is made while the current one is heard. See `AsyncClient.speak`."""
-    info = client.model(model)
-    parts = plan(info, text)
-    waiting = requests(info, parts, voice, sampling_params)
+    """The sound of parts as they come, a request each: the next is made while the current one is heard."""
     joiner = Joiner(info.sample_rate)
-    current = client.stream(waiting[0], options).submit()
-    ahead: OutputStream[AudioGenerationOutput] | None = None
-    try:
-        for number, part in enumerate(parts):
-            last = number + 1 == len(parts)
-            async for output in current:
-                if ahead is None and not last:
-                    ahead = client.stream(waiting[number + 1], options).submit(ahead=True)
-                cancelled = output.final_status is GenerationStatus.CANCELLED
-                yield joiner.join(output, part, last or cancelled)
-                if cancelled:
-                    return
-            if ahead is not None:
-                current, ahead = ahead, None
-    finally:
-        for outputs in (current, ahead):
-            if outputs is not None:
-                await outputs.aclose()
+    streams: list[OutputStream[AudioGenerationOutput]] = []  # the one that is heard, and the one that is made ahead
+
+    def begin(part: Part, *, ahead: bool) -> Part:
+        request = request_of(info, part, voice, sampling_params)
+        streams.append(client.stream(request, options).submit(ahead=ahead))
+        return part
+
+    async with Feed.of(parts) as feed:
+        try:
+            part = await feed.next()
+            if part is not None:
+                begin(part, ahead=False)
+            while part is not None:
+                following: Part | None = None
+                async for output in streams[0]:
+                    if following is None and (following := feed.waiting()) is not None:
+                        begin(following, ahead=True)
+                    cancelled = output.final_status is GenerationStatus.CANCELLED
+                    yield joiner.join(output, part, cancelled or (following is None and feed.ended))
+                    if cancelled:
+                        return
+                del streams[0]
+                if following is None and not feed.ended and (following := await feed.next()) is not None:
+                    begin(following, ahead=False)
+                part = following
+            if not joiner.ended:  # it was not known of the last part that it was the last
+                yield joiner.end(info)
+        finally:
+            for stream in streams:
+                await stream.aclose()
 
 
 def check_speaks(info: ModelInfo) -> None:
@@ -82,22 +93,47 @@ def check_speaks(info: ModelInfo) -> None:
         raise ValueError(f"model = {info.name!r}: cannot speak a text; its pipeline ({info.task}) has no sample rate")
 
 
+def word_count(info: ModelInfo) -> Callable[[str], int]:
+    """How many words a model takes a text for."""
+    if not info.max_words:
+        return lambda text: len(text.split())
+    from max_voices.text import spell
+
+    return lambda text: len(spell(text).split())
+
+
+def speakable(info: ModelInfo, parts: Iterable[Part]) -> list[Part]:
+    """Those that have a word. ValueError for one that the model cannot take, and that cannot be cut any further."""
+    if not info.max_words:
+        return [part for part in parts if any(map(str.isalnum, part.text))]
+    from max_voices.text import spell
+
+    return [part for part in parts if _is_speakable(part.text, spell(part.text).split(), info.max_words)]
+
+
 def plan(info: ModelInfo, text: str) -> list[Part]:
     """The parts of a text for a model. ValueError if there is nothing to say, or the model does not speak."""
     check_speaks(info)
-    if info.max_words:
-        from max_voices.text import spell
-
-        parts = [
-            part
-            for part in split_text(text, info.max_words, lambda part: len(spell(part).split()))
-            if _is_speakable(part.text, spell(part.text).split(), info.max_words)
-        ]
-    else:
-        parts = [part for part in split_text(text, 0) if any(map(str.isalnum, part.text))]
+    parts = speakable(info, split_text(text, info.max_words, word_count(info)))
     if not parts:
         raise ValueError(f"text = {shown(text)}: has nothing to say that this voice can read; give some words")
     return parts
+
+
+async def parts_of(info: ModelInfo, text: str) -> AsyncIterator[Part]:
+    """The parts of a whole text. ValueError as `plan`."""
+    for part in plan(info, text):
+        yield part
+
+
+async def parts_as_written(info: ModelInfo, texts: AsyncIterator[str | Flush]) -> AsyncIterator[Part]:
+    """The parts of a text that comes in pieces of any size, each as soon as it can be spoken."""
+    arriving = ArrivingText(info.max_words, word_count(info))
+    async for piece in texts:
+        for part in speakable(info, arriving.flush() if isinstance(piece, Flush) else arriving.push(piece)):
+            yield part
+    for part in speakable(info, arriving.flush()):
+        yield part
 
 
 def _is_speakable(part: str, words: list[str], max_words: int) -> bool:
@@ -112,16 +148,17 @@ def _is_speakable(part: str, words: list[str], max_words: int) -> bool:
     raise ValueError(f"the part {shown(part)} of the text {what}, and it cannot be cut; write it differently")
 
 
-def requests(
-    info: ModelInfo, parts: list[Part], voice: str | None, sampling_params: SamplingParams
-) -> list[AudioGenerationRequest]:
-    """A request for each part. ValueError for a voice that the model does not have."""
+def check_voice(info: ModelInfo, voice: str | None) -> None:
+    """ValueError for a voice that the model does not have."""
     if voice is not None and info.voices and voice not in info.voices:
         raise ValueError(f"voice = {voice!r}: there is no such voice; there are: {', '.join(info.voices)}")
-    return [
-        AudioGenerationRequest(RequestID(), info.name, part.text, sampling_params=sampling_params, voice=voice)
-        for part in parts
-    ]
+
+
+def request_of(
+    info: ModelInfo, part: Part, voice: str | None, sampling_params: SamplingParams
+) -> AudioGenerationRequest:
+    """The request for one part."""
+    return AudioGenerationRequest(RequestID(), info.name, part.text, sampling_params=sampling_params, voice=voice)
 
 
 @dataclass(slots=True)
@@ -131,12 +168,14 @@ class Joiner:
     rate: int
     chunks: int = 0
     steps: int = 0
+    prompts: int = 0  # tokens of the prompts of the parts that have ended
     _tail: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     _pause: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     _fresh: bool = False  # the next sample is the first after a pause
+    ended: bool = False
 
     def join(self, output: AudioGenerationOutput, part: Part, last: bool) -> AudioGenerationOutput:
-        """The output as part of the whole; `last` for the outputs of the last part."""
+        """The output as part of the whole; `last` for the outputs of what is known to be the last part."""
         samples = output.audio_data
         if samples.size and self._fresh:
             samples = np.concatenate([self._pause, _faded(samples, self._fade, 1)])
@@ -148,6 +187,12 @@ class Joiner:
             samples = self._hold_back(samples, output.is_done, part)
             status = GenerationStatus.ACTIVE
         return self._numbered(output, samples, status)
+
+    def end(self, info: ModelInfo) -> AudioGenerationOutput:
+        """The last output, where the one before it did not know that it was."""
+        metadata = AudioGenerationMetadata(sample_rate=info.sample_rate, model_name=info.name)
+        last = AudioGenerationOutput(GenerationStatus.END_OF_SEQUENCE, 0, metadata=metadata)
+        return self._numbered(last, self._tail, GenerationStatus.END_OF_SEQUENCE)
 
     @property
     def _fade(self) -> int:
@@ -168,12 +213,17 @@ class Joiner:
     ) -> AudioGenerationOutput:
         self.steps += output.steps_executed
         number, self.chunks = self.chunks, self.chunks + 1
+        self.ended = status.is_done
+        prompts = self.prompts + (output.metadata.prompt_tokens or 0)
+        if output.is_done:
+            self.prompts = prompts
         metadata: AudioGenerationMetadata = replace(
             output.metadata,
             chunk_id=number,
             duration=samples.size / self.rate,
             final_chunk=status.is_done,
             tokens_generated=self.steps,
+            prompt_tokens=prompts,
         )
         return rebuilt(output, audio_data=samples, final_status=status, metadata=metadata)
 

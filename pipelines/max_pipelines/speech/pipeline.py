@@ -51,7 +51,7 @@ class SpeechPipeline:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
         prompt = self._prompter.prompt(request)
-        sound = Sound(attempt, self._form, self._codec, self._schedule)
+        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt))
         self._generator.add(
             SequenceStart(
                 request.request_id,

@@ -42,6 +42,7 @@ class Sound:
         form: SpeechFormat,
         codec: AudioCodec,
         schedule: ChunkSchedule,
+        prompt_tokens: int,
     ) -> None:
         self._request = attempt.request
         self._codec = codec
@@ -55,6 +56,7 @@ class Sound:
         self._earlier = attempt.next_seq  # chunks of other workers
         self._decodes = 0  # by this one
         self._tokens = len(attempt.tokens)
+        self._prompt_tokens = prompt_tokens
         beginning = Beginning.of(attempt, layout, codec, self._assembler)
         self._steps = beginning.unheard_tokens  # tokens that no chunk has counted
         self._loose = beginning.loose_tokens  # … which belong to no complete frame, and to the next chunk
@@ -160,4 +162,5 @@ class Sound:
             request_id=self._request.request_id,
             tokens_generated=self._tokens,
             processing_time=time.monotonic() - self._born,
+            prompt_tokens=self._prompt_tokens,
         )

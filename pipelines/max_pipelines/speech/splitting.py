@@ -13,8 +13,8 @@ WORD_PAUSE_S = 0.0
 _ABBREVIATIONS = frozenset(
     ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "vol", "fig", "approx", "dept")
 )
-_SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*\s+|\n\s*\n""")
-_CLAUSE_END = re.compile(r"""[,;:–—]+["'”’)\]]*\s+|\n+""")
+SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*\s+|\n\s*\n""")
+CLAUSE_END = re.compile(r"""[,;:–—]+["'”’)\]]*\s+|\n+""")
 _WORD_END = re.compile(r"\s+")
 
 
@@ -32,7 +32,7 @@ def split_text(text: str, max_words: int, count: Callable[[str], int] = lambda p
     Words are counted by `count`, which may know how many words "1942" makes. 0 for `max_words` sets no limit.
     Nothing is lost: the parts hold every word of the text, in order. A single word above the limit stays whole.
     """
-    sentences = [Part(piece, SENTENCE_PAUSE_S) for piece in _pieces(text, _SENTENCE_END, _is_abbreviation)]
+    sentences = [Part(piece, SENTENCE_PAUSE_S) for piece in _pieces(text, SENTENCE_END, is_abbreviation)]
     if not max_words:
         return sentences
     return [part for sentence in sentences for part in _fit(sentence, max_words, count)]
@@ -42,7 +42,7 @@ def _fit(sentence: Part, max_words: int, count: Callable[[str], int]) -> Iterato
     if count(sentence.text) <= max_words:
         yield sentence
         return
-    clauses = list(_gather(_pieces(sentence.text, _CLAUSE_END), max_words, count))
+    clauses = list(_gather(_pieces(sentence.text, CLAUSE_END), max_words, count))
     for number, clause in enumerate(clauses):
         pause = sentence.pause_s if number + 1 == len(clauses) else CLAUSE_PAUSE_S
         if count(clause) <= max_words:
@@ -80,7 +80,7 @@ def _pieces(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = 
         yield rest
 
 
-def _is_abbreviation(piece: str) -> bool:
+def is_abbreviation(piece: str) -> bool:
     """True where the full stop belongs to a word such as `Mr.`, or to an initial."""
     word = piece.split()[-1]
     bare = word.lstrip("\"'“‘([").rstrip(".").lower()

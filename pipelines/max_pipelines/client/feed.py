@@ -1,0 +1,76 @@
+"""What comes from an iterator while somebody does other work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+
+AHEAD = 4  # items that may wait
+
+
+class Feed(Generic[ItemT]):
+    """Runs an async iterator in a task of its own, a few items ahead. What it raises, `next` does behind the last."""
+
+    def __init__(self) -> None:
+        self._items: deque[ItemT] = deque()
+        self._over = False
+        self._problem: Exception | None = None
+        self._news = asyncio.Event()  # something has come, or the end
+        self._room = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, source: AsyncIterator[ItemT]) -> AsyncIterator[Feed[ItemT]]:
+        """The feed of an iterator, which is left when the block is."""
+        feed = cls()
+        running = asyncio.ensure_future(feed._run(source))
+        try:
+            yield feed
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known that nothing more will come."""
+        return self._over and not self._items and self._problem is None
+
+    async def next(self) -> ItemT | None:
+        """The next item, None after the last."""
+        while not (self._items or self._over):
+            self._news.clear()
+            await self._news.wait()
+        item = self.waiting()
+        if item is None and self._problem is not None:
+            raise self._problem
+        return item
+
+    def waiting(self) -> ItemT | None:
+        """The next item if it is there."""
+        if not self._items:
+            return None
+        self._room.set()
+        return self._items.popleft()
+
+    async def _run(self, source: AsyncIterator[ItemT]) -> None:
+        try:
+            async for item in source:
+                self._items.append(item)
+                self._news.set()
+                while len(self._items) >= AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+        except Exception as problem:
+            self._problem = problem
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+        self._over = True
+        self._news.set()

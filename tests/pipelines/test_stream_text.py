@@ -1,0 +1,214 @@
+"""Speaking a text while it is still being written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from max_interfaces import AudioGenerationOutput, GenerationStatus
+from max_pipelines.client import AsyncClient, Flush
+from max_pipelines.client.feed import AHEAD, Feed
+from max_pipelines.config import Config, ModelConfig, PipelineConfig, WorkersConfig
+from max_pipelines.speech.arriving import ArrivingText
+
+PATIENCE_S = 60.0
+WORDS = st.sampled_from(["one", "two", "Mr.", "three,", "four.", "five!", "six;", "e.g.", "seven?", "\n\n", "3.14"])
+
+
+def spoken_words(arriving: ArrivingText, pieces: Sequence[str]) -> list[str]:
+    parts = [part for piece in pieces for part in arriving.push(piece)] + arriving.flush()
+    return [word for part in parts for word in part.text.split()]
+
+
+@given(st.lists(WORDS, max_size=40), st.lists(st.integers(1, 9), max_size=60), st.sampled_from([0, 3, 8]))
+def test_every_word_is_spoken_once_and_in_order(words: list[str], sizes: list[int], max_words: int) -> None:
+    text = " ".join(words)
+    pieces, at = [], 0
+    for size in sizes:
+        pieces.append(text[at : at + size])
+        at += size
+    assert spoken_words(ArrivingText(max_words), [*pieces, text[at:]]) == text.split()
+
+
+@given(st.lists(WORDS, max_size=40), st.sampled_from([3, 8]))
+def test_no_part_is_longer_than_the_voice_takes(words: list[str], max_words: int) -> None:
+    arriving = ArrivingText(max_words)
+    parts = [part for word in words for part in arriving.push(word + " ")] + arriving.flush()
+    assert all(len(part.text.split()) <= max_words for part in parts)
+
+
+def said(arriving: ArrivingText, text: str) -> list[str]:
+    return [part.text for part in arriving.push(text)]
+
+
+def test_the_first_clause_is_enough_to_begin_with() -> None:
+    arriving = ArrivingText(0)
+    assert not said(arriving, "Well, when the rain")
+    assert not said(arriving, " stopped,")
+    assert said(arriving, " we") == ["Well, when the rain stopped,"]
+    assert not said(arriving, " went out, and")
+    assert said(arriving, " home. It") == ["we went out, and home."]
+
+
+def test_a_sentence_waits_for_what_shows_that_it_has_ended() -> None:
+    arriving = ArrivingText(0)
+    assert not said(arriving, "I met Mr. ")
+    assert not said(arriving, "Smith at 3.")
+    assert not said(arriving, "15")
+    assert said(arriving, ". He") == ["I met Mr. Smith at 3.15."]
+
+
+def test_a_flush_gives_what_is_there_and_begins_anew() -> None:
+    arriving = ArrivingText(0)
+    assert not said(arriving, "Hold on")
+    assert [part.text for part in arriving.flush()] == ["Hold on"]
+    assert not arriving.flush()
+    assert said(arriving, "one two three, four") == ["one two three,"]
+
+
+async def counting(last: int, taken: list[int]) -> AsyncIterator[int]:
+    for number in range(last):
+        taken.append(number)
+        yield number
+
+
+async def test_a_feed_is_a_few_items_ahead_and_no_more() -> None:
+    taken: list[int] = []
+    async with Feed.of(counting(20, taken)) as feed:
+        assert await feed.next() == 0
+        async with asyncio.timeout(PATIENCE_S):
+            while len(taken) < AHEAD:
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(taken) <= AHEAD + 2
+        assert not feed.ended
+        assert [await feed.next() for _ in range(19)] == list(range(1, 20))
+        assert await feed.next() is None
+        assert feed.ended
+
+
+async def test_what_an_iterator_raises_comes_behind_its_items() -> None:
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("lost")
+
+    async with Feed.of(failing()) as feed:
+        assert await feed.next() == 1
+        assert feed.waiting() is None
+        assert not feed.ended
+        with pytest.raises(KeyError, match="lost"):
+            await feed.next()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AsyncClient]:
+    config = Config(
+        model=ModelConfig(name="voice"),
+        pipeline=PipelineConfig(kind="trivial", options={"chunks": 2, "samples": 2400}),
+        workers=WorkersConfig(transport="thread"),
+    )
+    async with AsyncClient.embedded(config) as opened:
+        yield opened
+
+
+async def all_of(outputs: AsyncIterator[AudioGenerationOutput]) -> list[AudioGenerationOutput]:
+    found = [output async for output in outputs]
+    assert [output.metadata.chunk_id for output in found] == list(range(len(found)))
+    assert [output.is_done for output in found] == [False] * (len(found) - 1) + [True]
+    return found
+
+
+async def test_sound_begins_before_the_text_has_ended(client: AsyncClient) -> None:
+    heard = asyncio.Event()
+
+    async def writing() -> AsyncIterator[str]:
+        for word in ("The", "first", "of", "some", "clauses,", ""):
+            yield word + " "
+        async with asyncio.timeout(PATIENCE_S):
+            await heard.wait()
+        yield "and then the rest. And more."
+
+    outputs = client.stream_text(writing())
+    first = await anext(outputs)
+    assert not first.is_done
+    heard.set()
+    rest = [output async for output in outputs]
+    assert rest[-1].is_done
+    assert sum(output.steps_executed for output in [first, *rest]) == 3 * 2
+
+
+async def test_what_is_flushed_is_heard(client: AsyncClient) -> None:
+    heard = asyncio.Event()
+
+    async def writing() -> AsyncIterator[str | Flush]:
+        yield "Not a whole"
+        yield Flush()
+        async with asyncio.timeout(PATIENCE_S):
+            await heard.wait()
+
+    outputs = client.stream_text(writing())
+    await anext(outputs)
+    heard.set()
+    assert [output async for output in outputs][-1].final_status is GenerationStatus.END_OF_SEQUENCE
+
+
+async def test_whether_it_comes_at_once_or_in_pieces_it_is_the_same_sound(client: AsyncClient) -> None:
+    text = "It is late. We go home now. Good night."
+
+    async def letters() -> AsyncIterator[str]:
+        for letter in text:
+            yield letter
+
+    pieces = await all_of(client.stream_text(letters()))
+    whole = await all_of(client.speak(text))
+    assert sum(output.audio_data.size for output in pieces) == sum(output.audio_data.size for output in whole)
+
+
+async def test_nothing_written_is_an_empty_sound(client: AsyncClient) -> None:
+    async def nothing() -> AsyncIterator[str]:
+        yield " … "
+
+    (output,) = await all_of(client.stream_text(nothing()))
+    assert not output.audio_data.size
+
+
+async def test_who_stops_listening_stops_the_writing(client: AsyncClient) -> None:
+    left = asyncio.Event()
+
+    async def for_ever() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "On and on it goes. "
+                await asyncio.sleep(0.001)
+        finally:
+            left.set()
+
+    outputs = client.stream_text(for_ever())
+    await anext(outputs)
+    await outputs.aclose()
+    async with asyncio.timeout(PATIENCE_S):
+        await left.wait()
+        while (await client.report()).gauges["requests"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_an_error_while_writing_is_the_listeners(client: AsyncClient) -> None:
+    async def failing() -> AsyncIterator[str]:
+        yield "It is late. We "
+        raise KeyError("pen")
+
+    with pytest.raises(KeyError, match="pen"):
+        await all_of(client.stream_text(failing()))
+
+
+async def test_a_voice_that_there_is_not_is_said_at_once(client: AsyncClient) -> None:
+    async def nothing() -> AsyncIterator[str]:
+        yield ""
+
+    with pytest.raises(ValueError, match="no such voice"):
+        client.stream_text(nothing(), voice="nobody")
