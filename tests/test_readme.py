@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,13 +61,29 @@ def test_serve_and_speak(tmp_path: Path) -> None:
     player = tmp_path / "aplay"
     player.write_text("#!/bin/sh\ncat > played.wav\n")
     player.chmod(0o755)
-    lines = (serve + speak).replace("ipc:///tmp/voice", f"ipc://{tmp_path}/voice").strip().splitlines()
+    text = (serve.rstrip() + " --port 0\n" + speak).replace("ipc:///tmp/voice", f"ipc://{tmp_path}/voice")
+    lines = text.strip().splitlines()
     lines[0] = f"exec 3< <({lines[0]}); server=$!; trap 'kill $server' EXIT"
     lines.insert(1, "read -r _ <&3; read -r _ <&3")  # "loading …", "serving …"
     done = shell("\n".join(lines), tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "hello.wav").stat().st_size > 16_000
     assert (tmp_path / "played.wav").stat().st_size > 16_000
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl(tmp_path: Path) -> None:
+    (ask,) = (snippet for snippet in snippets("bash") if snippet.startswith("curl"))
+    serve = f"maxpipe serve configs/speech.yaml --address ipc://{tmp_path}/voice --port 0"
+    lines = [
+        f"exec 3< <({serve}); server=$!; trap 'kill $server' EXIT",
+        "read -r _ <&3; read -r _ <&3; read -r line <&3",  # "loading …", "serving …", "and over HTTP at …"
+        ask.replace("http://127.0.0.1:8000", "${line##* }"),
+    ]
+    done = shell("\n".join(lines), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hello.wav").read_bytes()[:4] == b"RIFF"
+    assert (tmp_path / "hello.wav").stat().st_size > 16_000
 
 
 def test_text(tmp_path: Path) -> None:

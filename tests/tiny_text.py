@@ -77,6 +77,7 @@ def make_tiny_text(
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return Config(
+        http=None,
         model=ModelConfig(name="tiny", path=str(folder), dtype="float32"),
         pipeline=PipelineConfig(kind="text"),
         engine=EngineConfig(max_batch=max_batch),

@@ -40,6 +40,7 @@ def make_tiny_voice(folder: Path) -> Config:
     _write_codec(folder / "codec")
     form = SpeechFormat(LAYOUT, spell=True, max_words=12, frames=FRAMES, sampling=SamplingDefaults(0.8, 0.95))
     return Config(
+        http=None,
         model=ModelConfig(name="tiny", path=str(folder / "lm"), dtype="float32"),
         pipeline=PipelineConfig(kind="speech"),
         codec=CodecConfig(path=str(folder / "codec")),

@@ -168,10 +168,32 @@ class TcpConfig(Section, frozen=True):
         parse_listen(self.listen)
 
 
+class HttpConfig(Section, frozen=True):
+    """The HTTP face: where it listens, whom it serves, and within what limits.
+
+    `keys` is a file with an API key a line; with it, nobody is served without one of them. Browsers on pages of
+    `cors_origins` may ask, and none on others. A body has at most `max_body_bytes` and comes within `body_timeout_s`;
+    more than `max_connections` at once are refused. What a client names of `model_aliases` and `voice_aliases` means
+    the one model that is served, and its first voice: so that clients of a hosted service need no other change.
+    """
+
+    host: Annotated[str, Meta(min_length=1, max_length=256)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
+    keys: Path_ | None = None
+    cors_origins: tuple[Name, ...] = ()
+    max_body_bytes: Annotated[int, Meta(ge=1, le=2**30)] = 2_000_000
+    body_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    max_connections: Annotated[int, Meta(ge=1, le=2**20)] = 1024
+    model_aliases: tuple[Name, ...] = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "tgi", "dummy")
+    voice_aliases: tuple[Name, ...] = (
+        "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse", "marin", "cedar"
+    )  # fmt: skip
+
+
 class Config(Section, frozen=True):
     """One server: one model, its pipeline, its workers. `address` is ipc://PATH; without one a private one is made.
 
-    With `tcp` it serves other hosts as well.
+    With `tcp` it serves other hosts as well; `http: null` leaves the HTTP face out.
     """
 
     model: ModelConfig
@@ -183,6 +205,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     address: Annotated[str, Meta(max_length=256)] | None = None
     tcp: TcpConfig | None = None
+    http: HttpConfig | None = HttpConfig()
 
     def __post_init__(self) -> None:
         if self.pipeline.kind == "speech" and self.speech is None:

@@ -101,6 +101,7 @@ def config(
         pipeline=PipelineConfig(kind=kind, options=options),
         workers=WorkersConfig(count=count, transport=transport),
         limits=limits or Limits(),
+        http=None,
     )
 
 

@@ -16,7 +16,7 @@ from max_interfaces import FailureKind, RequestFailed
 from max_pipelines.client import AsyncClient, Client
 from max_pipelines.config import Limits
 from max_pipelines.server.dispatcher import Dispatcher
-from max_pipelines.server.shell import Stopping
+from max_pipelines.server.stopping import Stopping
 from tests.pipelines.processes import (
     MAXPIPE,
     PATIENCE_S,

@@ -14,10 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`."""
     parser.add_argument("config", help="a YAML file; see configs/")
     parser.add_argument("--address", help="ipc:// and a path (default: the file's, or a private one)")
+    parser.add_argument("--host", help="where HTTP listens (default: the file's, or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="0 for any that is free (default: the file's, or 8000)")
+    parser.add_argument("--no-http", action="store_true", help="serve no HTTP")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to end; running requests may finish, within the limit `drain_s`."""
+    from ..http.listening import listen, url
     from ..server.serve import serve
 
     config = load_config(options.config)
@@ -27,11 +31,17 @@ def run(options: argparse.Namespace) -> int:
             address = f"{IPC}{resources.enter_context(private_folder())}/server"
         check_address(address)
         served: str = address
+        listening = None
+        http = None if options.no_http else config.http
+        if http is not None:
+            listening = resources.enter_context(listen(http, options.host, options.port))
         print(f"maxpipe: loading {config.model.name}", flush=True)
 
         def on_ready(public: TcpAddress | None) -> None:
             print(f"maxpipe: serving {config.model.name} at {served}", flush=True)
+            if listening is not None:
+                print(f"maxpipe: and over HTTP at {url(listening)}", flush=True)
             if public is not None:
                 print(f"maxpipe: and for other hosts, with a key of theirs, at {public.full}", flush=True)
 
-        return serve(config, Path(options.config), served, on_ready)
+        return serve(config, Path(options.config), served, listening, on_ready)

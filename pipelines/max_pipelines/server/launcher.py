@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket as sockets
 import subprocess
 import sys
 import threading
@@ -27,6 +28,10 @@ class WorkerHandle(Protocol):
 
     def reason(self) -> str:
         """How it ended, as the end of a sentence that begins with its name."""
+        ...
+
+    def ask(self) -> None:
+        """Let it end by itself. Safe at any time."""
         ...
 
     def kill(self) -> None:
@@ -54,20 +59,40 @@ class ProcessLauncher:
         self._address = address
 
     def spawn(self, name: str) -> WorkerHandle:
-        """Start the process. Its standard input is the death pipe: it ends when we are gone."""
-        life, held_by_child = os.pipe()
-        # -P: a file in the working folder must not shadow a package.
-        command = [sys.executable, "-P", "-m", "max_pipelines.worker", str(self._config_path)]
-        command += ["--connect", self._address, "--name", name, "--supervised"]
-        try:
-            # Whatever a pipeline prints must not get into our own standard output, which may be a stream of sound.
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR, pass_fds=(held_by_child,))
-        except OSError:
-            os.close(life)
-            raise
-        finally:
-            os.close(held_by_child)
-        return ProcessHandle(name, process, life)
+        """Start the process."""
+        arguments = [str(self._config_path), "--connect", self._address, "--name", name]
+        return start_process(name, "max_pipelines.worker", arguments)
+
+
+class FaceLauncher:
+    """HTTP faces as `python -m max_pipelines.http CONFIG`. The `socket` that they listen on outlives each of them."""
+
+    def __init__(self, config_path: Path, address: str, socket: sockets.socket) -> None:
+        self._config_path = config_path
+        self._address = address
+        self._socket = socket
+
+    def spawn(self, name: str) -> WorkerHandle:
+        """Start the process."""
+        number = self._socket.fileno()
+        arguments = [str(self._config_path), "--connect", self._address, "--socket", str(number)]
+        return start_process(name, "max_pipelines.http", arguments, number)
+
+
+def start_process(name: str, module: str, arguments: list[str], *inherited: int) -> ProcessHandle:
+    """Run a module of ours. Its standard input is the death pipe: it ends when we are gone."""
+    life, held_by_child = os.pipe()
+    # -P: a file in the working folder must not shadow a package.
+    command = [sys.executable, "-P", "-m", module, *arguments, "--supervised"]
+    try:
+        # Whatever a pipeline prints must not get into our own standard output, which may be a stream of sound.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR, pass_fds=(held_by_child, *inherited))
+    except OSError:
+        os.close(life)
+        raise
+    finally:
+        os.close(held_by_child)
+    return ProcessHandle(name, process, life)
 
 
 class ProcessHandle:
@@ -92,6 +117,11 @@ class ProcessHandle:
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"exited with code {code}"
+
+    def ask(self) -> None:
+        """SIGTERM."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
 
     def kill(self) -> None:
         """SIGKILL: nothing in the process can delay it."""
@@ -151,9 +181,13 @@ class ThreadHandle:
         """What ended it."""
         return self.problem
 
-    def kill(self) -> None:
-        """Ask it to end: it looks between two steps, and once it has loaded."""
+    def ask(self) -> None:
+        """It looks between two steps, and once it has loaded."""
         self.stopped.set()
+
+    def kill(self) -> None:
+        """A thread can only be asked."""
+        self.ask()
 
     def close(self) -> None:
         """Wait for the thread, which has ended or been asked to; close the pipe.

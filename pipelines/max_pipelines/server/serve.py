@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket as sockets
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,20 +20,23 @@ from ..security.folder import KeyFolder
 from ..security.gate import Gate
 from .claiming import claimed
 from .door import Door
-from .launcher import ProcessLauncher
-from .shell import Server, Stopping
+from .launcher import FaceLauncher, ProcessLauncher
+from .shell import Server
+from .stopping import Stopping
 
 OnReady: TypeAlias = Callable[[TcpAddress | None], None]
 
 
-def serve(config: Config, config_path: Path, address: str, on_ready: OnReady) -> int:
+def serve(config: Config, config_path: Path, address: str, listening: sockets.socket | None, on_ready: OnReady) -> int:
     """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, which drain; a second one ends at once.
 
-    Returns the exit code. `on_ready` is given the address for other hosts, if there is one.
+    Over HTTP, too, if there is a socket that listens. Returns the exit code. `on_ready` is given the address for other
+    hosts, if there is one.
     """
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as it is below nohup
     signals = _catch(signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangs_up)
-    problem = _run(config, config_path, address, Stopping(signals=signals), on_ready, embedded=False)
+    faces = None if listening is None else FaceLauncher(config_path, address, listening)
+    problem = _run(config, config_path, address, Stopping(signals=signals), on_ready, faces, embedded=False)
     if problem:
         print(f"maxpipe serve: {problem}", file=sys.stderr)
     return 1 if problem else 0
@@ -44,7 +48,7 @@ def serve_embedded(config: Config, config_path: Path, address: str, parent: int)
         signal.signal(number, signal.SIG_IGN)
     stopping = Stopping(parents=(0, *_process(parent)), signals=_catch(signal.SIGTERM))
     try:
-        _run(config, config_path, address, stopping, lambda _: None, embedded=True)
+        _run(config, config_path, address, stopping, lambda _: None, None, embedded=True)
     finally:
         with contextlib.suppress(OSError):  # the client's folder, if it was killed and cannot do it
             config_path.unlink()
@@ -58,6 +62,7 @@ def _run(
     address: str,
     stopping: Stopping,
     on_ready: OnReady,
+    faces: FaceLauncher | None,
     *,
     embedded: bool,
 ) -> str:
@@ -71,6 +76,7 @@ def _run(
             door,
             launcher,
             stopping,
+            faces=faces,
             on_ready=lambda: on_ready(door.public),
             linger_when_unfit=embedded,  # the client has yet to ask what went wrong
         )

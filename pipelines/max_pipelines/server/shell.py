@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 import zmq
 
 from max_interfaces.messages import Ready, Retire, Unfit
 
 from ..config import Config
+from .children import Children
 from .complaints import Complaints
 from .dispatcher import Dispatcher
 from .door import Door
@@ -32,34 +31,11 @@ from .events import (
     WorkersGivenUp,
 )
 from .launcher import Launcher, WorkerHandle
-from .supervisor import Abandon, GiveUp, Order, Spawn, Supervisor
+from .stopping import Stopping
+from .supervisor import Supervisor
 
 LAST_WORDS = 1024  # messages read after a worker's end, or before somebody is judged, for they may say otherwise
 OVERSLEPT_S = 0.5  # a turn that took so much longer than it should: the process was stopped, or the machine was
-
-
-@dataclass(slots=True)
-class Stopping:
-    """How the server is told to end, by descriptors that become readable.
-
-    `parents`: any of them ends it at once, nobody is left. `signals` (-1 for none): drain first; a second byte ends
-    it at once.
-    """
-
-    parents: tuple[int, ...] = ()
-    signals: int = -1
-    drain_until: float = field(default=math.inf, init=False)
-    draining: bool = field(default=False, init=False)
-    over: bool = field(default=False, init=False)
-    hurry: bool = field(default=False, init=False)  # workers are killed, not asked
-
-    def signalled(self, now: float, drain_s: float) -> None:
-        """Each byte is a signal."""
-        signals = len(os.read(self.signals, 64)) + self.draining
-        if signals > 1:
-            self.over = self.hurry = True
-        self.draining = True
-        self.drain_until = min(self.drain_until, now + drain_s)
 
 
 class Server:
@@ -72,23 +48,24 @@ class Server:
         launcher: Launcher,
         stopping: Stopping,
         *,
+        faces: Launcher | None = None,
         on_ready: Callable[[], None] = lambda: None,
         linger_when_unfit: bool = False,
     ) -> None:
         self._config = config
         self._limits = config.limits
         self._door = door
-        self._launcher = launcher
         self._stopping = stopping
         self._on_ready: Callable[[], None] | None = on_ready
         self._linger_when_unfit = linger_when_unfit
         workers = config.workers
         self._dispatcher = Dispatcher(config.limits, [config.model.name], workers.count)
-        self._supervisor = Supervisor(workers.count + workers.standby)
-        self._workers: dict[int, WorkerHandle] = {}  # by the descriptor that tells of their end
         self._unreached: deque[PeerGone] = deque()
         self._complaints = Complaints()
         self._poller = zmq.Poller()
+        self._workers = Children(Supervisor(workers.count + workers.standby), launcher, self._poller)
+        self._faces = None if faces is None else Children(Supervisor(1, "http"), faces, self._poller)
+        self._problem = ""  # why nobody can be served by HTTP any more
         self._next_turn = math.inf  # when the next turn should begin at the latest
 
     def run(self) -> str:
@@ -102,13 +79,13 @@ class Server:
             while not (self._stopping.over or self._finished()):
                 self._turn()
             self._feed(DrainEnds())
-            return self._dispatcher.problem
+            return self._dispatcher.problem or self._problem
         finally:
-            self._retire_workers()
+            self._retire_children()
             self._door.close()
 
     def _finished(self) -> bool:
-        if self._dispatcher.problem and not self._linger_when_unfit:
+        if self._problem or (self._dispatcher.problem and not self._linger_when_unfit):
             return True
         return self._stopping.draining and not self._dispatcher.requests
 
@@ -119,7 +96,9 @@ class Server:
         now = time.monotonic()
         if now > self._next_turn + OVERSLEPT_S:
             self._feed(Overslept(now - self._next_turn))
-        due = min(self._dispatcher.wake, self._supervisor.wake, self._stopping.drain_until)
+        due = min(self._dispatcher.wake, self._workers.wake, self._stopping.drain_until)
+        if self._faces is not None:
+            due = min(due, self._faces.wake)
         self._next_turn = max(now, due)
         if now >= due:
             self._take_last_words()  # who has spoken is not silent
@@ -133,7 +112,9 @@ class Server:
                 self._noticed(source)
 
     def _see_to_the_due(self, now: float) -> None:
-        self._obey(self._supervisor.tick(now))
+        self._lose_hope(self._workers.tick(now))
+        if self._faces is not None:
+            self._problem = self._faces.tick(now)
         self._feed(Tick())
         if now >= self._stopping.drain_until:
             self._stopping.over = True
@@ -147,10 +128,10 @@ class Server:
         if isinstance(event, Unreadable):
             self._complaints.say(f"message from {event.peer!r} refused: {event.problem}", time.monotonic())
         elif isinstance(event.message, Ready):
-            self._supervisor.ready(event.message.worker)
+            self._workers.ready(event.message.worker)
             self._tell_ready()
         elif isinstance(event.message, Unfit):
-            self._obey(self._supervisor.unfit(event.message.worker, event.message.message))
+            self._lose_hope(self._workers.unfit(event.message.worker, event.message.message))
         return True
 
     def _take_last_words(self) -> None:
@@ -194,48 +175,54 @@ class Server:
             self._unreached.append(gone)
 
     def _kill(self, order: Kill) -> None:
-        for handle in self._workers.values():
-            if handle.name == order.name:
-                print(f"maxpipe: {order.name} {order.reason}; it is killed", file=sys.stderr)
-                handle.kill()
+        if self._workers.kill(order.name):
+            print(f"maxpipe: {order.name} {order.reason}; it is killed", file=sys.stderr)
 
-    def _obey(self, orders: Sequence[Order]) -> None:
-        for order in orders:
-            match order:
-                case Spawn(name):
-                    handle = self._launcher.spawn(name)
-                    self._workers[handle.fileno()] = handle
-                    self._poller.register(handle.fileno(), zmq.POLLIN)
-                case Abandon(name, reason):
-                    print(f"maxpipe: {name} is not started again: {reason}", file=sys.stderr)
-                case GiveUp(reason):
-                    self._feed(WorkersGivenUp(reason))
+    def _lose_hope(self, why: str) -> None:
+        """No worker of our own will come any more, if there is a reason."""
+        if why:
+            self._feed(WorkersGivenUp(why))
 
     def _reap(self, descriptor: int) -> None:
-        handle = self._workers.pop(descriptor)
-        self._poller.unregister(descriptor)
-        reason = handle.reason()
-        handle.close()
+        if self._faces is not None and descriptor in self._faces.handles:
+            name, reason = self._faces.ended(descriptor)
+            if not self._stopping.draining:  # a signal to the whole group has reached it as well
+                print(f"maxpipe: {name} {reason}", file=sys.stderr)
+                self._problem = self._faces.exited(name, reason)
+            return
+        name, reason = self._workers.ended(descriptor)
         self._take_last_words()
         if not self._dispatcher.problem:  # which the client or our caller shows
-            print(f"maxpipe: {handle.name} {reason}", file=sys.stderr)
-        self._feed(WorkerExited(handle.name, reason))
-        self._obey(self._supervisor.exited(handle.name, reason, time.monotonic()))
+            print(f"maxpipe: {name} {reason}", file=sys.stderr)
+        self._feed(WorkerExited(name, reason))
+        self._lose_hope(self._workers.exited(name, reason))
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _retire_workers(self) -> None:
-        """Ask the workers to end, and end those that do not."""
+    def _retire_children(self) -> None:
+        """Ask workers and faces to end, and end those that do not."""
         reachable = [worker for worker in self._dispatcher.workers.values() if worker.credits]
         for worker in reachable:
             self._send(Send(worker.peer, Retire()))
         asked = {worker.name for worker in reachable}
-        left = dict(self._workers)
-        poller = zmq.Poller()
-        for descriptor, handle in left.items():
-            poller.register(descriptor, zmq.POLLIN)
+        faces = {} if self._faces is None else self._faces.handles
+        for face in faces.values():
+            face.ask()
+        for handle in self._workers.handles.values():
             if handle.name not in asked:  # still loading: it would not hear us
                 handle.kill()
+        started = self._workers.handles | faces
+        for handle in self._wait_for(started):
+            handle.kill()
+        for handle in started.values():
+            handle.close()
+
+    def _wait_for(self, started: Mapping[int, WorkerHandle]) -> list[WorkerHandle]:
+        """Those that have not ended within the time that they are given, or when there is a hurry."""
+        left = dict(started)
+        poller = zmq.Poller()
+        for descriptor in left:
+            poller.register(descriptor, zmq.POLLIN)
         if self._stopping.signals >= 0:
             poller.register(self._stopping.signals, zmq.POLLIN)
         limit = time.monotonic() + self._limits.retire_s
@@ -246,7 +233,4 @@ class Server:
                 else:
                     poller.unregister(source)
                     del left[source]
-        for handle in left.values():
-            handle.kill()
-        for handle in self._workers.values():
-            handle.close()
+        return list(left.values())

@@ -45,6 +45,7 @@ Order: TypeAlias = Spawn | Abandon | GiveUp
 
 @dataclass(slots=True)
 class _Place:
+    kind: str
     index: int
     generation: int = 0
     pause: float = FIRST_PAUSE_S
@@ -55,7 +56,7 @@ class _Place:
 
     @property
     def name(self) -> str:
-        return f"worker-{self.index}.{self.generation}"
+        return f"{self.kind}-{self.index}.{self.generation}"
 
 
 class Supervisor:
@@ -64,8 +65,8 @@ class Supervisor:
     `wake` is the time at which `tick` is due, infinity if never.
     """
 
-    def __init__(self, count: int) -> None:
-        self._places = [_Place(index) for index in range(count)]
+    def __init__(self, count: int, kind: str = "worker") -> None:
+        self._places = [_Place(kind, index) for index in range(count)]
         self._served = False
         self.wake = 0.0
 

@@ -1,0 +1,74 @@
+"""The ASGI application: which path leads where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import ExceptionHandler
+
+from max_interfaces import NotServing, RequestFailed
+
+from . import conversation, health, models, speech, static
+from .counting import Counting
+from .face import Face
+from .guard import Guard, Keys
+from .problems import HttpProblem, problem_of
+from .streaming import ClientGone
+
+CLIENT_GONE = 499  # nobody reads it; logs do
+
+ROUTES = (
+    Route("/health", health.health, methods=["GET"]),
+    Route("/ready", health.ready, methods=["GET"]),
+    Route("/v1/models", models.models, methods=["GET"]),
+    Route("/v1/models/{name:path}", models.model, methods=["GET"]),
+    Route("/v1/audio/speech", speech.speak, methods=["POST"]),
+    Route("/v1/audio/voices", speech.voices, methods=["GET"]),
+    Route("/metrics", health.metrics, methods=["GET"]),
+    Route("/status", health.status, methods=["GET"]),
+    Route("/", static.page, methods=["GET"]),
+    Mount("/page", static.files),
+    WebSocketRoute("/v1/audio/speech/stream", conversation.converse),
+)
+
+
+def build_app(face: Face) -> Starlette:
+    """The application of a face. ConfigError if its keys cannot be used."""
+    config = face.config
+    middleware = [Middleware(Counting, metrics=face.metrics)]
+    if config.cors_origins:
+        middleware.append(Middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_headers=["*"]))
+    if config.keys is not None:
+        middleware.append(Middleware(Guard, keys=Keys.load(Path(config.keys))))
+    handlers: dict[type[Exception] | int, ExceptionHandler] = {
+        ClientGone: _gone,
+        HTTPException: _refused,
+        Exception: _failed,  # and then into the log: the others are nothing of ours
+        **dict.fromkeys((HttpProblem, RequestFailed, NotServing, ValueError), _failed),
+    }
+    app = Starlette(routes=list(ROUTES), middleware=middleware, exception_handlers=handlers)
+    app.state.face = face
+    return app
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return problem_of(error).response(request.url.path)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What Starlette refuses by itself: paths and methods that there are not."""
+    if not isinstance(error, HTTPException):
+        return await _failed(request, error)
+    text = f"{request.method} {request.url.path}: {error.detail}"
+    return HttpProblem(error.status_code, "not_found", text, error.headers).response(request.url.path)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)

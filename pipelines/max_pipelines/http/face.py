@@ -1,0 +1,95 @@
+"""What every endpoint needs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from max_interfaces import MaxpipeError, PipelineTask
+from max_interfaces.messages import ModelInfo
+
+from ..client import AsyncClient
+from ..config import HttpConfig
+from . import bodies
+from .metrics import Metrics
+from .problems import HttpProblem, problem_of
+
+OPENS_S = 1.0  # a face that was started again beside a server that serves needs much less
+LOADING_S = 20.0  # what a client that asks too early is told to wait, as the hosted API does
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+
+class Face:
+    """One server's face: the client of its dispatcher, and how it is configured.
+
+    It answers before its models are loaded, that they are not.
+    """
+
+    def __init__(self, client: AsyncClient, config: HttpConfig, model: str) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self._client = client
+        self._loading = model
+        self._opened = asyncio.Event()
+        self._problem: Exception | None = None
+
+    @classmethod
+    def of(cls, request: Request) -> Face:
+        """The face that a request has come to."""
+        face: Face = request.app.state.face
+        return face
+
+    async def open(self) -> None:
+        """Wait until the models are ready. What goes wrong with that is told to everybody who asks."""
+        try:
+            await self._client.__aenter__()
+        except MaxpipeError as problem:
+            self._problem = problem
+        self._opened.set()
+
+    async def close(self) -> None:
+        """End what runs."""
+        await self._client.close()
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client, open. HttpProblem 503 while the models are loading, or if they cannot be loaded."""
+        if self._problem is not None:
+            raise problem_of(self._problem)
+        if not self._opened.is_set():
+            text = f"Model {self._loading} is currently loading"
+            raise HttpProblem(503, "loading", text, {"retry-after": f"{LOADING_S:.0f}"}, estimated_time=LOADING_S)
+        return self._client
+
+    async def wait_loaded(self, seconds: float = OPENS_S) -> None:
+        """Wait for the models, for so long at most; `client` says whether they are there."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._opened.wait()
+        except TimeoutError:
+            return
+
+    async def read(self, request: Request, kind: type[StructT]) -> StructT:
+        """The body, once the client is open, or will not be for a while. HttpProblem as `bodies.read`."""
+        await self.wait_loaded()
+        return await bodies.read(request, kind, self.config.max_body_bytes, self.config.body_timeout_s)
+
+    def model(self, name: str, task: PipelineTask) -> ModelInfo:
+        """The served model that a client means. HttpProblem 404 if there is none, or it does something else.
+
+        No name, or one of the configured aliases, such as a hosted service's, means the only one that there is.
+        """
+        served = {info.name: info for info in self.client.models}
+        info = served.get(name)
+        if info is None and len(served) == 1 and (not name or name in self.config.model_aliases):
+            info = next(iter(served.values()))
+        if info is None:
+            text = f"no model {name!r} is served here; served: {', '.join(sorted(served))}"
+            raise HttpProblem(404, "unknown_model", text)
+        if info.task != task.value:
+            raise HttpProblem(404, "unknown_model", f"model {info.name!r} is for {info.task}, not for {task.value}")
+        return info

@@ -1,0 +1,41 @@
+"""The socket that HTTP listens on: opened before anything is loaded, kept while faces come and go."""
+
+from __future__ import annotations
+
+import socket as sockets
+from pathlib import Path
+
+from max_interfaces import ConfigError
+
+from ..config import HttpConfig
+from .guard import Keys
+
+BACKLOG = 2048
+
+
+def listen(config: HttpConfig, host: str | None = None, port: int | None = None) -> sockets.socket:
+    """Listen where the config says, or at `host` and `port`. ConfigError if that, or the API keys, cannot be had."""
+    if config.keys is not None:
+        Keys.load(Path(config.keys))
+    name, number = host or config.host, config.port if port is None else port
+    try:
+        family, kind, protocol, _, address = sockets.getaddrinfo(name, number, type=sockets.SOCK_STREAM)[0]
+        socket = sockets.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as problem:
+        raise ConfigError(f"http: {name}: no such host ({problem})") from None
+    try:
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        socket.bind(address)
+        socket.listen(BACKLOG)
+    except (OSError, OverflowError) as problem:
+        socket.close()
+        raise ConfigError(
+            f"http: nobody can listen at {name}:{number} ({problem}); give --port, or --no-http"
+        ) from None
+    return socket
+
+
+def url(socket: sockets.socket) -> str:
+    """Where a client finds it."""
+    host, port = socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

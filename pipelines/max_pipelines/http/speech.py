@@ -1,0 +1,229 @@
+"""`POST /v1/audio/speech` as OpenAI has it, `GET /v1/audio/voices`, and the extensions of both."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from max_codecs.sound.encoder import SoundEncoder, open_encoder
+from max_codecs.sound.formats import FORMATS, SoundFormat
+from max_codecs.sound.tempo import Tempo
+from max_interfaces import (
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    GenerationStatus,
+    PipelineTask,
+    RequestID,
+    SamplingParams,
+    StreamPosition,
+)
+from max_interfaces.messages import ModelInfo
+
+from . import sse
+from .face import Face
+from .json import JsonResponse
+from .playback import Playback
+from .problems import HttpProblem
+from .streaming import Streamed
+
+PCM_RATE = 24_000  # what clients take it for: nothing in it says
+Name = Annotated[str, Meta(max_length=256)]
+TokenIds = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], ...], Meta(max_length=2**16)]
+
+
+class Voice(msgspec.Struct, frozen=True):
+    """A voice by its id; a plain string is the same."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where in a sound its `buffer_speech_tokens` belong. See `max_interfaces.StreamPosition`."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    frame: Annotated[int, Meta(ge=0)] = 0
+    sample: Annotated[int, Meta(ge=0)] = 0
+
+
+class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
+    """How something is to be spoken: OpenAI's fields, then our own.
+
+    `instructions` is taken and changes nothing: no model here follows any. `sample_rate` is that of what is sent;
+    without it each format has its own, pcm always 24,000.
+    """
+
+    model: Name = ""
+    voice: Name | Voice | None = None
+    instructions: Annotated[str, Meta(max_length=4096)] | None = None
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
+    speed: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
+    sample_rate: Annotated[int, Meta(ge=4000, le=192_000)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+    max_new_tokens: Annotated[int, Meta(ge=1)] | None = None
+
+    @property
+    def voice_name(self) -> str | None:
+        """The voice's name, however it was given."""
+        return self.voice.id if isinstance(self.voice, Voice) else self.voice
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """What was given of it; the rest is the model's own."""
+        names = ("seed", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
+        return SamplingParams(**{name: value for name in names if (value := getattr(self, name)) is not None})
+
+
+class SpeechBody(SpeechFields, frozen=True, kw_only=True):
+    """What is to be spoken, too. With `stream_format: sse` it comes as events; the last of them carries
+    `buffer_speech_tokens` and `buffer_position` if `to_be_continued` is set, for the request that goes on from there.
+    """
+
+    input: Annotated[str, Meta(min_length=1, max_length=2**21)]
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    stream_format: Literal["audio", "sse"] = "audio"
+    audio_prompt_tokens: TokenIds = ()
+    audio_prompt_transcription: Annotated[str, Meta(max_length=4096)] = ""
+    buffer_speech_tokens: TokenIds | None = None
+    buffer_position: Position | None = None
+    to_be_continued: bool = False
+
+    @property
+    def is_one_request(self) -> bool:
+        """Whether it is about one piece of speech, which no text is cut for."""
+        return bool(self.audio_prompt_tokens) or self.buffer_speech_tokens is not None or self.to_be_continued
+
+
+async def speak(request: Request) -> Streamed:
+    """`POST /v1/audio/speech`: the sound in its format while it is made, or events that carry it."""
+    face = Face.of(request)
+    body = await face.read(request, SpeechBody)
+    info = face.model(body.model, PipelineTask.AUDIO_GENERATION)
+    form, to_rate, sound = open_sound(face, body, info)
+    outputs = _outputs(face, info, body)
+    if body.stream_format == "sse":
+        return Streamed(
+            _events(outputs, sound, body), sse.MIME, sse.HEADERS, lambda problem: problem.event(request.url.path)
+        )
+    return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
+
+
+async def voices(request: Request) -> Response:
+    """`GET /v1/audio/voices`: all that the served models have; plain names with `?legacy=true`."""
+    names = sorted({voice for info in Face.of(request).client.models for voice in info.voices})
+    legacy = request.query_params.get("legacy") == "true"
+    return JsonResponse({"voices": names if legacy else [{"id": name, "name": name} for name in names]})
+
+
+def open_sound(face: Face, fields: SpeechFields, info: ModelInfo) -> tuple[SoundFormat, int, Sound]:
+    """The format that is asked for, its sample rate, and what makes it. ValueError if that cannot be had."""
+    form = FORMATS[fields.response_format]
+    to_rate = fields.sample_rate or (PCM_RATE if form.name == "pcm" else form.rate_for(info.sample_rate))
+    rate = info.sample_rate
+    sound = Sound(open_encoder(form, rate, to_rate), Tempo(rate, fields.speed), Playback(face.metrics, rate))
+    return form, to_rate, sound
+
+
+def voice_of(face: Face, info: ModelInfo, fields: SpeechFields) -> str | None:
+    """The model's voice that is meant: of a hosted service's voices, each is the first."""
+    name = fields.voice_name
+    return None if name not in info.voices and name in face.config.voice_aliases else name
+
+
+class Sound:
+    """Outputs, as the bytes that are sent of them, and what they have cost."""
+
+    def __init__(self, encoder: SoundEncoder, tempo: Tempo, playback: Playback) -> None:
+        self._encoder = encoder
+        self._tempo = tempo
+        self._playback = playback
+        self.last: AudioGenerationOutput | None = None
+        self.tokens = 0
+
+    def push(self, output: AudioGenerationOutput) -> bytes:
+        """The bytes that are ready. HttpProblem for a sound that ends before it is whole."""
+        if output.final_status is GenerationStatus.CANCELLED:
+            raise HttpProblem(503, "unavailable", "the request was cancelled")
+        self.last = output
+        self.tokens += output.steps_executed
+        data = self._encoder.push(self._tempo.push(output.audio_data))
+        if output.is_done:
+            data += self._encoder.push(self._tempo.flush()) + self._encoder.finish()
+        self._playback.heard(output.audio_data)
+        self._playback.sent(data)
+        if output.is_done:
+            self._playback.ended()
+        return data
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """The tokens of the text, and of the sound."""
+        prompt = 0 if self.last is None else self.last.metadata.prompt_tokens or 0
+        return {"input_tokens": prompt, "output_tokens": self.tokens, "total_tokens": prompt + self.tokens}
+
+
+def _outputs(face: Face, info: ModelInfo, body: SpeechBody) -> AsyncGenerator[AudioGenerationOutput, None]:
+    """The sound of a text of any length, or of one request where the caller goes on from another."""
+    voice = voice_of(face, info, body)
+    if not body.is_one_request:
+        return face.client.speak(body.input, voice=voice, model=info.name, sampling_params=body.sampling)
+    position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
+    tokens = body.buffer_speech_tokens
+    request = AudioGenerationRequest(
+        RequestID(),
+        info.name,
+        body.input,
+        body.audio_prompt_tokens,
+        body.audio_prompt_transcription,
+        body.sampling,
+        voice=voice,
+        buffer_speech_tokens=None if tokens is None else np.array(tokens, np.int64),
+        to_be_continued=body.to_be_continued,
+        buffer_position=position,
+    )
+    return _streamed(face.client.stream(request))
+
+
+async def _streamed(outputs: AsyncIterator[AudioGenerationOutput]) -> AsyncGenerator[AudioGenerationOutput, None]:
+    async for output in outputs:
+        yield output
+
+
+async def _bytes(outputs: AsyncGenerator[AudioGenerationOutput, None], sound: Sound) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(outputs):
+        async for output in outputs:
+            if data := sound.push(output):
+                yield data
+
+
+async def _events(
+    outputs: AsyncGenerator[AudioGenerationOutput, None], sound: Sound, body: SpeechBody
+) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(_bytes(outputs, sound)) as pieces:
+        async for piece in pieces:
+            yield sse.event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+    done: dict[str, object] = {"type": "speech.audio.done", "usage": sound.usage}
+    if body.to_be_continued and sound.last is not None:
+        done |= _follow_up(sound.last)
+    yield sse.event(done)
+
+
+def _follow_up(last: AudioGenerationOutput) -> dict[str, object]:
+    """What a next request needs to go on without a seam."""
+    tokens, position = last.buffer_speech_tokens, last.buffer_position
+    return {
+        "buffer_speech_tokens": [] if tokens is None else tokens.tolist(),
+        "buffer_position": None if position is None else dataclasses.asdict(position),
+    }

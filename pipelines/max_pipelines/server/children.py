@@ -1,0 +1,75 @@
+"""The processes of one kind below a server: started, watched, and started again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+import zmq
+
+from .launcher import Launcher, WorkerHandle
+from .supervisor import Abandon, GiveUp, Order, Spawn, Supervisor
+
+
+class Children:
+    """Those that `launcher` starts as `supervisor` says; `poller` tells of their ends.
+
+    What returns a text says why none of them can be had any more; "" means that some may.
+    """
+
+    def __init__(self, supervisor: Supervisor, launcher: Launcher, poller: zmq.Poller) -> None:
+        self._supervisor = supervisor
+        self._launcher = launcher
+        self._poller = poller
+        self.handles: dict[int, WorkerHandle] = {}  # by the descriptor that tells of their end
+
+    @property
+    def wake(self) -> float:
+        """When `tick` is due, infinity if never."""
+        return self._supervisor.wake
+
+    def tick(self, now: float) -> str:
+        """Start those whose time has come."""
+        return self._obey(self._supervisor.tick(now))
+
+    def ready(self, name: str) -> None:
+        """One of them serves."""
+        self._supervisor.ready(name)
+
+    def unfit(self, name: str, reason: str) -> str:
+        """One of them cannot serve, and says so."""
+        return self._obey(self._supervisor.unfit(name, reason))
+
+    def ended(self, descriptor: int) -> tuple[str, str]:
+        """Reap one. Its name, and how it ended."""
+        handle = self.handles.pop(descriptor)
+        self._poller.unregister(descriptor)
+        reason = handle.reason()
+        handle.close()
+        return handle.name, reason
+
+    def exited(self, name: str, reason: str) -> str:
+        """One of them is no more, and was not asked to end."""
+        return self._obey(self._supervisor.exited(name, reason, time.monotonic()))
+
+    def kill(self, name: str) -> bool:
+        """End one now, if it is there."""
+        for handle in self.handles.values():
+            if handle.name == name:
+                handle.kill()
+                return True
+        return False
+
+    def _obey(self, orders: Sequence[Order]) -> str:
+        for order in orders:
+            match order:
+                case Spawn(name):
+                    handle = self._launcher.spawn(name)
+                    self.handles[handle.fileno()] = handle
+                    self._poller.register(handle.fileno(), zmq.POLLIN)
+                case Abandon(name, reason):
+                    print(f"maxpipe: {name} is not started again: {reason}", file=sys.stderr)
+                case GiveUp(reason):
+                    return reason
+        return ""
