@@ -24,6 +24,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -38,7 +39,7 @@ from .problems import VALIDATION, HttpProblem, problem_of
 from .speech import SpeechFields, open_sound, voice_of
 
 MAX_WAITING = 2**20  # characters that were written and not spoken yet
-TOO_BIG, NORMAL = 1009, 1000
+NORMAL, POLICY, TOO_BIG = 1000, 1008, 1009
 
 
 class Configure(SpeechFields, frozen=True, tag_field="type", tag="config"):
@@ -74,6 +75,9 @@ _decoder = msgspec.json.Decoder(Said)
 async def converse(websocket: WebSocket) -> None:
     """One connection, from its beginning to its end."""
     face: Face = websocket.app.state.face
+    if not _may_ask(websocket, face):
+        await websocket.close(POLICY, "pages of other sites may not ask")
+        return
     await websocket.accept()
     conversation = Conversation(websocket, face)
     try:
@@ -82,6 +86,14 @@ async def converse(websocket: WebSocket) -> None:
         pass
     finally:
         await conversation.stop()
+
+
+def _may_ask(websocket: WebSocket, face: Face) -> bool:
+    """A browser says which page asks, and leaves it to us whether it may: CORS is not for WebSockets."""
+    origin = websocket.headers.get("origin")
+    if origin is None or origin in face.config.cors_origins:
+        return True
+    return urlsplit(origin).netloc == websocket.headers.get("host")
 
 
 class Conversation:

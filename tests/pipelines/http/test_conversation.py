@@ -152,6 +152,19 @@ async def test_messages_that_are_none(message: str, socket: ClientConnection) ->
     assert (await utterance(socket))[2]["type"] == "done"
 
 
+async def test_pages_of_other_sites_may_not_ask_unless_they_are_named(served: Facing) -> None:
+    other = "https://example.org"
+    with pytest.raises(InvalidStatus):
+        async with talking(served, origin=other):
+            pass
+    async with talking(served, origin=served.url) as socket:
+        await say(socket, PCM, text("Hello."), {"type": "close"})
+        assert (await utterance(socket))[2]["type"] == "done"
+    async with facing(trivial(), HttpConfig(cors_origins=(other,))) as named, talking(named, origin=other) as socket:
+        await say(socket, PCM, text("Hello."), {"type": "close"})
+        assert (await utterance(socket))[2]["type"] == "done"
+
+
 async def test_a_key_is_needed_here_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text("right\n")
