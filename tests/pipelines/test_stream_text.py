@@ -78,7 +78,7 @@ async def counting(last: int, taken: list[int]) -> AsyncIterator[int]:
 
 async def test_a_feed_is_a_few_items_ahead_and_no_more() -> None:
     taken: list[int] = []
-    async with Feed.of(counting(20, taken)) as feed:
+    async with Feed(counting(20, taken)) as feed:
         assert await feed.next() == 0
         async with asyncio.timeout(PATIENCE_S):
             while len(taken) < AHEAD:
@@ -97,7 +97,7 @@ async def test_what_an_iterator_raises_comes_behind_its_items() -> None:
         yield 1
         raise KeyError("lost")
 
-    async with Feed.of(failing()) as feed:
+    async with Feed(failing()) as feed:
         assert await feed.next() == 1
         assert feed.waiting() is None
         assert not feed.ended

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ async def _speak(options: argparse.Namespace, text: str) -> int:
         rate = info.sample_rate
         with _sink(options.output, rate) as sink:
             spoken = client.speak(text, voice=options.voice, model=options.model, sampling_params=params)
-            await _write(spoken, sink, rate)
+            async with contextlib.aclosing(spoken):
+                await _write(spoken, sink, rate)
     if options.output != "-":
         print(options.output)
     return 0

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 ItemT = TypeVar("ItemT")
 
@@ -15,27 +15,32 @@ AHEAD = 4  # items that may wait
 
 
 class Feed(Generic[ItemT]):
-    """Runs an async iterator in a task of its own, a few items ahead. What it raises, `next` does behind the last."""
+    """Runs an async iterator in a task of its own, a few items ahead, and leaves it when the block is left.
 
-    def __init__(self) -> None:
+    What it raises, `next` does behind the last item. (No generator with a decorator: the loop closes those that nobody
+    holds any more one by one when it ends, this one's inner before the one that uses it.)
+    """
+
+    def __init__(self, source: AsyncIterator[ItemT]) -> None:
+        self._source = source
+        self._running: asyncio.Task[None] | None = None
         self._items: deque[ItemT] = deque()
         self._over = False
         self._problem: Exception | None = None
         self._news = asyncio.Event()  # something has come, or the end
         self._room = asyncio.Event()
 
-    @classmethod
-    @asynccontextmanager
-    async def of(cls, source: AsyncIterator[ItemT]) -> AsyncIterator[Feed[ItemT]]:
-        """The feed of an iterator, which is left when the block is."""
-        feed = cls()
-        running = asyncio.ensure_future(feed._run(source))
-        try:
-            yield feed
-        finally:
-            running.cancel()
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.ensure_future(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running is not None:
+            self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await running
+                await self._running
 
     @property
     def ended(self) -> bool:
@@ -59,7 +64,8 @@ class Feed(Generic[ItemT]):
         self._room.set()
         return self._items.popleft()
 
-    async def _run(self, source: AsyncIterator[ItemT]) -> None:
+    async def _run(self) -> None:
+        source = self._source
         try:
             async for item in source:
                 self._items.append(item)

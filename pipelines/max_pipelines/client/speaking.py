@@ -62,7 +62,7 @@ async def spoken(
         streams.append(client.stream(request, options).submit(ahead=ahead))
         return part
 
-    async with Feed.of(parts) as feed:
+    async with Feed(parts) as feed:
         try:
             part = await feed.next()
             if part is not None:
