@@ -119,7 +119,7 @@ def test_the_recipe_is_there(module: str) -> None:
 def test_the_tree_names_what_is_there() -> None:
     (tree,) = (
         block
-        for block in re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+        for block in re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
         if "max_interfaces/" in block
     )
     for name in re.findall(r"^(\S+)", tree, re.MULTILINE):

@@ -32,6 +32,7 @@ Scalar: TypeAlias = (
 )
 OptionValue: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=4096)]
 FrameCount: TypeAlias = Annotated[int, Meta(ge=1, le=4096)]
+Names: TypeAlias = Annotated[tuple[Name, ...], Meta(max_length=1024)]
 Path_: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
@@ -180,12 +181,12 @@ class HttpConfig(Section, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=256)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     keys: Path_ | None = None
-    cors_origins: tuple[Name, ...] = ()
+    cors_origins: Names = ()
     max_body_bytes: Annotated[int, Meta(ge=1, le=2**30)] = 2_000_000
     body_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     max_connections: Annotated[int, Meta(ge=1, le=2**20)] = 1024
-    model_aliases: tuple[Name, ...] = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "tgi", "dummy")
-    voice_aliases: tuple[Name, ...] = (
+    model_aliases: Names = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "tgi", "dummy")
+    voice_aliases: Names = (
         "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse", "marin", "cedar"
     )  # fmt: skip
 

@@ -208,7 +208,14 @@ def test_a_signal_leaves_no_file_behind(number: signal.Signals, tiny_voice_file:
         folder.mkdir()
     command = [*MAXPIPE, "speak", "hello there. " * 2000, "-o", str(out / "x.wav"), "--config", str(tiny_voice_file)]
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE) as speaking:
+
+    def heed() -> None:
+        """Whoever runs the tests may ignore it, as below nohup, and what is started would, too."""
+        signal.signal(number, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, env=environment, start_new_session=True, stderr=subprocess.PIPE, preexec_fn=heed
+    ) as speaking:
         while not os.listdir(out):  # until it speaks
             assert speaking.poll() is None
         os.killpg(speaking.pid, number)

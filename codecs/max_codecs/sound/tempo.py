@@ -15,6 +15,7 @@ from .frames import FLOAT, MONO, Frames, samples_of
 
 SLOWEST, FASTEST = 0.25, 4.0  # as the OpenAI API has it
 SLOWEST_FILTER = 0.5  # of one; slower takes two
+BLOCK = 512  # samples; a filter's rounding would else depend on how the sound is cut
 
 
 class Tempo:
@@ -28,20 +29,26 @@ class Tempo:
         if not SLOWEST <= speed <= FASTEST:
             raise ValueError(f"speed = {speed}: must be {SLOWEST} to {FASTEST}")
         self._frames = Frames(rate)
+        self._held: NDArray[np.float32] = np.zeros(0, np.float32)  # less than a block
         self._graph = None if speed == 1.0 else _graph(rate, speed)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the next samples [n]; those [m] that are ready, maybe none."""
         if self._graph is None:
             return samples
-        if samples.size:
-            self._graph.push(self._frames.frame(samples))
+        samples = np.concatenate([self._held, samples])
+        whole = samples.size - samples.size % BLOCK
+        for first in range(0, whole, BLOCK):
+            self._graph.push(self._frames.frame(samples[first : first + BLOCK]))
+        self._held = samples[whole:]
         return self._ready(self._graph)
 
     def flush(self) -> NDArray[np.float32]:
         """The last samples. Nothing may be pushed afterwards."""
         if self._graph is None:
             return samples_of([])
+        if self._held.size:
+            self._graph.push(self._frames.frame(self._held))
         self._graph.push(None)
         return self._ready(self._graph)
 
