@@ -20,9 +20,6 @@ from .counting import Counting
 from .face import Face
 from .guard import Guard, Keys
 from .problems import HttpProblem, problem_of
-from .streaming import ClientGone
-
-CLIENT_GONE = 499  # nobody reads it; logs do
 
 ROUTES = (
     Route("/health", health.health, methods=["GET"]),
@@ -48,7 +45,6 @@ def build_app(face: Face) -> Starlette:
     if config.keys is not None:
         middleware.append(Middleware(Guard, keys=Keys.load(Path(config.keys))))
     handlers: dict[type[Exception] | int, ExceptionHandler] = {
-        ClientGone: _gone,
         HTTPException: _refused,
         Exception: _failed,  # and then into the log: the others are nothing of ours
         **dict.fromkeys((HttpProblem, RequestFailed, NotServing, ValueError), _failed),
@@ -68,7 +64,3 @@ async def _refused(request: Request, error: Exception) -> Response:
         return await _failed(request, error)
     text = f"{request.method} {request.url.path}: {error.detail}"
     return HttpProblem(error.status_code, "not_found", text, error.headers).response(request.url.path)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=CLIENT_GONE)

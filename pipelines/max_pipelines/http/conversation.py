@@ -39,6 +39,7 @@ from .problems import VALIDATION, HttpProblem, problem_of
 from .speech import SpeechFields, open_sound, voice_of
 
 MAX_WAITING = 2**20  # characters that were written and not spoken yet
+MAX_UNHEARD = 256  # utterances
 NORMAL, POLICY, TOO_BIG = 1000, 1008, 1009
 
 
@@ -139,6 +140,7 @@ class Conversation:
             case FlushNow():
                 if self._written is not None:
                     self._written.write(Flush())
+                    await self._bound()
             case End():
                 self._end()
             case Cancel():
@@ -162,9 +164,13 @@ class Conversation:
             self._unheard.append(self._written)
         self._written.write(text)
         self._speak_on()
-        if sum(utterance.waiting for utterance in self._unheard) > MAX_WAITING:
+        await self._bound()
+
+    async def _bound(self) -> None:
+        """Close on who says more than could ever be kept for them."""
+        if len(self._unheard) > MAX_UNHEARD or sum(utterance.waiting for utterance in self._unheard) > MAX_WAITING:
             await self.stop()
-            await self._websocket.close(TOO_BIG, f"more than {MAX_WAITING} characters wait to be spoken")
+            await self._websocket.close(TOO_BIG, "too much waits to be spoken")
 
     def _speak_on(self) -> None:
         if self._speaking is None or self._speaking.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,6 +28,7 @@ from max_interfaces import (
 )
 from max_interfaces.messages import ModelInfo
 
+from ..client.stream import OutputStream
 from . import sse
 from .face import Face
 from .json import JsonResponse
@@ -196,9 +197,10 @@ def _outputs(face: Face, info: ModelInfo, body: SpeechBody) -> AsyncGenerator[Au
     return _streamed(face.client.stream(request))
 
 
-async def _streamed(outputs: AsyncIterator[AudioGenerationOutput]) -> AsyncGenerator[AudioGenerationOutput, None]:
-    async for output in outputs:
-        yield output
+async def _streamed(outputs: OutputStream[AudioGenerationOutput]) -> AsyncGenerator[AudioGenerationOutput, None]:
+    async with contextlib.aclosing(outputs):
+        async for output in outputs:
+            yield output
 
 
 async def _bytes(outputs: AsyncGenerator[AudioGenerationOutput, None], sound: Sound) -> AsyncGenerator[bytes, None]:

@@ -7,14 +7,12 @@ import contextlib
 import logging
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from .problems import HttpProblem, problem_of
 
-ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
 
 
@@ -63,23 +61,6 @@ class Streamed:
                 return
             await send({"type": "http.response.body", "body": self._last_words(problem), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-async def answered(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """The result of some work, which is cancelled if the client leaves. ClientGone if it does."""
-    results: list[ResultT] = []
-
-    async def run() -> None:
-        results.append(await work)
-
-    await _while_present(request.receive, run())
-    if not results:
-        raise ClientGone
-    return results[0]
-
-
-class ClientGone(Exception):
-    """Nobody is there to be answered."""
 
 
 @types.coroutine

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from max_pipelines.config import HttpConfig
+from max_pipelines.http.conversation import MAX_UNHEARD
 from tests.pipelines.http.facing import PATIENCE_S, Facing, facing, trivial
 
 STREAM = "/v1/audio/speech/stream"
@@ -115,6 +116,18 @@ async def test_after_a_cancel_nothing_more_comes_and_nothing_more_is_made() -> N
         await say(socket, {"type": "close"})
         with pytest.raises(ConnectionClosed):
             await hear(socket)
+
+
+@pytest.mark.parametrize("more", [[text(""), {"type": "end"}], [text("a" * 2**17)]], ids=["utterances", "characters"])
+async def test_who_says_more_than_can_be_kept_is_closed_on(more: list[dict[str, object]]) -> None:
+    async with facing(trivial(chunks=20_000, samples=240)) as served, talking(served) as socket:
+        await say(socket, PCM, text("On and on."), {"type": "end"})
+        with pytest.raises(ConnectionClosed):
+            for _ in range(2 * MAX_UNHEARD):
+                await say(socket, *more)
+            while True:
+                await hear(socket)
+        assert socket.close_code == 1009
 
 
 async def test_who_leaves_has_nothing_made_for_them_any_more() -> None:
