@@ -50,6 +50,7 @@ from .text import (
     TextGenerationRequestMessage,
     TextGenerationRequestTool,
     TextGenerationResponseFormat,
+    TokenTexts,
 )
 from .values import Json
 
@@ -104,6 +105,7 @@ __all__ = [
     "TokenConstraint",
     "TokenDelta",
     "TokenGenerator",
+    "TokenTexts",
     "Tokenizer",
     "WireError",
     "WordTimestamp",

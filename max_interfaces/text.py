@@ -17,7 +17,7 @@ from .equality import same_fields
 from .identity import RequestID
 from .sampling import DEFAULT_SAMPLING, SamplingParams
 from .status import Failure, GenerationStatus
-from .values import Json
+from .values import FrozenMapping, Json
 
 MAX_MEDIA_BYTES = 2**26
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
@@ -119,7 +119,7 @@ class TextGenerationRequest(Bounded):
     """An immutable request for text; the first fields in MAX's published order.
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
-    say where each belongs. Raises ValueError naming the field, its value and its bound.
+    say where each belongs. With `token_texts` the outputs also spell each id that they name. Raises ValueError naming the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -145,6 +145,7 @@ class TextGenerationRequest(Bounded):
     audios: Media = ()
     processor_options: Json | None = None
     adapter_id: Name | None = None
+    token_texts: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
@@ -219,6 +220,38 @@ class LogProbabilities(Bounded):
         return hash(self.token_log_probabilities)
 
 
+Texts = Annotated[tuple[LongText, ...], Meta(max_length=2**20)]
+NO_TEXTS: FrozenMapping[int, str] = FrozenMapping({})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTexts(Bounded):
+    """What the ids of an output stand for.
+
+    `tokens`: what each of its tokens adds to the text, "" as long as a character is incomplete; a special token's own
+    text, though the text may leave it out. `prompt`: the same for its prompt's ids. `top`: the own text of each id in
+    `top_log_probabilities`. `special`: the ids of all these that are special tokens.
+    """
+
+    tokens: Texts = ()
+    prompt: Texts = ()
+    top: Annotated[Mapping[TokenId, LongText], Meta(max_length=2**20)] = NO_TEXTS
+    special: TokenIds = ()
+
+    @classmethod
+    def joined(cls, pieces: Iterable[TokenTexts | None]) -> TokenTexts | None:
+        """Those of one piece of a text after the other; None if no piece has any."""
+        given = [piece for piece in pieces if piece is not None]
+        if not given:
+            return None
+        return cls(
+            tuple(text for piece in given for text in piece.tokens),
+            tuple(text for piece in given for text in piece.prompt),
+            FrozenMapping({token: text for piece in given for token, text in piece.top.items()}),
+            tuple(dict.fromkeys(token for piece in given for token in piece.special)),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationStatistics(Bounded):
     """What a request cost. Times in seconds, memory in bytes; all sequences of `n` or `best_of` together.
@@ -250,7 +283,8 @@ class TextGenerationOutput(Bounded):
 
     `index` tells the sequences of `n` > 1 apart; `sequence_status` is where this one stands, `final_status` where the
     request does. `stop` is the stop text or id that ended it. `prompt_tokens` and `prompt_log_probabilities` come with
-    the first output of a request that asked for `echo` or `prompt_logprobs`, `statistics` with its last.
+    the first output of a request that asked for `echo` or `prompt_logprobs`, `statistics` with its last, `token_texts`
+    with each of a request that asked for them.
     """
 
     request_id: RequestID
@@ -266,6 +300,7 @@ class TextGenerationOutput(Bounded):
     prompt_tokens: TokenIds = ()
     prompt_log_probabilities: LogProbabilities | None = None
     statistics: GenerationStatistics | None = None
+    token_texts: TokenTexts | None = None
 
     @property
     def is_done(self) -> bool:

@@ -28,6 +28,7 @@ class TextTokenizer:
         special = {form.content for form in inner.added_tokens_decoder.values() if form.special}
         self._special = {name: token for name, token in self._added.items() if name in special}
         self._pieces = TokenPieces.of(inner.backend_tokenizer) if inner.is_fast else None
+        self.special_ids = frozenset(inner.all_special_ids) | frozenset(self._special.values())
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -126,6 +127,13 @@ class TextTokenizer:
         if self._pieces is None:
             return self._decode(ids, skip_special_tokens)
         return decoded(self.detokenizer(skip_special_tokens=skip_special_tokens), ids)
+
+    def own_text(self, token: int) -> str:
+        """The text of one id in the midst of others; bytes that are no whole character are U+FFFD."""
+        if self._pieces is None:
+            return self._decode((token,), skip_special_tokens=False)
+        piece = self._pieces.find(token, skip_special_tokens=False)
+        return piece if isinstance(piece, str) else piece.decode(errors="replace")
 
     def detokenizer(
         self,

@@ -55,6 +55,7 @@ PINNED = [
     "TokenConstraint",
     "TokenDelta",
     "TokenGenerator",
+    "TokenTexts",
     "Tokenizer",
     "WireError",
     "WordTimestamp",

@@ -493,6 +493,43 @@ def test_any_split_of_a_text_stops_at_the_same_place(parts: list[str], among: li
         assert given_so_far == whole[: end if include else end - len(found)]
 
 
+@given(st.lists(st.text("ab\n", max_size=3), max_size=12), stops)
+def test_what_is_included_is_not_held_back(parts: list[str], among: list[str]) -> None:
+    matcher = StopMatcher(among, include=True)
+    for part in parts:
+        given_now = matcher.push(part)
+        if matcher.stop is not None:
+            break
+        assert given_now == part
+
+
+# -- texts of tokens -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_each_token_is_spelled_if_that_is_asked_for(stride: int, make: MakeBench) -> None:
+    said = "naïve 🦊 home"
+    chunks = make(said, stride).run(request("中 <|turn|> café", echo=True, token_texts=True))
+    spelled = [chunk.output.token_texts for chunk in chunks]
+    assert all(spelled)
+    own = [text for one in spelled if one for text in one.tokens]
+    assert own[-1] == "</s>", "the text leaves it out, and it has one"
+    assert "".join(own[:-1]) == said
+    first = spelled[0]
+    assert first is not None
+    assert "".join(first.prompt) == "中 <|turn|> café"
+    assert {token for one in spelled if one for token in one.special} == {TURN, END}
+    assert all(chunk.output.token_texts is None for chunk in make(said).run(request()))
+
+
+def test_a_prompt_is_spelled_without_a_new_token(make: MakeBench) -> None:
+    chunks = make().run(request("two words", echo=True, token_texts=True, max_new_tokens=0))
+    (output,) = (chunk.output for chunk in chunks)
+    assert (output.text, output.tokens) == ("two words", ())
+    assert output.token_texts is not None
+    assert len(output.token_texts.prompt) == len(output.prompt_tokens)
+
+
 # -- several sequences -----------------------------------------------------------------------------------------------
 
 TEXTS = ("the fox", "a list of words", "home")

@@ -22,6 +22,7 @@ from max_interfaces import (
     TextGenerationRequest,
 )
 from max_interfaces.messages import Ended
+from max_interfaces.text import TokenTexts
 from max_interfaces.wire import AnyOutput, AnyRequest
 
 PREFIX = 256  # characters, or ids, of a prompt: less is not worth finding again
@@ -119,4 +120,5 @@ def _joined(group: Sequence[TextGenerationOutput], outputs: Sequence[TextGenerat
             (given for output in outputs if (given := output.prompt_log_probabilities) is not None), None
         ),
         statistics=last.statistics,
+        token_texts=TokenTexts.joined([output.token_texts for output in group]),
     )

@@ -16,6 +16,7 @@ from .preparing import Preparation
 from .ranking import Ranking
 from .resuming import run_of
 from .sequence import TextSequence
+from .spelling import Spelling
 
 ACTIVE = GenerationStatus.ACTIVE
 NO_TOKENS: tuple[int, ...] = ()
@@ -43,6 +44,7 @@ class Answer:
         self.running: dict[RequestID, TextSequence] = {}
         self._tokenizer = tokenizer
         self._peak_memory = peak_memory
+        self._spelling = Spelling(tokenizer) if preparation.attempt.request.token_texts else None
         self._born = preparation.born
         self._first: float | None = None  # when the first token came
         self._cached: int | None = None
@@ -74,13 +76,13 @@ class Answer:
         sequence = self.running[key]
         if self._first is None or delta.prompt is not None:
             self._note_prompt(delta)
-        tokens, text = sequence.take(delta)
+        tokens, texts, rest = sequence.take(delta)
         if sequence.status is not ACTIVE:
             del self.running[key]
         log_probabilities = _cut(delta.log_probabilities, len(tokens))
         if self._ranking is None:
-            return [self._chunk(sequence, tokens, text, log_probabilities)]
-        self._ranking.hold(sequence, tokens, text, log_probabilities)
+            return [self._chunk(sequence, tokens, texts, rest, log_probabilities)]
+        self._ranking.hold(sequence, tokens, texts, rest, log_probabilities)
         return [] if self.running else list(self._ranked(self._ranking))
 
     def _note_prompt(self, delta: TokenDelta) -> None:
@@ -98,17 +100,19 @@ class Answer:
             held.sequence.index = rank
             last = rank + 1 == len(best)
             given = held.log_probabilities if self.plan.logprobs else None
-            yield self._chunk(held.sequence, tuple(held.tokens), "".join(held.texts), given, last)
+            yield self._chunk(held.sequence, tuple(held.tokens), tuple(held.texts), held.rest, given, last)
 
     def _chunk(
         self,
         sequence: TextSequence,
         tokens: tuple[int, ...],
-        text: str,
+        texts: tuple[str, ...],
+        rest: str,
         log_probabilities: LogProbabilities | None,
         last: bool = True,
     ) -> TextChunk:
         status = sequence.status
+        text = "".join(texts) + rest
         final = status if last and not self.running else ACTIVE
         prompt_tokens, prompt_log_probabilities = NO_TOKENS, None
         if not sequence.opened:
@@ -132,6 +136,7 @@ class Answer:
                 prompt_tokens,
                 prompt_log_probabilities,
                 None if final is ACTIVE else self._statistics(),
+                self._spelling and self._spelling.of(tokens, texts, log_probabilities, prompt_tokens),
             )
         )
         if self.plan.ranked:

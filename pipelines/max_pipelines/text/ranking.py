@@ -33,7 +33,8 @@ class Held:
 
     sequence: TextSequence
     tokens: list[int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # what each of them adds
+    rest: str = ""  # what their end adds
     pieces: list[LogProbabilities] = field(default_factory=list)
 
     @property
@@ -60,12 +61,18 @@ class Ranking:
         self._held: dict[int, Held] = {}
 
     def hold(
-        self, sequence: TextSequence, tokens: tuple[int, ...], text: str, log_probabilities: LogProbabilities | None
+        self,
+        sequence: TextSequence,
+        tokens: tuple[int, ...],
+        texts: tuple[str, ...],
+        rest: str,
+        log_probabilities: LogProbabilities | None,
     ) -> None:
-        """Keep what a sequence gave."""
+        """Keep what a sequence gave, as it gave it."""
         held = self._held.setdefault(sequence.index, Held(sequence))
         held.tokens += tokens
-        held.texts.append(text)
+        held.texts += texts
+        held.rest += rest
         if log_probabilities is not None:
             held.pieces.append(log_probabilities)
 

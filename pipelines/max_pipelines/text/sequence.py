@@ -48,11 +48,13 @@ class TextSequence:
         # The last may be what ended it, and then has no text: that is known when the engine says so.
         self._accepted = accepted[-1] if accepted else None
 
-    def take(self, delta: TokenDelta) -> tuple[tuple[int, ...], str]:
-        """The engine's news: the new tokens, without any behind a stop text, and the text that is now certain."""
+    def take(self, delta: TokenDelta) -> tuple[tuple[int, ...], tuple[str, ...], str]:
+        """The engine's news: the new tokens, without any behind a stop text; what each adds to the text that is
+        certain, and what their end adds to it.
+        """
         tokens, status = delta.tokens, delta.status
         if status is ACTIVE and len(tokens) == 1 and self._accepted is None:  # nearly always
-            return tokens, self._spell(tokens[0])
+            return tokens, (self._spell(tokens[0]),), ""
         accepted, self._accepted = self._accepted, None
         last = tokens[-1] if tokens else accepted
         ended_by = last if status is GenerationStatus.END_OF_SEQUENCE else None
@@ -60,16 +62,14 @@ class TextSequence:
             ends = accepted == ended_by and not tokens
             self._spell(accepted, silent=ends and not self._plan.include_stop_text)
             if self.status is not ACTIVE:
-                return (), ""  # a stop text was complete; the engine knows nothing of these
-        text = ""
+                return (), (), ""  # a stop text was complete; the engine knows nothing of these
+        texts: tuple[str, ...] = ()
         for at, token in enumerate(tokens):
             silent = token == ended_by and at + 1 == len(tokens) and not self._plan.include_stop_text
-            text += self._spell(token, silent=silent)
+            texts += (self._spell(token, silent=silent),)
             if self.status is not ACTIVE:
-                return tokens[: at + 1], text
-        if status is not ACTIVE:
-            text += self._finish(status, ended_by)
-        return tokens, text
+                return tokens[: at + 1], texts, ""
+        return tokens, texts, "" if status is ACTIVE else self._finish(status, ended_by)
 
     def _spell(self, token: int, *, silent: bool = False) -> str:
         """The text that one more token makes certain; none of its own if it is `silent`."""

@@ -9,16 +9,17 @@ class StopMatcher:
     """Passes a text on until one of the stop texts is complete; the same result for any split of the text.
 
     The stop text that is complete first wins, and of several the longest. What may be the beginning of one is held
-    back. `stop` is the one that was found.
+    back, unless stop texts are to be included: then it is certain, too. `stop` is the one that was found.
     """
 
-    __slots__ = ("_edges", "_held", "_include", "_stops", "stop")
+    __slots__ = ("_edges", "_given", "_held", "_include", "_stops", "stop")
 
     def __init__(self, stops: Sequence[str], *, include: bool) -> None:
         self._stops = tuple(dict.fromkeys(stops))
         self._include = include
         self._edges = frozenset(edge for stop in self._stops for edge in (stop[0], stop[-1]))
         self._held = ""
+        self._given = 0  # characters of it that were passed on
         self.stop: str | None = None
 
     def push(self, text: str, *, armed: bool = True) -> str:
@@ -28,19 +29,22 @@ class StopMatcher:
         """
         if not self._held and self._edges.isdisjoint(text):
             return text  # as nearly always: none begins or ends here
-        text, known = self._held + text, len(self._held)
+        text, known, given = self._held + text, len(self._held), self._given
+        self._held, self._given = "", 0
         found = self._first(text, known) if armed else None
         if found is not None:
             begin, self.stop = found
-            self._held = ""
-            return text[: begin + len(self.stop)] if self._include else text[:begin]
+            return text[given : begin + len(self.stop)] if self._include else text[:begin]
         cut = self._beginning(text)
         self._held = text[cut:]
-        return text[:cut]
+        if not self._include:
+            return text[:cut]
+        self._given = len(self._held)
+        return text[given:]
 
     def flush(self) -> str:
         """What was held back, for it will be no stop text any more."""
-        text, self._held = self._held, ""
+        text, self._held, self._given = self._held[self._given :], "", 0
         return text
 
     def _first(self, text: str, known: int) -> tuple[int, str] | None:
