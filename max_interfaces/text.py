@@ -119,7 +119,8 @@ class TextGenerationRequest(Bounded):
     """An immutable request for text; the first fields in MAX's published order.
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
-    say where each belongs. With `token_texts` the outputs also spell each id that they name. Raises ValueError naming the field, its value and its bound.
+    say where each belongs. With `token_texts` the outputs also spell each id that they name. Raises ValueError naming
+    the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 

@@ -28,7 +28,8 @@ class TextTokenizer:
         special = {form.content for form in inner.added_tokens_decoder.values() if form.special}
         self._special = {name: token for name, token in self._added.items() if name in special}
         self._pieces = TokenPieces.of(inner.backend_tokenizer) if inner.is_fast else None
-        self.special_ids = frozenset(inner.all_special_ids) | frozenset(self._special.values())
+        flagged = frozenset(token for token, form in inner.added_tokens_decoder.items() if form.special)
+        self.special_ids = flagged if self._pieces else frozenset(inner.all_special_ids)  # what a text leaves out
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

@@ -140,7 +140,7 @@ async def test_a_slow_reader_gets_everything(transport: Literal["process", "thre
 
 
 async def test_what_nobody_reads_is_ended_and_says_why() -> None:
-    limits = Limits(ahead_outputs=4, stall_s=0.5)
+    limits = Limits(ahead_outputs=4, stall_s=2)
     async with AsyncClient.embedded(config(transport="thread", chunks=100_000, samples=1, limits=limits)) as client:
         stream = client.stream(speech())
         await anext(stream)
@@ -155,7 +155,7 @@ async def test_what_nobody_reads_is_ended_and_says_why() -> None:
         with pytest.raises(RequestFailed, match="nothing of it was read") as caught:
             await read_on()
         assert caught.value.failure.kind is FailureKind.STALLED
-        assert len(kept) < 1000  # it rested: without that, several thousand would be here
+        assert len(kept) < 5000  # it rested: without that, some 20,000 would be here
 
 
 async def test_the_server_says_how_it_is(client: AsyncClient) -> None:

@@ -136,7 +136,7 @@ class Answer:
                 prompt_tokens,
                 prompt_log_probabilities,
                 None if final is ACTIVE else self._statistics(),
-                self._spelling and self._spelling.of(tokens, texts, log_probabilities, prompt_tokens),
+                self._spelling and self._spelling.of(tokens, texts, rest, log_probabilities, prompt_tokens),
             )
         )
         if self.plan.ranked:

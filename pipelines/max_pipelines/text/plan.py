@@ -12,8 +12,9 @@ from max_interfaces import SamplingParams, TextGenerationRequest, Tokenizer
 class TextPlan:
     """The sampling of each sequence, and how its tokens become the answer.
 
-    `sequences` are generated and `answers` of them given; where that is fewer, the best. `logprobs` says whether the
-    caller asked for log probabilities, which ranking needs in any case.
+    `sequences` are generated and `answers` of them given. If they are `ranked`, those are the best, the best first, and
+    nothing can be given before all have ended. `logprobs` says whether the caller asked for log probabilities, which
+    ranking needs in any case.
     """
 
     sampling_params: SamplingParams
@@ -24,6 +25,7 @@ class TextPlan:
     min_new_tokens: int
     sequences: int
     answers: int
+    ranked: bool
     echo: bool
     logprobs: bool
 
@@ -31,11 +33,6 @@ class TextPlan:
     def wants_prompt(self) -> bool:
         """True if the prompt's ids are to be given."""
         return self.echo or self.sampling_params.prompt_logprobs is not None
-
-    @property
-    def ranked(self) -> bool:
-        """True if nothing can be given before all sequences have ended."""
-        return self.sequences > self.answers
 
 
 def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids: Collection[int]) -> TextPlan:
@@ -52,7 +49,7 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
         raise ValueError("max_new_tokens = 0: prompt_logprobs come with the first new token; ask for 1")
     asked = _most(params.logprobs, request.logprobs or None)
     sequences = params.n if params.best_of is None else params.best_of
-    ranked = sequences > params.n
+    ranked = params.best_of is not None and sequences > 1
     return TextPlan(
         sampling_params=replace(params, logprobs=0 if asked is None and ranked else asked),
         bad_words=bad_words(params.bad_words, tokenizer),
@@ -62,6 +59,7 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
         min_new_tokens=params.min_new_tokens,
         sequences=sequences,
         answers=params.n,
+        ranked=ranked,
         echo=request.echo or params.echo,
         logprobs=asked is not None or params.top_n_tokens > 0,
     )

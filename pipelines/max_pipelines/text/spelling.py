@@ -20,16 +20,24 @@ class Spelling:
         self,
         tokens: Sequence[int],
         texts: Sequence[str],
+        rest: str,
         log_probabilities: LogProbabilities | None,
         prompt: Sequence[int],
     ) -> TokenTexts:
-        """For an output with these `tokens`, of which each has added one of `texts`, and with this `prompt`."""
+        """For an output with these `tokens`, of which each has added one of `texts`, and with this `prompt`.
+
+        `rest` is what their end has added: the last that has a text of its own in the answer gets it.
+        """
         own, special = self._tokenizer.own_text, self._tokenizer.special_ids
+        spelled = list(texts)
+        last = next((at for at in reversed(range(len(tokens))) if tokens[at] not in special), None)
+        if last is not None:
+            spelled[last] += rest
         tops = () if log_probabilities is None else log_probabilities.top_log_probabilities
         top = {token: own(token) for row in tops for token in row}
         named = dict.fromkeys((*tokens, *prompt, *top))
         return TokenTexts(
-            tuple(own(token) if token in special else text for token, text in zip(tokens, texts, strict=True)),
+            tuple(own(token) if token in special else text for token, text in zip(tokens, spelled, strict=True)),
             self._added(prompt),
             FrozenMapping(top),
             tuple(token for token in named if token in special),
