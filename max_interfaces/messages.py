@@ -49,13 +49,17 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client should know of a served model. `max_words` bounds one part of a text, 0 if nothing does."""
+    """What a client should know of a served model. 0 where nothing is known, or nothing bounds it.
+
+    `max_words` bounds one part of a text that is spoken, `max_tokens` a prompt and its answer together.
+    """
 
     name: Name
     task: Name
     sample_rate: Count = 0
     voices: Names = ()
     max_words: Count = 0
+    max_tokens: Count = 0
 
 
 Models = Annotated[tuple[ModelInfo, ...], Meta(max_length=4096)]

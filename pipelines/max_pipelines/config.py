@@ -169,6 +169,21 @@ class TcpConfig(Section, frozen=True):
         parse_listen(self.listen)
 
 
+class TextLimits(Section, frozen=True):
+    """What one request over the text-generation API may ask for, and how long its answers are kept.
+
+    Answers that are deterministic are kept in `cache_bytes` of memory, 0 for none, and for `cache_age_s`. Who asks to
+    wait for a model that is loading waits for `wait_for_model_s` at most.
+    """
+
+    max_best_of: Annotated[int, Meta(ge=1, le=256)] = 8
+    max_stop_sequences: Annotated[int, Meta(ge=0, le=64)] = 16
+    max_top_n_tokens: Annotated[int, Meta(ge=0, le=1024)] = 20
+    cache_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 2**26
+    cache_age_s: Annotated[float, Meta(gt=0, le=86_400)] = 3600.0
+    wait_for_model_s: Annotated[float, Meta(ge=0, le=3600)] = 300.0
+
+
 class HttpConfig(Section, frozen=True):
     """The HTTP face: where it listens, whom it serves, and within what limits.
 
@@ -189,6 +204,7 @@ class HttpConfig(Section, frozen=True):
     voice_aliases: Names = (
         "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse", "marin", "cedar"
     )  # fmt: skip
+    text: TextLimits = TextLimits()
 
 
 class Config(Section, frozen=True):

@@ -50,6 +50,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     sample_rate: int = 0
     voices: tuple[str, ...] = ()
     max_words: int = 0
+    max_tokens: int = 0
     close: Callable[[], None] = lambda: None
     canary: RequestT | None = None
     max_bytes: int = 2**28
@@ -57,7 +58,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""
-        return ModelInfo(name, self.task.value, self.sample_rate, self.voices, self.max_words)
+        return ModelInfo(name, self.task.value, self.sample_rate, self.voices, self.max_words, self.max_tokens)
 
 
 AnyServed = ServedPipeline[Any, Any]

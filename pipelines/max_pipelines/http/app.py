@@ -20,6 +20,7 @@ from .counting import Counting
 from .face import Face
 from .guard import Guard, Keys
 from .problems import HttpProblem, problem_of
+from .text_generation import generate, info, tokenize
 
 ROUTES = (
     Route("/health", health.health, methods=["GET"]),
@@ -31,6 +32,12 @@ ROUTES = (
     Route("/metrics", health.metrics, methods=["GET"]),
     Route("/status", health.status, methods=["GET"]),
     Route("/", static.page, methods=["GET"]),
+    Route("/", generate.compatible, methods=["POST"]),
+    Route("/models/{name:path}", generate.compatible, methods=["POST"]),
+    Route("/generate", generate.generate, methods=["POST"]),
+    Route("/generate_stream", generate.generate_stream, methods=["POST"]),
+    Route("/tokenize", tokenize.tokenize, methods=["POST"]),
+    Route("/info", info.info, methods=["GET"]),
     Mount("/page", static.files),
     WebSocketRoute("/v1/audio/speech/stream", conversation.converse),
 )

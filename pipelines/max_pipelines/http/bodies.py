@@ -26,6 +26,11 @@ async def read(request: Request, kind: type[StructT], max_bytes: int, timeout_s:
             body = await _whole(request, max_bytes)
     except TimeoutError:
         raise HttpProblem(408, "timeout", f"the body did not come within {timeout_s:g} s") from None
+    return shaped(body, kind)
+
+
+def shaped(body: bytes | msgspec.Raw, kind: type[StructT]) -> StructT:
+    """JSON as a Struct. HttpProblem 400 for what is none, 422 for what has another shape."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as problem:

@@ -16,6 +16,7 @@ from ..config import HttpConfig
 from . import bodies
 from .metrics import Metrics
 from .problems import HttpProblem, problem_of
+from .text_generation.cache import AnswerCache
 
 OPENS_S = 1.0  # a face that was started again beside a server that serves needs much less
 LOADING_S = 20.0  # what a client that asks too early is told to wait, as the hosted API does
@@ -29,8 +30,10 @@ class Face:
     It answers before its models are loaded, that they are not.
     """
 
-    def __init__(self, client: AsyncClient, config: HttpConfig, model: str) -> None:
+    def __init__(self, client: AsyncClient, config: HttpConfig, model: str, device: str = "cpu") -> None:
         self.config = config
+        self.device = device
+        self.answers = AnswerCache(config.text.cache_bytes, config.text.cache_age_s)
         self.metrics = Metrics()
         self._client = client
         self._loading = model
@@ -79,7 +82,13 @@ class Face:
         return await bodies.read(request, kind, self.config.max_body_bytes, self.config.body_timeout_s)
 
     def model(self, name: str, task: PipelineTask) -> ModelInfo:
-        """The served model that a client means. HttpProblem 404 if there is none, or it does something else.
+        """The served model that a client means. HttpProblem 404 if there is none, or it does something else."""
+        info = self.served(name)
+        self.check_task(info, task)
+        return info
+
+    def served(self, name: str) -> ModelInfo:
+        """The served model that a client means, whatever it does. HttpProblem 404 if there is none.
 
         No name, or one of the configured aliases, such as a hosted service's, means the only one that there is.
         """
@@ -90,6 +99,9 @@ class Face:
         if info is None:
             text = f"no model {name!r} is served here; served: {', '.join(sorted(served))}"
             raise HttpProblem(404, "unknown_model", text)
+        return info
+
+    def check_task(self, info: ModelInfo, task: PipelineTask) -> None:
+        """HttpProblem 404 for a model that does something else."""
         if info.task != task.value:
             raise HttpProblem(404, "unknown_model", f"model {info.name!r} is for {info.task}, not for {task.value}")
-        return info

@@ -56,7 +56,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "/")
-        if path in OPEN or path.startswith(OPEN_BELOW) or self._keys.hold(_given(scope)):
+        if path in OPEN or path.startswith(OPEN_BELOW) or self._keys.hold(key_of(scope)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "an API key is needed"})
@@ -66,7 +66,7 @@ class Guard:
             await problem.response(scope["path"])(scope, receive, send)
 
 
-def _given(scope: Scope) -> str:
+def key_of(scope: Scope) -> str:
     """The key of a request: in `Authorization: Bearer KEY`, or in the text-generation document's `Bearer: KEY`."""
     headers = Headers(scope=scope)
     scheme, _, key = headers.get("authorization", "").partition(" ")

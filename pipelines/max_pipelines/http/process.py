@@ -10,7 +10,7 @@ import socket as sockets
 import uvicorn
 
 from ..client import AsyncClient
-from ..config import HttpConfig, load_config
+from ..config import HttpConfig, ModelConfig, load_config
 from ..worker.lifeline import die_with_parent
 from .app import build_app
 from .face import Face
@@ -35,12 +35,12 @@ def run_process(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     http = config.http or HttpConfig()
     with sockets.socket(fileno=options.socket) as listening:
-        asyncio.run(_serve(http, config.model.name, options.connect, listening))
+        asyncio.run(_serve(http, config.model, options.connect, listening))
     return 0
 
 
-async def _serve(config: HttpConfig, model: str, address: str, listening: sockets.socket) -> None:
-    face = Face(AsyncClient.connect(address), config, model)
+async def _serve(config: HttpConfig, model: ModelConfig, address: str, listening: sockets.socket) -> None:
+    face = Face(AsyncClient.connect(address), config, model.name, model.device)
     server = build_server(face)
     opening = asyncio.ensure_future(face.open())
     gc.freeze()  # what is loaded by now stays: no collection need look at it again

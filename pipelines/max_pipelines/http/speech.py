@@ -29,7 +29,7 @@ from max_interfaces import (
 from max_interfaces.messages import ModelInfo
 
 from ..client.stream import OutputStream
-from . import sse
+from . import bodies, sse
 from .face import Face
 from .json import JsonResponse
 from .playback import Playback
@@ -118,6 +118,21 @@ async def speak(request: Request) -> Streamed:
         return Streamed(
             _events(outputs, sound, body), sse.MIME, sse.HEADERS, lambda problem: problem.event(request.url.path)
         )
+    return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
+
+
+class SpeechParameters(SpeechFields, frozen=True, kw_only=True):
+    """The `parameters` of a text to be spoken, as the hosted API has it: a FLAC if nothing else is asked for."""
+
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "flac"
+
+
+def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.Raw | None) -> Streamed:
+    """`POST /models/{name}` of a voice: `{"inputs": text, "parameters": …}`. HttpProblem for what cannot be spoken."""
+    fields = SpeechParameters() if parameters is None else bodies.shaped(parameters, SpeechParameters)
+    form, to_rate, sound = open_sound(face, fields, info)
+    voice = voice_of(face, info, fields)
+    outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=fields.sampling)
     return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
 
 

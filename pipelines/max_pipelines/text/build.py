@@ -38,6 +38,7 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         TextGenerationRequest,
         PipelineTask.TEXT_GENERATION,
         config.engine.max_batch,
+        max_tokens=served.max_length,
         close=pipeline.close,
         canary=_canary(config.model.name),
         gauges=served.gauges,
