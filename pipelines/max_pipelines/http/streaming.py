@@ -38,7 +38,7 @@ class Streamed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await _while_present(receive, self._send(scope, receive, send))
+            await while_present(receive, self._send(scope, receive, send))
         finally:
             await self._pieces.aclose()
 
@@ -69,7 +69,7 @@ def _turn() -> Generator[None, None, None]:
     yield
 
 
-async def _while_present(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def while_present(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do some work until it is done or the client has left."""
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_gone(receive))
