@@ -101,6 +101,9 @@ async def test_log_probabilities(served: Facing) -> None:
     chunks = await streamed(served, CHAT, fields)
     given = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"] if choice["logprobs"]]
     assert [token for logprobs in given for token in logprobs["content"]] == tokens
+    ended = await answered(served, CHAT, asking(logprobs=True, response_format={"type": "regex", "value": "[ab]{3}"}))
+    assert ended["choices"][0]["finish_reason"] == "stop"
+    assert "".join(token["token"] for token in ended["choices"][0]["logprobs"]["content"]) == text_of(ended)
     (alone,) = (await answered(served, CHAT, asking(logprobs=True)))["choices"]
     assert all(token["top_logprobs"] == [] for token in alone["logprobs"]["content"])
 

@@ -104,6 +104,10 @@ async def test_log_probabilities(served: Facing) -> None:
     events = await streamed(served, COMPLETIONS, prompting(logprobs=2))
     parts = [event["choices"][0]["logprobs"] for event in events]
     assert {name: [entry for part in parts for entry in part[name] or []] for name in given} == given
+    last = make_tokenizer().convert_tokens_to_ids("y")
+    (ended,) = (await answered(served, COMPLETIONS, prompting(logprobs=2, stop_token_ids=[last])))["choices"]
+    assert (ended["text"], ended["finish_reason"]) == (choice["text"].partition("y")[0], "stop")
+    assert "".join(ended["logprobs"]["tokens"]) == ended["text"]
     (alone,) = (await answered(served, COMPLETIONS, prompting(logprobs=0)))["choices"]
     assert (alone["logprobs"]["token_logprobs"], alone["logprobs"]["top_logprobs"]) == (given["token_logprobs"], None)
 

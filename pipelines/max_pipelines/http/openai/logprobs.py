@@ -48,14 +48,22 @@ class LegacyLogprobs(msgspec.Struct, frozen=True):
 
 def chat_logprobs(output: TextGenerationOutput) -> list[TokenLogprob]:
     """Of the tokens of an output, if it has any."""
-    given = output.log_probabilities or NO_LOGPROBS
+    given, count = output.log_probabilities or NO_LOGPROBS, shown(output)
     texts = output.token_texts or NO_TEXTS
-    values = given.token_log_probabilities
-    rows = given.top_log_probabilities or ({},) * len(values)
+    values = given.token_log_probabilities[:count]
+    rows = given.top_log_probabilities[:count] or ({},) * len(values)
     return [
         TokenLogprob(text, value, _bytes(text), [_top(texts.top[token], top) for token, top in row.items()])
-        for text, value, row in zip(texts.tokens, values, rows, strict=False)
+        for text, value, row in zip(texts.tokens[:count], values, rows, strict=True)
     ]
+
+
+def shown(output: TextGenerationOutput) -> int:
+    """How many of the tokens are given: one that ended the text, and has no place in it, is not."""
+    tokens, texts = output.tokens, output.token_texts or NO_TEXTS
+    if not tokens or tokens[-1] != output.stop or (texts.tokens[-1] and output.text.endswith(texts.tokens[-1])):
+        return len(tokens)
+    return len(tokens) - 1
 
 
 def _top(text: str, value: float) -> TopLogprob:
@@ -87,8 +95,9 @@ class LegacyCounter:
     def output(self, output: TextGenerationOutput) -> LegacyLogprobs:
         """Those of an output's tokens."""
         given, texts = output.log_probabilities or NO_LOGPROBS, output.token_texts or NO_TEXTS
-        values, rows = given.token_log_probabilities, given.top_log_probabilities
-        return self._spelled(output.tokens, texts.tokens, values, rows, texts)
+        count = shown(output)
+        values, rows = given.token_log_probabilities[:count], given.top_log_probabilities[:count]
+        return self._spelled(output.tokens[:count], texts.tokens[:count], values, rows, texts)
 
     def _spelled(
         self,
