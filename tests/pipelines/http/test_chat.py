@@ -19,6 +19,7 @@ from tests.pipelines.http.parrot import CANCELS, FAILS, FOR_EVER, parrot
 from tests.tiny_text import make_tiny_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one face for all: loading takes most of the time
+DEEP: Body = {"a": json.loads("[" * 800 + "]" * 800)}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -239,6 +240,8 @@ async def test_what_ends_it(served: Facing) -> None:
         ({"response_format": {"type": "regex", "value": "("}}, 422, "SamplingParams.grammar"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}}, 422, "is no JSON schema"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, 422, "tools.f.parameters"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": DEEP}}]}, 422, "nested too deep"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}]}, 422, "no JSON"),
         ({"messages": [{"role": "user", "content": "a " * 2000}]}, 422, "tokens"),
         ({"continue_final_message": True, "add_generation_prompt": True}, 422, "continue_final_message"),
         ({"chat_template_kwargs": {"messages": 1}}, 422, "chat_template_options.messages"),

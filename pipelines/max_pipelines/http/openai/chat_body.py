@@ -10,9 +10,9 @@ from msgspec import Meta
 from max_interfaces import RequestID, TextGenerationRequest
 
 from ..problems import HttpProblem
-from .messages import NOTHING, Message
+from .messages import Message
 from .response_format import TEXT, ResponseFormat
-from .sampling import MOST_LOGPROBS, Limit, SamplingFields, json_of
+from .sampling import MOST_LOGPROBS, NULL, Limit, SamplingFields, json_of
 from .tools import NamedTool, Offer, Tool
 
 
@@ -28,7 +28,7 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
     tool_choice: Annotated[str, Meta(min_length=1, max_length=256)] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    chat_template_kwargs: msgspec.Raw = NOTHING
+    chat_template_kwargs: msgspec.Raw = NULL
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     echo: bool | None = None

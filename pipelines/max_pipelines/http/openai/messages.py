@@ -9,9 +9,8 @@ from msgspec import Meta
 
 from max_interfaces import MessageRole, TextContentPart, TextGenerationRequestMessage
 
-from .sampling import json_of
+from .sampling import NULL, json_of
 
-NOTHING = msgspec.Raw(b"null")
 Text = Annotated[str, Meta(max_length=2**22)]
 ROLES = {"developer": MessageRole.SYSTEM}  # the newer word for it, which no template knows
 
@@ -39,7 +38,7 @@ class Message(msgspec.Struct, frozen=True):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | Annotated[list[Part], Meta(max_length=1024)] | None = None
-    tool_calls: msgspec.Raw = NOTHING
+    tool_calls: msgspec.Raw = NULL
     tool_call_id: Annotated[str, Meta(max_length=256)] | None = None
     reasoning_content: Text | None = None
 

@@ -9,8 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import Json, TextGenerationResponseFormat
 
-from .messages import NOTHING
-from .sampling import json_of
+from .sampling import NULL, json_of
 
 TEXT = "text"
 
@@ -29,8 +28,8 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     """
 
     type: Annotated[str, Meta(max_length=64)]
-    json_schema: msgspec.Raw = NOTHING
-    value: msgspec.Raw = NOTHING
+    json_schema: msgspec.Raw = NULL
+    value: msgspec.Raw = NULL
 
     def read(self) -> Form:
         """As the engine takes it, which knows the types and reads the schema. ValueError for one that is too large."""

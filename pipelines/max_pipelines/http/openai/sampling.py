@@ -12,6 +12,7 @@ from max_interfaces import Json, SamplingParams
 MOST_CHOICES = 128  # OpenAI's own bound
 MOST_LOGPROBS = 20  # likewise, and vLLM's
 
+NULL = msgspec.Raw(b"null")
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Meta(ge=0, le=2**20)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -90,11 +91,10 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def json_of(raw: msgspec.Raw, where: str) -> Json | None:
-    """A part of a body as a document; None for null. ValueError, naming `where`, for one that is too large."""
-    text = bytes(raw).decode()
-    if text == "null":
+    """A part of a body as a document; None for null. ValueError, naming `where`, for what is too large, or no JSON."""
+    if raw == NULL:
         return None
     try:
-        return Json(text)
+        return Json(bytes(raw).decode())
     except ValueError as problem:
         raise ValueError(f"{where}: {problem}") from None

@@ -12,8 +12,7 @@ from max_interfaces import Json, TextGenerationRequestFunction, TextGenerationRe
 from max_interfaces.values import JsonValue
 
 from ..problems import HttpProblem
-from .messages import NOTHING
-from .sampling import json_of
+from .sampling import NULL, json_of
 
 MOST_CALLS = 16  # that a model which must call something may make: one that has lost its way would never end
 BLANKS = r"[ \n]{1,64}"  # between the tokens of the arguments; bounded for the same reason
@@ -26,7 +25,7 @@ class Function(msgspec.Struct, frozen=True):
 
     name: Name
     description: Annotated[str, Meta(max_length=4096)] | None = None
-    parameters: msgspec.Raw = NOTHING
+    parameters: msgspec.Raw = NULL
     strict: bool | None = None
 
     @property
