@@ -231,7 +231,7 @@ class TokenTexts(Bounded):
 
     `tokens`: what each of its tokens adds to the text, "" as long as a character is incomplete; a special token's own
     text, though the text may leave it out. `prompt`: the same for its prompt's ids. `top`: the own text of each id in
-    `top_log_probabilities`. `special`: the ids of all these that are special tokens.
+    the `top_log_probabilities` of both. `special`: the ids of all these that are special tokens.
     """
 
     tokens: Texts = ()
@@ -285,7 +285,8 @@ class TextGenerationOutput(Bounded):
     `index` tells the sequences of `n` > 1 apart; `sequence_status` is where this one stands, `final_status` where the
     request does. `stop` is the stop text or id that ended it. `prompt_tokens` and `prompt_log_probabilities` come with
     the first output of a request that asked for `echo` or `prompt_logprobs`, `statistics` with its last, `token_texts`
-    with each of a request that asked for them.
+    with each of a request that asked for them. `thinking` says that the prompt has opened a `<think>` block, so that
+    the text begins within it.
     """
 
     request_id: RequestID
@@ -302,6 +303,7 @@ class TextGenerationOutput(Bounded):
     prompt_log_probabilities: LogProbabilities | None = None
     statistics: GenerationStatistics | None = None
     token_texts: TokenTexts | None = None
+    thinking: bool = False
 
     @property
     def is_done(self) -> bool:

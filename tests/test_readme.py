@@ -95,7 +95,7 @@ def test_text(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/text"
     config = tmp_path / "text.yaml"
     ours = re.sub(r"path: \S+", f"path: {folder}", (ROOT / "configs" / "text.yaml").read_text(encoding="utf-8"))
-    config.write_text(ours, encoding="utf-8")
+    config.write_text(ours + "http:\n  port: 0\n", encoding="utf-8")
     *generate, serve = re.sub(r"Qwen/\S+", str(folder), commands).strip().splitlines()
     serve = serve.replace("ipc:///tmp/text", address).replace("configs/text.yaml", str(config))
     (tmp_path / "snippet.py").write_text(code.replace("ipc:///tmp/text", address), encoding="utf-8")

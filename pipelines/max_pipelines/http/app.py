@@ -19,6 +19,7 @@ from . import conversation, health, models, speech, static
 from .counting import Counting
 from .face import Face
 from .guard import Guard, Keys
+from .openai import chat, completions
 from .problems import HttpProblem, problem_of
 from .text_generation import generate, info, tokenize
 
@@ -27,6 +28,10 @@ ROUTES = (
     Route("/ready", health.ready, methods=["GET"]),
     Route("/v1/models", models.models, methods=["GET"]),
     Route("/v1/models/{name:path}", models.model, methods=["GET"]),
+    Route("/v1/chat/completions", chat.chat, methods=["POST"]),
+    Route("/v1/completions", completions.complete, methods=["POST"]),
+    Route("/models/{name:path}/v1/chat/completions", chat.chat, methods=["POST"]),
+    Route("/models/{name:path}/v1/completions", completions.complete, methods=["POST"]),
     Route("/v1/audio/speech", speech.speak, methods=["POST"]),
     Route("/v1/audio/voices", speech.voices, methods=["GET"]),
     Route("/metrics", health.metrics, methods=["GET"]),

@@ -58,7 +58,7 @@ class HttpProblem(MaxpipeError):
         """What is sent of it on a path."""
         more = {} if self.estimated_time is None else {"estimated_time": self.estimated_time}
         text = str(self)
-        error = {"message": text, "type": self.kind, "code": self.status} if path.startswith(OPENAI) else text
+        error = {"message": text, "type": self.kind, "code": self.status} if OPENAI in path else text
         return {"error": error, "error_type": self.kind, **more}
 
     def response(self, path: str) -> Response:

@@ -23,10 +23,13 @@ def template_values(request: TextGenerationRequest, tokenizer: TextTokenizer) ->
     No text of a message becomes a special token, whoever wrote it; but for what the assistant said, in which tags such
     as `<think>`, that are not flagged as special, are themselves.
     """
-    messages: list[JsonValue] = [_message(message, tokenizer) for message in request.messages]
+    try:
+        messages: list[JsonValue] = [_message(message, tokenizer) for message in request.messages]
+        tools: list[JsonValue] = [_shield(_tool(tool), tokenizer.shielded) for tool in request.tools]
+    except RecursionError:
+        raise ValueError("messages.tool_calls, tools: the JSON of one of them is nested too deep") from None
     if request.continue_final_message:
         _leave_open(messages[-1])
-    tools: list[JsonValue] = [_shield(_tool(tool), tokenizer.shielded) for tool in request.tools]
     return {
         **tokenizer.special_names,
         **_options(request),

@@ -91,6 +91,10 @@ class Constrainer:
             prompt, self._vocabulary, grammar=grammar, tags=self._tags, thinking_budget=params.thinking_budget
         )
 
+    def thinking(self, prompt: tuple[int, ...]) -> bool:
+        """Whether a text that follows `prompt` begins within a `<think>` block."""
+        return self._tags is not None and self._tags.open_after(prompt)
+
     def wait(self, seconds: float) -> None:
         """Return when a grammar is compiled, or after so long."""
         self._compiler.wait(seconds)

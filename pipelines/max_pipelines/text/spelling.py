@@ -23,6 +23,7 @@ class Spelling:
         rest: str,
         log_probabilities: LogProbabilities | None,
         prompt: Sequence[int],
+        prompt_log_probabilities: LogProbabilities | None,
     ) -> TokenTexts:
         """For an output with these `tokens`, of which each has added one of `texts`, and with this `prompt`.
 
@@ -33,8 +34,8 @@ class Spelling:
         last = next((at for at in reversed(range(len(tokens))) if tokens[at] not in special), None)
         if last is not None:
             spelled[last] += rest
-        tops = () if log_probabilities is None else log_probabilities.top_log_probabilities
-        top = {token: own(token) for row in tops for token in row}
+        given = [each for each in (log_probabilities, prompt_log_probabilities) if each is not None]
+        top = {token: own(token) for each in given for row in each.top_log_probabilities for token in row}
         named = dict.fromkeys((*tokens, *prompt, *top))
         return TokenTexts(
             tuple(own(token) if token in special else text for token, text in zip(tokens, spelled, strict=True)),

@@ -16,8 +16,11 @@ import msgspec
 import pytest
 
 from max_pipelines.config import HttpConfig
+from tests.pipelines.http.asking import CHAT, COMPLETIONS, asking, events, prompting
 from tests.pipelines.processes import MAXPIPE, PATIENCE_S, Watch, children, command_of, config, write
+from tests.tiny_text import make_tiny_text
 
+TEXT_CONFIG = Path(__file__).parents[3] / "configs" / "text.yaml"
 SPEECH = {"model": "voice", "input": "Hello.", "response_format": "pcm"}
 
 
@@ -36,7 +39,13 @@ class Served:
 @contextmanager
 def serving(folder: Path, http: HttpConfig | None = None, *options: str) -> Iterator[Served]:
     """A server that is ready."""
-    file = write(msgspec.structs.replace(config(), http=http or HttpConfig(port=0)), folder)
+    with started(write(msgspec.structs.replace(config(), http=http or HttpConfig(port=0)), folder), *options) as served:
+        yield served
+
+
+@contextmanager
+def started(file: Path, *options: str) -> Iterator[Served]:
+    """The server of a config, when it is ready."""
     with subprocess.Popen([*MAXPIPE, "serve", str(file), *options], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -53,6 +62,21 @@ def test_it_serves_and_ends(tmp_path: Path) -> None:
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(PATIENCE_S) == 0
         watch.wait_gone()
+
+
+def test_the_text_config_serves_text(tmp_path: Path) -> None:
+    """With a tiny model in the place of the hub's."""
+    make_tiny_text(tmp_path / "model")
+    ours = re.sub(r"path: \S+", f"path: {tmp_path / 'model'}", TEXT_CONFIG.read_text(encoding="utf-8"))
+    file = tmp_path / "text.yaml"
+    file.write_text(ours, encoding="utf-8")
+    with started(file, "--port", "0") as served, httpx2.Client(base_url=served.url, timeout=PATIENCE_S) as asks:
+        (model,) = asks.get("/v1/models").json()["data"]
+        assert (model["id"], model["task"]) == ("qwen2.5-0.5b", "text_generation")
+        body = asking(model=model["id"])
+        assert asks.post(CHAT, json=body).json()["usage"]["completion_tokens"] == 8
+        assert len(events(asks.post(CHAT, json=body | {"stream": True}))) > 2
+        assert asks.post(COMPLETIONS, json=prompting(model="dummy")).json()["choices"][0]["text"]
 
 
 def test_a_face_that_dies_is_started_again_and_nobody_is_refused(tmp_path: Path) -> None:

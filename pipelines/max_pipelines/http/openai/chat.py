@@ -1,0 +1,68 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from max_interfaces import PipelineTask, TextGenerationOutput, TextGenerationRequest
+
+from ...client.outputs import join_texts
+from .. import sse
+from ..face import Face
+from ..streaming import Streamed
+from ..whole import Whole, WholeAnswer
+from .chat_body import ChatBody
+from .chat_text import ChatText
+from .heading import Heading
+from .many import outputs_of
+
+
+class Chat:
+    """A conversation that is answered."""
+
+    def __init__(self, face: Face, body: ChatBody, model: str, path: str) -> None:
+        """HttpProblem or ValueError for what cannot be asked for."""
+        self._face = face
+        self._body = body
+        self._offer = body.offer()
+        self._echoed = body.echoed
+        self._request: TextGenerationRequest = body.request(model, path, self._offer)
+        self._heading = Heading("chat.completion", model, body.includes_usage)
+
+    async def whole(self) -> WholeAnswer:
+        """All answers, when they are complete."""
+        outputs = [output async for output in self._outputs()]
+        return self._heading.whole([self._text(text.index).whole(text) for text in join_texts(outputs)])
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The answers while they are made."""
+        texts = {index: self._text(index) for index in range(self._body.choices)}
+        async with contextlib.aclosing(self._outputs()) as outputs:
+            async for output in outputs:
+                for chunk in texts[output.index].chunks(output):
+                    yield self._heading.event(chunk)
+        yield self._heading.closing()
+
+    async def _outputs(self) -> AsyncGenerator[TextGenerationOutput, None]:
+        async with contextlib.aclosing(outputs_of(self._face, [self._request])) as numbered:
+            async for _, output in numbered:
+                self._heading.counted.add(output)
+                yield output
+
+    def _text(self, index: int) -> ChatText:
+        return ChatText(index, self._offer, echoed=self._echoed, logprobs=bool(self._body.logprobs))
+
+
+async def chat(request: Request) -> ASGIApp:
+    """The answer, or its events if `stream` is set; on `/models/{name}/…` that model's, whatever the body says."""
+    face, path = Face.of(request), request.url.path
+    body = await face.read(request, ChatBody)
+    info = face.model(request.path_params.get("name") or body.model or "", PipelineTask.TEXT_GENERATION)
+    asked = Chat(face, body, info.name, path)
+    if body.stream:
+        return Streamed(asked.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
+    return Whole(asked.whole())
