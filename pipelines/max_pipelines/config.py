@@ -207,10 +207,26 @@ class HttpConfig(Section, frozen=True):
     text: TextLimits = TextLimits()
 
 
+class WyomingConfig(Section, frozen=True):
+    """Speech for Home Assistant, by the Wyoming protocol: where it listens, and within what limits. It knows no keys.
+
+    `languages` are those that the voices are said to speak. A text, however many pieces it comes in, and whatever an
+    event says, has at most `max_text_bytes`; an event that has begun is complete within `event_timeout_s`; more than
+    `max_connections` at once are refused.
+    """
+
+    host: Annotated[str, Meta(min_length=1, max_length=256)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 10_200
+    languages: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)] = ("en",)
+    max_text_bytes: Annotated[int, Meta(ge=1024, le=2**24)] = 2**18
+    event_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
+    max_connections: Annotated[int, Meta(ge=1, le=2**16)] = 64
+
+
 class Config(Section, frozen=True):
     """One server: one model, its pipeline, its workers. `address` is ipc://PATH; without one a private one is made.
 
-    With `tcp` it serves other hosts as well; `http: null` leaves the HTTP face out.
+    With `tcp` it serves other hosts as well, with `wyoming` Home Assistant; `http: null` leaves HTTP out.
     """
 
     model: ModelConfig
@@ -223,10 +239,13 @@ class Config(Section, frozen=True):
     address: Annotated[str, Meta(max_length=256)] | None = None
     tcp: TcpConfig | None = None
     http: HttpConfig | None = HttpConfig()
+    wyoming: WyomingConfig | None = None
 
     def __post_init__(self) -> None:
         if self.pipeline.kind == "speech" and self.speech is None:
             raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its format")
+        if self.pipeline.kind == "text" and self.wyoming is not None:
+            raise ValueError("the section `wyoming` is for voices: pipeline.kind `text` has none; leave it out")
 
 
 def load_config(path: str | Path) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +55,9 @@ def test_a_single_word_above_the_limit_stays_whole() -> None:
 
 def test_nothing_gives_no_parts() -> None:
     assert split_text(" \n ", 5) == []
+
+
+@pytest.mark.parametrize("run", [".", ",", "?!", ".'", "\n ", "…—"])
+def test_a_long_run_of_marks_takes_no_longer_than_other_texts(run: str) -> None:
+    """Were each mark of it a beginning, this would take hours."""
+    assert len(split_text(run * 2**20 + "end", 0)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket as sockets
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to end; running requests may finish, within the limit `drain_s`."""
     from ..http.listening import listen, url
     from ..server.serve import serve
+    from ..wyoming import listening as wyoming
 
     config = load_config(options.config)
     with ExitStack() as resources:
@@ -31,16 +33,20 @@ def run(options: argparse.Namespace) -> int:
             address = f"{IPC}{resources.enter_context(private_folder())}/server"
         check_address(address)
         served: str = address
-        listening = None
+        listening: dict[str, sockets.socket] = {}
         http = None if options.no_http else config.http
         if http is not None:
-            listening = resources.enter_context(listen(http, options.host, options.port))
+            listening["http"] = resources.enter_context(listen(http, options.host, options.port))
+        if config.wyoming is not None:
+            listening["wyoming"] = resources.enter_context(wyoming.listen(config.wyoming))
         print(f"maxpipe: loading {config.model.name}", flush=True)
 
         def on_ready(public: TcpAddress | None) -> None:
             print(f"maxpipe: serving {config.model.name} at {served}", flush=True)
-            if listening is not None:
-                print(f"maxpipe: and over HTTP at {url(listening)}", flush=True)
+            if "http" in listening:
+                print(f"maxpipe: and over HTTP at {url(listening['http'])}", flush=True)
+            if "wyoming" in listening:
+                print(f"maxpipe: and over Wyoming at {wyoming.uri(listening['wyoming'])}", flush=True)
             if public is not None:
                 print(f"maxpipe: and for other hosts, with a key of theirs, at {public.full}", flush=True)
 

@@ -1,4 +1,4 @@
-"""The socket that HTTP listens on: opened before anything is loaded, kept while faces come and go."""
+"""The sockets that faces listen on: opened before anything is loaded, kept while faces come and go."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ def listen(config: HttpConfig, host: str | None = None, port: int | None = None)
     """Listen where the config says, or at `host` and `port`. ConfigError if that, or the API keys, cannot be had."""
     if config.keys is not None:
         Keys.load(Path(config.keys))
-    name, number = host or config.host, config.port if port is None else port
+    where = config.port if port is None else port
+    return listen_at("http", host or config.host, where, "give --port, or --no-http")
+
+
+def listen_at(section: str, name: str, number: int, hint: str) -> sockets.socket:
+    """Listen at a host and a port, for a `section` of the config. ConfigError, with a hint, if that cannot be had."""
     try:
         family, kind, protocol, _, address = sockets.getaddrinfo(name, number, type=sockets.SOCK_STREAM)[0]
         socket = sockets.socket(family, kind, protocol)
     except (OSError, UnicodeError) as problem:
-        raise ConfigError(f"http: {name}: no such host ({problem})") from None
+        raise ConfigError(f"{section}: {name}: no such host ({problem})") from None
     try:
         socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         socket.bind(address)
         socket.listen(BACKLOG)
     except (OSError, OverflowError) as problem:
         socket.close()
-        raise ConfigError(
-            f"http: nobody can listen at {name}:{number} ({problem}); give --port, or --no-http"
-        ) from None
+        raise ConfigError(f"{section}: nobody can listen at {name}:{number} ({problem}); {hint}") from None
     return socket
 
 
-def url(socket: sockets.socket) -> str:
+def url(socket: sockets.socket, scheme: str = "http") -> str:
     """Where a client finds it."""
     host, port = socket.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import signal
 import socket as sockets
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 import uvicorn
 
 from ..client import AsyncClient
-from ..config import HttpConfig, ModelConfig, load_config
+from ..config import Config, HttpConfig, load_config
 from ..worker.lifeline import die_with_parent
+from ..wyoming.server import WyomingServer
 from .app import build_app
 from .face import Face
 from .protocol import TimedProtocol
@@ -24,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a face is told when it is started."""
     parser.add_argument("config", help="the server's YAML file")
     parser.add_argument("--connect", required=True, metavar="ADDRESS", help="the dispatcher's address")
-    parser.add_argument("--socket", required=True, type=int, metavar="FD", help="the socket that listens")
+    parser.add_argument("--http", type=int, metavar="FD", help="the socket that listens for HTTP")
+    parser.add_argument("--wyoming", type=int, metavar="FD", help="the one for Wyoming")
     parser.add_argument("--supervised", action="store_true", help="end when standard input closes")
 
 
@@ -33,22 +38,40 @@ def run_process(options: argparse.Namespace) -> int:
     if options.supervised:
         die_with_parent()
     config = load_config(options.config)
-    http = config.http or HttpConfig()
-    with sockets.socket(fileno=options.socket) as listening:
-        asyncio.run(_serve(http, config.model, options.connect, listening))
+    numbers = {"http": options.http, "wyoming": options.wyoming}
+    with ExitStack() as stack:
+        listening = {
+            protocol: stack.enter_context(sockets.socket(fileno=number))
+            for protocol, number in numbers.items()
+            if number is not None
+        }
+        asyncio.run(_serve(config, options.connect, listening))
     return 0
 
 
-async def _serve(config: HttpConfig, model: ModelConfig, address: str, listening: sockets.socket) -> None:
-    face = Face(AsyncClient.connect(address), config, model.name, model.device)
-    server = build_server(face)
+async def _serve(config: Config, address: str, listening: Mapping[str, sockets.socket]) -> None:
+    model = config.model
+    face = Face(AsyncClient.connect(address), config.http or HttpConfig(), model.name, model.device)
     opening = asyncio.ensure_future(face.open())
+    ending = _told_to_end()
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     try:
-        await server.serve([listening])
+        async with asyncio.TaskGroup() as serving:
+            if "http" in listening:
+                serving.create_task(build_server(face).serve([listening["http"]]))
+            if "wyoming" in listening and config.wyoming is not None:
+                serving.create_task(WyomingServer(face, config.wyoming).serve(listening["wyoming"], ending))
     finally:
         opening.cancel()
         await face.close()
+
+
+def _told_to_end() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT. Uvicorn waits for them itself, and raises them again when it has ended: to us."""
+    ending = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    return ending
 
 
 def build_server(face: Face) -> uvicorn.Server:

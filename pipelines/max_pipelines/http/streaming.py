@@ -53,7 +53,7 @@ class Streamed:
         try:
             async for piece in self._pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-                await _turn()
+                await turn()
         except Exception as error:
             problem = problem_of(error)
             if self._last_words is None:
@@ -64,7 +64,7 @@ class Streamed:
 
 
 @types.coroutine
-def _turn() -> Generator[None, None, None]:
+def turn() -> Generator[None, None, None]:
     """Let the loop's other work go on: neither pieces that are there nor a send that need not wait would."""
     yield
 

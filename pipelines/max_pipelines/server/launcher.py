@@ -9,7 +9,7 @@ import socket as sockets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -65,18 +65,23 @@ class ProcessLauncher:
 
 
 class FaceLauncher:
-    """HTTP faces as `python -m max_pipelines.http CONFIG`. The `socket` that they listen on outlives each of them."""
+    """Faces as `python -m max_pipelines.http CONFIG`. The sockets that they listen on outlive each of them.
 
-    def __init__(self, config_path: Path, address: str, socket: sockets.socket) -> None:
+    `listening` has them by what is spoken there, `http` or `wyoming`.
+    """
+
+    def __init__(self, config_path: Path, address: str, listening: Mapping[str, sockets.socket]) -> None:
         self._config_path = config_path
         self._address = address
-        self._socket = socket
+        self._listening = listening
 
     def spawn(self, name: str) -> WorkerHandle:
         """Start the process."""
-        number = self._socket.fileno()
-        arguments = [str(self._config_path), "--connect", self._address, "--socket", str(number)]
-        return start_process(name, "max_pipelines.http", arguments, number)
+        arguments = [str(self._config_path), "--connect", self._address]
+        numbers = {protocol: socket.fileno() for protocol, socket in self._listening.items()}
+        for protocol, number in numbers.items():
+            arguments += [f"--{protocol}", str(number)]
+        return start_process(name, "max_pipelines.http", arguments, *numbers.values())
 
 
 def start_process(name: str, module: str, arguments: list[str], *inherited: int) -> ProcessHandle:

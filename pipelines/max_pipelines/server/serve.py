@@ -8,7 +8,7 @@ import os
 import signal
 import socket as sockets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,15 +27,17 @@ from .stopping import Stopping
 OnReady: TypeAlias = Callable[[TcpAddress | None], None]
 
 
-def serve(config: Config, config_path: Path, address: str, listening: sockets.socket | None, on_ready: OnReady) -> int:
+def serve(
+    config: Config, config_path: Path, address: str, listening: Mapping[str, sockets.socket], on_ready: OnReady
+) -> int:
     """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, which drain; a second one ends at once.
 
-    Over HTTP, too, if there is a socket that listens. Returns the exit code. `on_ready` is given the address for other
-    hosts, if there is one.
+    Over HTTP and Wyoming, too, if `listening` has a socket for them. Returns the exit code. `on_ready` is given the
+    address for other hosts, if there is one.
     """
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as it is below nohup
     signals = _catch(signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangs_up)
-    faces = None if listening is None else FaceLauncher(config_path, address, listening)
+    faces = FaceLauncher(config_path, address, listening) if listening else None
     problem = _run(config, config_path, address, Stopping(signals=signals), on_ready, faces, embedded=False)
     if problem:
         print(f"maxpipe serve: {problem}", file=sys.stderr)

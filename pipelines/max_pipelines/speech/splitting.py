@@ -13,8 +13,9 @@ WORD_PAUSE_S = 0.0
 _ABBREVIATIONS = frozenset(
     ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "vol", "fig", "approx", "dept")
 )
-SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*\s+|\n\s*\n""")
-CLAUSE_END = re.compile(r"""[,;:–—]+["'”’)\]]*\s+|\n+""")
+# Looked for from the first mark of a run only: from each of them, a long run without an end would take its square.
+SENTENCE_END = re.compile(r"""(?<![.!?…])[.!?…]+["'”’)\]]*\s+|\n\s*\n""")
+CLAUSE_END = re.compile(r"""(?<![,;:–—])[,;:–—]+["'”’)\]]*\s+|\n+""")
 _WORD_END = re.compile(r"\s+")
 
 
