@@ -11,14 +11,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler
 
 from max_interfaces import NotServing, RequestFailed
 
 from . import conversation, health, models, speech, static
-from .counting import Counting
 from .face import Face
 from .guard import Guard, Keys
+from .observing import Observing
 from .problems import HttpProblem, problem_of
 
 ROUTES = (
@@ -34,14 +34,18 @@ ROUTES = (
     Mount("/page", static.files),
     WebSocketRoute("/v1/audio/speech/stream", conversation.converse),
 )
+EXPOSED = ("x-request-id", "x-sample-rate")  # what pages of other sites may read of an answer's head
 
 
-def build_app(face: Face) -> Starlette:
+def build_app(face: Face) -> ASGIApp:
     """The application of a face. ConfigError if its keys cannot be used."""
     config = face.config
-    middleware = [Middleware(Counting, metrics=face.metrics)]
+    middleware: list[Middleware] = []
     if config.cors_origins:
-        middleware.append(Middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_headers=["*"]))
+        cors = Middleware(
+            CORSMiddleware, allow_origins=config.cors_origins, allow_headers=["*"], expose_headers=EXPOSED
+        )
+        middleware.append(cors)
     if config.keys is not None:
         middleware.append(Middleware(Guard, keys=Keys.load(Path(config.keys))))
     handlers: dict[type[Exception] | int, ExceptionHandler] = {
@@ -51,7 +55,7 @@ def build_app(face: Face) -> Starlette:
     }
     app = Starlette(routes=list(ROUTES), middleware=middleware, exception_handlers=handlers)
     app.state.face = face
-    return app
+    return Observing(app, face.metrics)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from ..config import HttpConfig, load_config
 from ..worker.lifeline import die_with_parent
 from .app import build_app
 from .face import Face
+from .log import logging_to_stderr
 from .protocol import TimedProtocol
 
 KEEP_ALIVE_S = 30  # of a connection that is not used
@@ -34,7 +35,7 @@ def run_process(options: argparse.Namespace) -> int:
         die_with_parent()
     config = load_config(options.config)
     http = config.http or HttpConfig()
-    with sockets.socket(fileno=options.socket) as listening:
+    with logging_to_stderr(http), sockets.socket(fileno=options.socket) as listening:
         asyncio.run(_serve(http, config.model.name, options.connect, listening))
     return 0
 
@@ -45,7 +46,7 @@ async def _serve(config: HttpConfig, model: str, address: str, listening: socket
     opening = asyncio.ensure_future(face.open())
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     try:
-        await server.serve([listening])
+        await server.serve([socket])
     finally:
         opening.cancel()
         await face.close()

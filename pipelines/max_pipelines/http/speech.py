@@ -30,6 +30,7 @@ from max_interfaces.messages import ModelInfo
 
 from ..client.stream import OutputStream
 from . import sse
+from .exchange import note_tokens
 from .face import Face
 from .json import JsonResponse
 from .playback import Playback
@@ -166,6 +167,8 @@ class Sound:
         self._playback.sent(data)
         if output.is_done:
             self._playback.ended()
+            usage = self.usage
+            note_tokens(usage["input_tokens"], usage["output_tokens"])
         return data
 
     @property
