@@ -18,6 +18,7 @@ from max_interfaces import NotServing, RequestFailed
 from . import conversation, health, models, speech, static
 from .face import Face
 from .guard import Guard, Keys
+from .hosts import Hosts, checked_hosts
 from .observing import Observing
 from .problems import HttpProblem, problem_of
 
@@ -37,8 +38,8 @@ ROUTES = (
 EXPOSED = ("x-request-id", "x-sample-rate")  # what pages of other sites may read of an answer's head
 
 
-def build_app(face: Face) -> ASGIApp:
-    """The application of a face. ConfigError if its keys cannot be used."""
+def build_app(face: Face, address: str) -> ASGIApp:
+    """The application of a face that listens at an IP address. ConfigError if its keys cannot be used."""
     config = face.config
     middleware: list[Middleware] = []
     if config.cors_origins:
@@ -46,6 +47,9 @@ def build_app(face: Face) -> ASGIApp:
             CORSMiddleware, allow_origins=config.cors_origins, allow_headers=["*"], expose_headers=EXPOSED
         )
         middleware.append(cors)
+    hosts = checked_hosts(config, address)
+    if hosts is not None:
+        middleware.append(Middleware(Hosts, names=hosts))
     if config.keys is not None:
         middleware.append(Middleware(Guard, keys=Keys.load(Path(config.keys))))
     handlers: dict[type[Exception] | int, ExceptionHandler] = {

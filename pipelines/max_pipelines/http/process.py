@@ -42,20 +42,20 @@ def run_process(options: argparse.Namespace) -> int:
 
 async def _serve(config: HttpConfig, model: str, address: str, listening: sockets.socket) -> None:
     face = Face(AsyncClient.connect(address), config, model)
-    server = build_server(face)
+    server = build_server(face, listening)
     opening = asyncio.ensure_future(face.open())
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     try:
-        await server.serve([socket])
+        await server.serve([listening])
     finally:
         opening.cancel()
         await face.close()
 
 
-def build_server(face: Face) -> uvicorn.Server:
-    """The server of a face; `serve([socket])` runs it. ConfigError if its keys cannot be used."""
+def build_server(face: Face, listening: sockets.socket) -> uvicorn.Server:
+    """The server of a face; `serve([listening])` runs it. ConfigError if its keys cannot be used."""
     config = uvicorn.Config(
-        build_app(face),
+        build_app(face, listening.getsockname()[0]),
         http=TimedProtocol,
         ws="websockets-sansio",
         lifespan="off",

@@ -42,7 +42,7 @@ async def facing(config: Config, http: HttpConfig | None = None, *, opened: bool
     http = http or HttpConfig()
     face = Face(AsyncClient.embedded(config), http, config.model.name)
     with listen(http, port=0) as socket:
-        server = build_server(face)
+        server = build_server(face, socket)
         serving = asyncio.ensure_future(server.serve([socket]))
         try:
             if opened:
