@@ -166,9 +166,9 @@ class Sound:
         self._playback.heard(output.audio_data)
         self._playback.sent(data)
         if output.is_done:
-            self._playback.ended()
-            usage = self.usage
-            note_tokens(usage["input_tokens"], usage["output_tokens"])
+            usage = self.usage["input_tokens"], self.usage["output_tokens"]
+            self._playback.ended(*usage)
+            note_tokens(*usage)
         return data
 
     @property
