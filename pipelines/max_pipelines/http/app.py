@@ -21,6 +21,7 @@ from .guard import Guard, Keys
 from .hosts import Hosts, checked_hosts
 from .observing import Observing
 from .problems import HttpProblem, problem_of
+from .traces import Tracing
 
 ROUTES = (
     Route("/health", health.health, methods=["GET"]),
@@ -38,7 +39,7 @@ ROUTES = (
 EXPOSED = ("x-request-id", "x-sample-rate")  # what pages of other sites may read of an answer's head
 
 
-def build_app(face: Face, address: str) -> ASGIApp:
+def build_app(face: Face, address: str, tracing: Tracing | None = None) -> ASGIApp:
     """The application of a face that listens at an IP address. ConfigError if its keys cannot be used."""
     config = face.config
     middleware: list[Middleware] = []
@@ -59,7 +60,7 @@ def build_app(face: Face, address: str) -> ASGIApp:
     }
     app = Starlette(routes=list(ROUTES), middleware=middleware, exception_handlers=handlers)
     app.state.face = face
-    return Observing(app, face.metrics)
+    return Observing(app, face.metrics, tracing)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .exchange import HEADER, Exchange
 from .metrics import Metrics
+from .traces import Tracing
 
 SWITCHING = 101
 REFUSED = 403  # what a WebSocket that is closed before it is accepted is answered
@@ -20,9 +21,10 @@ requests = logging.getLogger("max_pipelines.http.requests")  # its records have 
 class Observing:
     """ASGI middleware, around all the others and around what answers an unforeseen error."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
         self._last = dict.fromkeys(WATCHED, 200)  # the status that was told of last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,6 +32,7 @@ class Observing:
             await self._app(scope, receive, send)
             return
         exchange = Exchange.begin(scope)
+        span = None if self._tracing is None else self._tracing.begin(exchange, scope)
         watched = Watched(exchange, receive, send)
         try:
             await self._app(scope, watched.receive, watched.send)
@@ -39,6 +42,8 @@ class Observing:
         finally:
             exchange.end()
             self._tell(exchange)
+            if self._tracing is not None and span is not None:
+                self._tracing.end(span, exchange, scope)
 
     def _tell(self, exchange: Exchange) -> None:
         if exchange.status and not exchange.is_websocket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import signal
 import socket as sockets
 
 import uvicorn
@@ -16,6 +17,7 @@ from .app import build_app
 from .face import Face
 from .log import logging_to_stderr
 from .protocol import TimedProtocol
+from .traces import Tracing, tracing_to
 
 KEEP_ALIVE_S = 30  # of a connection that is not used
 GRACE_S = 1  # for what still runs when this process is told to end
@@ -35,16 +37,21 @@ def run_process(options: argparse.Namespace) -> int:
         die_with_parent()
     config = load_config(options.config)
     http = config.http or HttpConfig()
-    with logging_to_stderr(http), sockets.socket(fileno=options.socket) as listening:
-        asyncio.run(_serve(http, config.model.name, options.connect, listening))
+    socket = sockets.socket(fileno=options.socket)
+    with logging_to_stderr(http), tracing_to(http.traces) as tracing, socket as listening:
+        asyncio.run(_serve(http, config.model.name, options.connect, listening, tracing))
     return 0
 
 
-async def _serve(config: HttpConfig, model: str, address: str, listening: sockets.socket) -> None:
+async def _serve(
+    config: HttpConfig, model: str, address: str, listening: sockets.socket, tracing: Tracing | None
+) -> None:
     face = Face(AsyncClient.connect(address), config, model)
-    server = build_server(face, listening)
+    server = build_server(face, listening, tracing)
     opening = asyncio.ensure_future(face.open())
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends at the first, and raises it again once it has:
+        signal.signal(number, lambda *_: None)  # then it would end us before the last of the log and the traces
     try:
         await server.serve([listening])
     finally:
@@ -52,10 +59,10 @@ async def _serve(config: HttpConfig, model: str, address: str, listening: socket
         await face.close()
 
 
-def build_server(face: Face, listening: sockets.socket) -> uvicorn.Server:
+def build_server(face: Face, listening: sockets.socket, tracing: Tracing | None = None) -> uvicorn.Server:
     """The server of a face; `serve([listening])` runs it. ConfigError if its keys cannot be used."""
     config = uvicorn.Config(
-        build_app(face, listening.getsockname()[0]),
+        build_app(face, listening.getsockname()[0], tracing),
         http=TimedProtocol,
         ws="websockets-sansio",
         lifespan="off",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import msgspec
@@ -24,7 +24,7 @@ from websockets.asyncio.client import connect
 
 from max_pipelines.config import HttpConfig
 from max_pipelines.http.lines import Lines
-from max_pipelines.http.log import JsonLine, Seldom, TextLine
+from max_pipelines.http.log import JsonLine, Seldom, TextLine, logging_to_stderr
 from max_pipelines.http.metrics import Metrics
 from max_pipelines.http.observing import Observing, requests
 from tests.pipelines.http.facing import PATIENCE_S, facing, trivial
@@ -128,7 +128,7 @@ async def test_errors_say_their_type_and_have_an_id() -> None:
 
 async def test_who_leaves_early_is_told_of() -> None:
     with logged() as log:
-        async with facing(trivial(chunks=100_000)) as served:
+        async with facing(trivial(chunks=5000)) as served:
             async with served.asks.stream("POST", SPEECH, json=BODY) as answer:
                 await anext(answer.aiter_raw())
             line = await log.fields(SPEECH)
@@ -242,26 +242,30 @@ def test_a_log_that_nobody_reads_stops_nobody() -> None:
         os.close(writes)
 
 
-def told(folder: Path, http: HttpConfig) -> list[str]:
-    """What a server writes to standard error while it answers a request and is asked how it is."""
-    file = write(msgspec.structs.replace(config(), http=http), folder)
+def test_a_server_tells_as_text(tmp_path: Path) -> None:
+    """As JSON: test_traces.py."""
+    file = write(msgspec.structs.replace(config(), http=HttpConfig(port=0)), tmp_path)
     command = [*MAXPIPE, "serve", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             url = next(match for line in process.stdout if (match := re.search(r"over HTTP at (\S+)", line)))[1]
-            for _ in range(3):
-                assert httpx2.get(url + "/health").status_code == 200
+            assert httpx2.get(url + "/health").status_code == 200
             assert httpx2.post(url + SPEECH, json=BODY, timeout=PATIENCE_S).status_code == 200
             process.send_signal(signal.SIGTERM)
-            return process.communicate(timeout=PATIENCE_S)[1].splitlines()
+            (line,) = process.communicate(timeout=PATIENCE_S)[1].splitlines()
         finally:
             process.kill()
-
-
-def test_a_server_tells_as_it_is_configured(tmp_path: Path) -> None:
-    (line,) = told(tmp_path, HttpConfig(port=0, log="json"))
-    assert json.loads(line)["path"] == SPEECH
-    (line,) = told(tmp_path, HttpConfig(port=0))
     assert re.fullmatch(r"\S+Z POST /v1/audio/speech 200 [\d.]+s \d+B [0-9a-f]{32}", line)
-    assert told(tmp_path, HttpConfig(port=0, log="none")) == []
+
+
+@pytest.mark.parametrize(("log", "lines"), [("json", 2), ("text", 2), ("none", 1)])
+async def test_what_is_configured(
+    log: Literal["json", "text", "none"], lines: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with logging_to_stderr(HttpConfig(log=log)):
+        await asyncio.create_task(through(logging.getLogger("some.library"), None))
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == lines
+    assert "something is odd" in told[0]
+    assert told[0].startswith("{") == (log == "json")
