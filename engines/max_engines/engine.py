@@ -69,6 +69,11 @@ class Engine:
         self._shortage = Shortage(self._scheduler, model.device)
 
     @property
+    def blocks(self) -> int:
+        """Blocks of the KV cache, free or not."""
+        return self._scheduler.pool.total
+
+    @property
     def free_blocks(self) -> int:
         """Blocks of the KV cache that nobody holds."""
         return self._scheduler.pool.free

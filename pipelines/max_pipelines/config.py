@@ -188,18 +188,24 @@ class HttpConfig(Section, frozen=True):
     """The HTTP face: where it listens, whom it serves, and within what limits.
 
     `keys` is a file with an API key a line; with it, nobody is served without one of them. Browsers on pages of
-    `cors_origins` may ask, and none on others. A body has at most `max_body_bytes` and comes within `body_timeout_s`;
-    more than `max_connections` at once are refused. What a client names of `model_aliases` and `voice_aliases` means
-    the one model that is served, and its first voice: so that clients of a hosted service need no other change.
+    `cors_origins` may ask, and none on others. A server that asks for no keys and listens on this host alone answers
+    to this host's own names and to `hosts`, so that no other site's page can pass for it; given `hosts`, so does any.
+    A body has at most `max_body_bytes` and comes within `body_timeout_s`; more than `max_connections` at once are
+    refused. What a client names of `model_aliases` and `voice_aliases` means the one model that is served, and its
+    first voice: so that clients of a hosted service need no other change. `log` is how standard error tells of each
+    request; `traces` is the URL of an OpenTelemetry collector (OTLP over HTTP) that is sent a span of each.
     """
 
     host: Annotated[str, Meta(min_length=1, max_length=256)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     keys: Path_ | None = None
     cors_origins: Names = ()
+    hosts: Names = ()
     max_body_bytes: Annotated[int, Meta(ge=1, le=2**30)] = 2_000_000
     body_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     max_connections: Annotated[int, Meta(ge=1, le=2**20)] = 1024
+    log: Literal["text", "json", "none"] = "text"
+    traces: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)] | None = None
     model_aliases: Names = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "tgi", "dummy")
     voice_aliases: Names = (
         "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse", "marin", "cedar"

@@ -71,7 +71,7 @@ def torch_engine(config: Config) -> ServedGenerator:
         model.vocab_size,
         generator.max_length,
         model.eos_token_ids,
-        lambda: {"free_blocks": generator.free_blocks},
+        lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
     )
 
 

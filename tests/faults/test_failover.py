@@ -60,7 +60,9 @@ async def check_killed(config: Config, undisturbed: list[Heard], places: list[in
             await audience.until(chunks)
             await strike(client, server, signal.SIGKILL)
         heard = await listening
-        assert (await client.report()).gauges["resumed"] > 0
+        gauges = (await client.report()).gauges
+        assert gauges["resumed"] > 0
+        assert gauges["lost_workers"] == len(places)
     assert all(one.equals(other) for one, other in zip(heard, undisturbed, strict=True))
 
 

@@ -11,17 +11,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler
 
 from max_interfaces import NotServing, RequestFailed
 
 from . import conversation, health, models, speech, static
-from .counting import Counting
 from .face import Face
 from .guard import Guard, Keys
+from .hosts import Hosts, checked_hosts
+from .observing import Observing
 from .openai import chat, completions
 from .problems import HttpProblem, problem_of
 from .text_generation import generate, info, tokenize
+from .traces import Tracing
 
 ROUTES = (
     Route("/health", health.health, methods=["GET"]),
@@ -46,14 +48,21 @@ ROUTES = (
     Mount("/page", static.files),
     WebSocketRoute("/v1/audio/speech/stream", conversation.converse),
 )
+EXPOSED = ("x-request-id", "x-sample-rate")  # what pages of other sites may read of an answer's head
 
 
-def build_app(face: Face) -> Starlette:
-    """The application of a face. ConfigError if its keys cannot be used."""
+def build_app(face: Face, address: str, tracing: Tracing | None = None) -> ASGIApp:
+    """The application of a face that listens at an IP address. ConfigError if its keys cannot be used."""
     config = face.config
-    middleware = [Middleware(Counting, metrics=face.metrics)]
+    middleware: list[Middleware] = []
     if config.cors_origins:
-        middleware.append(Middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_headers=["*"]))
+        cors = Middleware(
+            CORSMiddleware, allow_origins=config.cors_origins, allow_headers=["*"], expose_headers=EXPOSED
+        )
+        middleware.append(cors)
+    hosts = checked_hosts(config, address)
+    if hosts is not None:
+        middleware.append(Middleware(Hosts, names=hosts))
     if config.keys is not None:
         middleware.append(Middleware(Guard, keys=Keys.load(Path(config.keys))))
     handlers: dict[type[Exception] | int, ExceptionHandler] = {
@@ -63,7 +72,7 @@ def build_app(face: Face) -> Starlette:
     }
     app = Starlette(routes=list(ROUTES), middleware=middleware, exception_handlers=handlers)
     app.state.face = face
-    return app
+    return Observing(app, face.metrics, tracing)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -33,6 +33,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from max_interfaces import PipelineTask
 
 from ..client import Flush
+from .exchange import note_error
 from .face import Face
 from .json import encode
 from .problems import VALIDATION, HttpProblem, problem_of
@@ -213,6 +214,7 @@ class Conversation:
         await self._websocket.send_text(encode(message).decode())
 
     async def _tell_problem(self, problem: HttpProblem) -> None:
+        note_error(problem.kind)
         await self._tell({"type": "error", "error": str(problem), "error_type": problem.kind})
 
 

@@ -9,12 +9,14 @@ from max_interfaces import ConfigError
 
 from ..config import HttpConfig
 from .guard import Keys
+from .traces import check_traces
 
 BACKLOG = 2048
 
 
 def listen(config: HttpConfig, host: str | None = None, port: int | None = None) -> sockets.socket:
-    """Listen where the config says, or at `host` and `port`. ConfigError if that, or the API keys, cannot be had."""
+    """Listen where the config says, or at `host` and `port`. ConfigError for what cannot be had."""
+    check_traces(config.traces)
     if config.keys is not None:
         Keys.load(Path(config.keys))
     where = config.port if port is None else port

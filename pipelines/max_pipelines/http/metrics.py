@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from max_interfaces.messages import Report
 
-WAITS_S = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
+from .text_metrics import WAITS_S, TextMetrics, TextRequest
+
 FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0)
 MIME = CONTENT_TYPE_LATEST
 
@@ -30,9 +34,17 @@ class Metrics:
         self.underruns = Counter(
             "maxpipe_speech_underruns", "Times that a player would have run dry, if it began at once", registry=registry
         )
+        self.tokens = Counter("maxpipe_tokens", "Tokens read, and made", ["kind"], registry=registry)
+        self._text = TextMetrics(registry, self.tokens)
         self._server = Gauge("maxpipe_server", "What the dispatcher counts", ["name"], registry=registry)
         self._worker = Gauge("maxpipe_worker", "What a worker counts", ["worker", "name"], registry=registry)
         self._up = Gauge("maxpipe_workers_ready", "Workers that take requests", registry=registry)
+
+    def text_request(
+        self, max_new_tokens: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> TextRequest:
+        """A request for text has come; the context manager that is to be told what becomes of it."""
+        return TextRequest(self._text, max_new_tokens, clock)
 
     def text(self, report: Report | None) -> bytes:
         """All of them; the server's own where it has answered."""
@@ -46,7 +58,7 @@ class Metrics:
             counts = {"running": worker.running, "credits": worker.credits, "steps": worker.steps, **worker.gauges}
             for name, value in counts.items():
                 self._worker.labels(worker.name, name).set(value)
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + self._text.plain(report)
 
 
 def _waits(name: str, what: str, registry: CollectorRegistry) -> Histogram:

@@ -51,7 +51,9 @@ class Playback:
             self._byte = True
             self._metrics.first_byte.observe(self._clock() - self._begun)
 
-    def ended(self) -> None:
-        """The sound is whole."""
+    def ended(self, read: int = 0, made: int = 0) -> None:
+        """The sound is whole, and has cost so many tokens."""
+        self._metrics.tokens.labels("input").inc(read)
+        self._metrics.tokens.labels("output").inc(made)
         if self._samples:
             self._metrics.real_time_factor.observe((self._clock() - self._begun) * self._rate / self._samples)

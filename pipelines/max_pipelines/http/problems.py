@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from max_interfaces import FailureKind, MaxpipeError, NotServing, RequestFailed
 
+from .exchange import note_error
 from .json import JsonResponse, encode
 
 OPENAI = "/v1/"
@@ -63,10 +64,12 @@ class HttpProblem(MaxpipeError):
 
     def response(self, path: str) -> Response:
         """The answer, as long as nothing else was sent."""
+        note_error(self.kind)
         return JsonResponse(self.fields(path), self.status, self.headers)
 
     def event(self, path: str) -> bytes:
         """The last event of a stream that had begun."""
+        note_error(self.kind)
         return b"data: " + encode(self.fields(path)) + b"\n\n"
 
 

@@ -18,7 +18,9 @@ from ..worker.lifeline import die_with_parent
 from ..wyoming.server import WyomingServer
 from .app import build_app
 from .face import Face
+from .log import logging_to_stderr
 from .protocol import TimedProtocol
+from .traces import Tracing, tracing_to
 
 KEEP_ALIVE_S = 30  # of a connection that is not used
 GRACE_S = 1  # for what still runs when this process is told to end
@@ -39,17 +41,20 @@ def run_process(options: argparse.Namespace) -> int:
         die_with_parent()
     config = load_config(options.config)
     numbers = {"http": options.http, "wyoming": options.wyoming}
-    with ExitStack() as stack:
+    http = config.http or HttpConfig()
+    with logging_to_stderr(http), tracing_to(http.traces) as tracing, ExitStack() as stack:
         listening = {
             protocol: stack.enter_context(sockets.socket(fileno=number))
             for protocol, number in numbers.items()
             if number is not None
         }
-        asyncio.run(_serve(config, options.connect, listening))
+        asyncio.run(_serve(config, options.connect, listening, tracing))
     return 0
 
 
-async def _serve(config: Config, address: str, listening: Mapping[str, sockets.socket]) -> None:
+async def _serve(
+    config: Config, address: str, listening: Mapping[str, sockets.socket], tracing: Tracing | None
+) -> None:
     model = config.model
     face = Face(AsyncClient.connect(address), config.http or HttpConfig(), model.name, model.device)
     opening = asyncio.ensure_future(face.open())
@@ -58,7 +63,8 @@ async def _serve(config: Config, address: str, listening: Mapping[str, sockets.s
     try:
         async with asyncio.TaskGroup() as serving:
             if "http" in listening:
-                serving.create_task(build_server(face).serve([listening["http"]]))
+                server = build_server(face, listening["http"], tracing)
+                serving.create_task(server.serve([listening["http"]]))
             if "wyoming" in listening and config.wyoming is not None:
                 serving.create_task(WyomingServer(face, config.wyoming).serve(listening["wyoming"], ending))
     finally:
@@ -67,17 +73,19 @@ async def _serve(config: Config, address: str, listening: Mapping[str, sockets.s
 
 
 def _told_to_end() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT. Uvicorn waits for them itself, and raises them again when it has ended: to us."""
+    """Set by SIGTERM and SIGINT. Uvicorn waits for them itself, and raises them again when it has ended: to us, so that
+    the last of the log and the traces is still written.
+    """
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
     return ending
 
 
-def build_server(face: Face) -> uvicorn.Server:
-    """The server of a face; `serve([socket])` runs it. ConfigError if its keys cannot be used."""
+def build_server(face: Face, listening: sockets.socket, tracing: Tracing | None = None) -> uvicorn.Server:
+    """The server of a face; `serve([listening])` runs it. ConfigError if its keys cannot be used."""
     config = uvicorn.Config(
-        build_app(face),
+        build_app(face, listening.getsockname()[0], tracing),
         http=TimedProtocol,
         ws="websockets-sansio",
         lifespan="off",

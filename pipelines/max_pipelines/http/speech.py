@@ -30,6 +30,7 @@ from max_interfaces.messages import ModelInfo
 
 from ..client.stream import OutputStream
 from . import bodies, sse
+from .exchange import note_tokens
 from .face import Face
 from .json import JsonResponse
 from .playback import Playback
@@ -180,7 +181,9 @@ class Sound:
         self._playback.heard(output.audio_data)
         self._playback.sent(data)
         if output.is_done:
-            self._playback.ended()
+            usage = self.usage["input_tokens"], self.usage["output_tokens"]
+            self._playback.ended(*usage)
+            note_tokens(*usage)
         return data
 
     @property

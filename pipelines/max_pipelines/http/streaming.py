@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from .exchange import note_error
 from .problems import HttpProblem, problem_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Streamed:
         except Exception as error:
             problem = problem_of(error)
             if self._last_words is None:
-                logger.warning("an answer is broken off: %s", problem)
+                note_error(problem.kind)
+                logger.warning("an answer is broken off: %s", problem.kind)
                 return
             await send({"type": "http.response.body", "body": self._last_words(problem), "more_body": True})
         await send({"type": "http.response.body", "body": b""})

@@ -46,6 +46,7 @@ class Reporting:
             "refused": self._admission.refused,
             "overloaded": self._admission.overloaded,
             "resumed": self._placement.resumed,
+            "lost_workers": self._roster.lost,
             "stale_chunks": self._from_workers.stale,
             "unreadable": self._strangers.refused,
             "cut_off": self._strangers.cut,

@@ -27,6 +27,7 @@ class Roster:
         self._active = active
         self._dead: deque[str] = deque(maxlen=REMEMBERED_DEAD)
         self._own: set[bytes] = set()  # the supervised ones
+        self.lost = 0  # processes of workers that have ended and were not asked to
         self.workers: dict[bytes, WorkerRecord] = {}
         self.wake = math.inf
 
@@ -70,6 +71,7 @@ class Roster:
     def bury(self, name: str) -> None:
         """The process of that name has ended; what it still says counts no more."""
         self._dead.append(name)
+        self.lost += 1
 
     def is_dead(self, name: str) -> bool:
         """Whether a worker of that name was buried lately."""

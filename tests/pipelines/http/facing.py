@@ -15,6 +15,7 @@ from max_pipelines.config import Config, HttpConfig, ModelConfig, PipelineConfig
 from max_pipelines.http.face import Face
 from max_pipelines.http.listening import listen, url
 from max_pipelines.http.process import build_server
+from max_pipelines.http.traces import Tracing
 
 PATIENCE_S = 60.0
 Body = dict[str, Any]
@@ -37,12 +38,14 @@ class Facing:
 
 
 @asynccontextmanager
-async def facing(config: Config, http: HttpConfig | None = None, *, opened: bool = True) -> AsyncIterator[Facing]:
+async def facing(
+    config: Config, http: HttpConfig | None = None, *, opened: bool = True, tracing: Tracing | None = None
+) -> AsyncIterator[Facing]:
     """A server of its own, and its face."""
     http = http or HttpConfig()
     face = Face(AsyncClient.embedded(config), http, config.model.name)
     with listen(http, port=0) as socket:
-        server = build_server(face)
+        server = build_server(face, socket, tracing)
         serving = asyncio.ensure_future(server.serve([socket]))
         try:
             if opened:

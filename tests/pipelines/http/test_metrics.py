@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,9 @@ async def test_the_server_and_its_workers_in_prometheuss_format() -> None:
         assert value(text, 'maxpipe_server{name="admitted"}') == 1
         assert value(text, "maxpipe_workers_ready") == 1
         assert value(text, "maxpipe_speech_first_byte_seconds_count") == 1
+        assert value(text, 'maxpipe_server{name="lost_workers"}') == 0
+        assert value(text, 'maxpipe_tokens_total{kind="output"}') == 4
+        assert value(text, "tgi_queue_size") == 0
         assert value(text, 'maxpipe_http_answers_total{status="200"}') == 1
         assert value(text, 'maxpipe_http_answers_total{status="404"}') == 1
         assert re.search(r'maxpipe_worker\{name="steps",worker="\S+"\}', text)
@@ -68,3 +72,25 @@ async def test_the_server_and_its_workers_in_prometheuss_format() -> None:
 async def test_metrics_of_a_face_that_waits_for_its_model() -> None:
     async with facing(trivial(), opened=False) as served:
         assert value((await served.asks.get("/metrics")).text, "maxpipe_workers_ready") == 0
+
+
+async def test_an_error_that_nobody_foresaw_is_counted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with facing(trivial()) as served:
+        monkeypatch.setattr(served.face, "model", None)
+        answer = await served.post("/v1/audio/speech", {"model": "voice", "input": "Hello."})
+        assert (answer.status_code, answer.json()["error_type"]) == (500, "internal")
+        assert answer.headers["x-request-id"]
+        assert value((await served.asks.get("/metrics")).text, 'maxpipe_http_answers_total{status="500"}') == 1
+
+
+async def test_the_document_names_what_is_there_and_only_that() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
+    table, _, left_out = document.partition("**Metrics**")[2].partition("Of that server's names")
+    names = re.findall(r"`((?:maxpipe|tgi)_\w+)", table)
+    missing = re.findall(r"`(tgi_\w+)", left_out.partition("\n\n")[0])
+    async with facing(trivial()) as served:
+        text = (await served.asks.get("/metrics")).text
+    there = {name for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE) if not name.endswith("_created")}
+    assert set(names) == there
+    assert missing
+    assert not there & set(missing)

@@ -60,14 +60,16 @@ async def test_speech_as_events(sdk: openai.AsyncOpenAI) -> None:
 
 async def test_models(sdk: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in sdk.models.list()] == ["voice"]
-    assert (await sdk.models.retrieve("voice")).id == "voice"
+    model = await sdk.models.retrieve("voice", extra_headers={"x-request-id": "ours"})
+    assert (model.id, model._request_id) == ("voice", "ours")
 
 
 async def test_errors_are_the_sdks_own(sdk: openai.AsyncOpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="no model 'other' is served here"):
+    with pytest.raises(openai.NotFoundError, match="no model 'other' is served here") as missing:
         await sdk.audio.speech.create(model="other", voice="alloy", input="Hello.")
     with pytest.raises(openai.UnprocessableEntityError, match="there is no such voice"):
         await sdk.audio.speech.create(model="voice", voice="nobody", input="Hello.")
+    assert missing.value.request_id
 
 
 async def test_without_a_key_that_is_needed(tmp_path_factory: pytest.TempPathFactory) -> None:
