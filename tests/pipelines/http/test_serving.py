@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -16,34 +14,18 @@ import msgspec
 import pytest
 
 from max_pipelines.config import HttpConfig
+from tests.pipelines.http.served import Served, serving_file
 from tests.pipelines.processes import MAXPIPE, PATIENCE_S, Watch, children, command_of, config, write
 
 SPEECH = {"model": "voice", "input": "Hello.", "response_format": "pcm"}
 
 
-@dataclass
-class Served:
-    process: subprocess.Popen[str]
-    url: str
-
-    @property
-    def face(self) -> int:
-        """The process id of its face."""
-        (pid,) = (pid for pid in children(self.process.pid) if "max_pipelines.http" in command_of(pid))
-        return pid
-
-
 @contextmanager
 def serving(folder: Path, http: HttpConfig | None = None, *options: str) -> Iterator[Served]:
-    """A server that is ready."""
+    """A server of a small pipeline."""
     file = write(msgspec.structs.replace(config(), http=http or HttpConfig(port=0)), folder)
-    with subprocess.Popen([*MAXPIPE, "serve", str(file), *options], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = next(match for line in process.stdout if (match := re.search(r"over HTTP at (\S+)", line)))
-            yield Served(process, found[1])
-        finally:
-            process.kill()
+    with serving_file(file, *options) as served:
+        yield served
 
 
 def test_it_serves_and_ends(tmp_path: Path) -> None:
