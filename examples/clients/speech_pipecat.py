@@ -14,10 +14,10 @@ import wave
 
 from pipecat.frames.frames import EndFrame, Frame, TTSAudioRawFrame, TTSSpeakFrame
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.runner import PipelineRunner
-from pipecat.pipeline.task import PipelineParams, PipelineTask
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.openai.tts import OpenAITTSService
+from pipecat.workers.runner import WorkerRunner
 
 URL = os.environ.get("MAXPIPE_URL", "http://127.0.0.1:8000")
 RATE = 24_000  # that of the API's pcm
@@ -51,9 +51,11 @@ async def speak(text: str, url: str, file: str) -> None:
     with wave.open(file, "wb") as out:
         out.setparams((1, 2, RATE, 0, "NONE", ""))
         params = PipelineParams(audio_out_sample_rate=RATE)
-        task = PipelineTask(Pipeline([voice(url), Recorder(out)]), params=params)
-        await task.queue_frames([TTSSpeakFrame(text), EndFrame()])
-        await PipelineRunner(handle_sigint=False).run(task)
+        worker = PipelineWorker(Pipeline([voice(url), Recorder(out)]), params=params)
+        await worker.queue_frames([TTSSpeakFrame(text), EndFrame()])
+        runner = WorkerRunner(handle_sigint=False)
+        await runner.add_workers(worker)
+        await runner.run()
 
 
 if __name__ == "__main__":
