@@ -11,7 +11,7 @@ export SPOKEN_FILE := $(value OUT)
 # One thread a process: spinning threads of several processes on shared cores are far slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: speak test check tests sizes soak bench voice clean
+.PHONY: speak test check tests test-examples sizes soak bench voice clean
 
 speak: $(VENV)/serving
 	$(BIN)/maxpipe speak -o "$$SPOKEN_FILE" -- "$$SPOKEN"
@@ -26,6 +26,15 @@ check: $(VENV)/testing
 
 tests: $(VENV)/testing
 	$(BIN)/pytest
+
+# LiveKit's agents and Pipecat are large, so they have an environment of their own, and talk to a server of ours.
+test-examples: $(VENV)/testing .venv-examples/installed
+	$(BIN)/pytest tests/pipelines/http/test_client_examples.py
+
+.venv-examples/installed: examples/clients/requirements.txt
+	$(PYTHON) -m venv .venv-examples
+	.venv-examples/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 sizes: $(VENV)/serving
 	$(BIN)/python tests/sizes.py
@@ -55,4 +64,4 @@ $(VENV)/testing: $(VENV)/serving
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-examples .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -34,10 +34,10 @@ LAYOUT = SpeechLayout(
 FRAMES = FrameBounds(min_frames=12, max_frames=40)
 
 
-def make_tiny_voice(folder: Path) -> Config:
+def make_tiny_voice(folder: Path, *, causal: bool = True) -> Config:
     """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time."""
     _write_language_model(folder / "lm")
-    _write_codec(folder / "codec")
+    _write_codec(folder / "codec", causal)
     form = SpeechFormat(LAYOUT, spell=True, max_words=12, frames=FRAMES, sampling=SamplingDefaults(0.8, 0.95))
     return Config(
         http=None,
@@ -75,9 +75,9 @@ def _write_language_model(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def _write_codec(folder: Path) -> None:
+def _write_codec(folder: Path, causal: bool) -> None:
     folder.mkdir(parents=True)
-    config = msgspec.structs.replace(SMALL, causal=True)
+    config = msgspec.structs.replace(SMALL, causal=causal)
     (folder / "config.json").write_text(json.dumps(msgspec.to_builtins(config)), encoding="utf-8")
     save_file(
         {name: tensor.contiguous() for name, tensor in random_state(config).items()}, folder / "model.safetensors"

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
-from max_interfaces import AudioGenerationOutput, GenerationStatus
+from max_interfaces import (
+    AudioGenerationOutput,
+    AudioGenerationRequest,
+    GenerationStatus,
+    RequestID,
+    SamplingParams,
+)
 from max_pipelines.client import AsyncClient, Flush
 from max_pipelines.client.feed import AHEAD, Feed
 from max_pipelines.config import Config, ModelConfig, PipelineConfig, WorkersConfig
 from max_pipelines.speech.arriving import ArrivingText
+from tests.tiny_voice import make_tiny_voice
 
 PATIENCE_S = 60.0
 WORDS = st.sampled_from(["one", "two", "Mr.", "three,", "four.", "five!", "six;", "e.g.", "seven?", "\n\n", "3.14"])
@@ -48,9 +57,8 @@ def said(arriving: ArrivingText, text: str) -> list[str]:
 def test_the_first_clause_is_enough_to_begin_with() -> None:
     arriving = ArrivingText(0)
     assert not said(arriving, "Well, when the rain")
-    assert not said(arriving, " stopped,")
-    assert said(arriving, " we") == ["Well, when the rain stopped,"]
-    assert not said(arriving, " went out, and")
+    assert said(arriving, " stopped,") == ["Well, when the rain stopped,"]
+    assert not said(arriving, " we went out, and")
     assert said(arriving, " home. It") == ["we went out, and home."]
 
 
@@ -60,6 +68,35 @@ def test_a_sentence_waits_for_what_shows_that_it_has_ended() -> None:
     assert not said(arriving, "Smith at 3.")
     assert not said(arriving, "15")
     assert said(arriving, ". He") == ["I met Mr. Smith at 3.15."]
+
+
+@pytest.mark.parametrize("written", ["It costs about 3,", "It costs about three:", "go to example.", "on 3 May —"])
+def test_what_may_be_within_a_word_or_a_number_ends_no_clause_yet(written: str) -> None:
+    assert not said(ArrivingText(0), written)
+
+
+@pytest.mark.parametrize(
+    ("written", "joined", "followed"),
+    [
+        ("When it rained, we", True, True),
+        ("When it rained,", True, False),  # maybe nothing more comes: all of its sound is wanted now
+        ("When it rained, …", True, False),
+        ("one two three four fi", True, True),  # more than a part takes
+        ("Did it not rain?", False, False),
+        ("All about the rain\nIt was", False, False),  # a heading
+        ("It did not rain. We", False, False),
+    ],
+)
+def test_the_sound_goes_on_within_a_sentence_and_pauses_between_two(written: str, joined: bool, followed: bool) -> None:
+    (part,) = ArrivingText(3 if "four" in written else 0).push(written)
+    assert (part.is_joined, part.followed) == (joined, followed)
+
+
+def test_what_is_more_than_a_part_takes_leaves_no_word_alone() -> None:
+    arriving = ArrivingText(3)
+    assert said(arriving, "a b c d e") == ["a b c"]
+    assert said(arriving, " f g h") == ["d e f"]
+    assert [part.text for part in arriving.flush()] == ["g h"]
 
 
 def test_a_flush_gives_what_is_there_and_begins_anew() -> None:
@@ -167,6 +204,32 @@ async def test_whether_it_comes_at_once_or_in_pieces_it_is_the_same_sound(client
     pieces = await all_of(client.stream_text(letters()))
     whole = await all_of(client.speak(text))
     assert sum(output.audio_data.size for output in pieces) == sum(output.audio_data.size for output in whole)
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "symmetric"])
+async def test_clauses_are_one_flow_of_speech(causal: bool, tmp_path: Path) -> None:
+    """As the same requests one behind the other, each with the last one's tokens: nothing between, nothing faded."""
+    parts = ("One two three four,", "five six and seven.")
+
+    async def writing() -> AsyncIterator[str]:
+        yield " ".join(parts)
+
+    async with AsyncClient.embedded(make_tiny_voice(tmp_path, causal=causal)) as voice:
+        params = SamplingParams(seed=3)
+        spoken = await all_of(voice.stream_text(writing(), sampling_params=params))
+        request = AudioGenerationRequest(RequestID(), "tiny", parts[0], sampling_params=params, to_be_continued=True)
+        begun = await voice.generate(request)
+        request = AudioGenerationRequest(
+            RequestID(),
+            "tiny",
+            parts[1],
+            sampling_params=params,
+            buffer_speech_tokens=begun.buffer_speech_tokens,
+            buffer_position=begun.buffer_position,
+        )
+        ended = await voice.generate(request)
+    sound = np.concatenate([output.audio_data for output in spoken])
+    np.testing.assert_allclose(sound, np.concatenate([begun.audio_data, ended.audio_data]), rtol=0, atol=1e-5)
 
 
 async def test_nothing_written_is_an_empty_sound(client: AsyncClient) -> None:

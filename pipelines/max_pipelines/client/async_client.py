@@ -166,7 +166,7 @@ class AsyncClient:
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
-        """A text of any length, spoken: cut at sentences and clauses, one request a part, joined with pauses.
+        """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
         The next part is made while the current one is heard. Raises ValueError for an empty text or an unknown
         voice, RequestFailed as `stream` does.

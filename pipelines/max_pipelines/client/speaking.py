@@ -53,32 +53,37 @@ async def spoken(
     sampling_params: SamplingParams,
     options: RequestOptions,
 ) -> AsyncGenerator[AudioGenerationOutput, None]:
-    """The sound of parts as they come, a request each: the next is made while the current one is heard."""
+    """The sound of parts as they come, a request each: the next is made while the current one is heard.
+
+    Only what goes on within a sentence waits for the end of what it goes on from, and begins where that has ended.
+    """
     joiner = Joiner(info.sample_rate)
     streams: list[OutputStream[AudioGenerationOutput]] = []  # the one that is heard, and the one that is made ahead
 
-    def begin(part: Part, *, ahead: bool) -> Part:
-        request = request_of(info, part, voice, sampling_params)
+    def begin(part: Part, behind: AudioGenerationOutput | None = None, *, ahead: bool = False) -> None:
+        request = request_of(info, part, voice, sampling_params, behind)
         streams.append(client.stream(request, options).submit(ahead=ahead))
-        return part
 
     async with Feed(parts) as feed:
         try:
             part = await feed.next()
             if part is not None:
-                begin(part, ahead=False)
+                begin(part)
             while part is not None:
                 following: Part | None = None
+                output: AudioGenerationOutput | None = None
                 async for output in streams[0]:
-                    if following is None and (following := feed.waiting()) is not None:
-                        begin(following, ahead=True)
                     cancelled = output.final_status is GenerationStatus.CANCELLED
+                    if following is None and (following := feed.waiting()) is not None and not part.is_joined:
+                        begin(following, ahead=True)
+                    if following is not None and part.is_joined and output.is_done and not cancelled:
+                        begin(following, output, ahead=True)
                     yield joiner.join(output, part, cancelled or (following is None and feed.ended))
                     if cancelled:
                         return
                 del streams[0]
                 if following is None and not feed.ended and (following := await feed.next()) is not None:
-                    begin(following, ahead=False)
+                    begin(following, output if part.is_joined else None)
                 part = following
             if not joiner.ended:  # it was not known of the last part that it was the last
                 yield joiner.end(info)
@@ -155,10 +160,23 @@ def check_voice(info: ModelInfo, voice: str | None) -> None:
 
 
 def request_of(
-    info: ModelInfo, part: Part, voice: str | None, sampling_params: SamplingParams
+    info: ModelInfo,
+    part: Part,
+    voice: str | None,
+    sampling_params: SamplingParams,
+    behind: AudioGenerationOutput | None = None,
 ) -> AudioGenerationRequest:
-    """The request for one part."""
-    return AudioGenerationRequest(RequestID(), info.name, part.text, sampling_params=sampling_params, voice=voice)
+    """The request for one part, which goes on `behind` the last output of another if one is given."""
+    return AudioGenerationRequest(
+        RequestID(),
+        info.name,
+        part.text,
+        sampling_params=sampling_params,
+        voice=voice,
+        buffer_speech_tokens=None if behind is None else behind.buffer_speech_tokens,
+        buffer_position=None if behind is None else behind.buffer_position,
+        to_be_continued=part.followed,
+    )
 
 
 @dataclass(slots=True)
@@ -184,8 +202,9 @@ class Joiner:
         self._tail = np.zeros(0, np.float32)
         status = output.final_status
         if not last:
-            samples = self._hold_back(samples, output.is_done, part)
             status = GenerationStatus.ACTIVE
+            if not part.is_joined:
+                samples = self._hold_back(samples, output.is_done, part)
         return self._numbered(output, samples, status)
 
     def end(self, info: ModelInfo) -> AudioGenerationOutput:

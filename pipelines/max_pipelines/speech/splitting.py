@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SENTENCE_PAUSE_S = 0.25
-CLAUSE_PAUSE_S = 0.10
-WORD_PAUSE_S = 0.0
+NO_PAUSE_S = 0.0  # within a sentence: what a voice leaves after a comma by itself is already longer than it needs
 
 _ABBREVIATIONS = frozenset(
     ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "vol", "fig", "approx", "dept")
@@ -21,10 +20,19 @@ _WORD_END = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of text, and how long to pause after it, in seconds."""
+    """A piece of text, and how long to pause after it, in seconds; 0 where the sentence goes on.
+
+    `followed` says that it is known to go on: there are more words of it.
+    """
 
     text: str
     pause_s: float
+    followed: bool = False
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether its sound and the next part's are one, without a seam."""
+        return self.pause_s == NO_PAUSE_S
 
 
 def split_text(text: str, max_words: int, count: Callable[[str], int] = lambda part: len(part.split())) -> list[Part]:
@@ -45,13 +53,18 @@ def _fit(sentence: Part, max_words: int, count: Callable[[str], int]) -> Iterato
         return
     clauses = list(_gather(_pieces(sentence.text, CLAUSE_END), max_words, count))
     for number, clause in enumerate(clauses):
-        pause = sentence.pause_s if number + 1 == len(clauses) else CLAUSE_PAUSE_S
+        last_clause = number + 1 == len(clauses)
         if count(clause) <= max_words:
-            yield Part(clause, pause)
+            yield _within(sentence, clause, last_clause)
             continue
         runs = list(_gather(_pieces(clause, _WORD_END), max_words, count))
         for index, run in enumerate(runs):
-            yield Part(run, pause if index + 1 == len(runs) else WORD_PAUSE_S)
+            yield _within(sentence, run, last_clause and index + 1 == len(runs))
+
+
+def _within(sentence: Part, text: str, last: bool) -> Part:
+    """A part of a sentence."""
+    return replace(sentence, text=text) if last else Part(text, NO_PAUSE_S, followed=True)
 
 
 def _gather(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -17,6 +15,7 @@ import pytest
 
 from max_pipelines.config import HttpConfig
 from tests.pipelines.http.asking import CHAT, COMPLETIONS, asking, events, prompting
+from tests.pipelines.http.served import Served, serving_file
 from tests.pipelines.processes import MAXPIPE, PATIENCE_S, Watch, children, command_of, config, write
 from tests.tiny_text import make_tiny_text
 
@@ -24,35 +23,12 @@ TEXT_CONFIG = Path(__file__).parents[3] / "configs" / "text.yaml"
 SPEECH = {"model": "voice", "input": "Hello.", "response_format": "pcm"}
 
 
-@dataclass
-class Served:
-    process: subprocess.Popen[str]
-    url: str
-
-    @property
-    def face(self) -> int:
-        """The process id of its face."""
-        (pid,) = (pid for pid in children(self.process.pid) if "max_pipelines.http" in command_of(pid))
-        return pid
-
-
 @contextmanager
 def serving(folder: Path, http: HttpConfig | None = None, *options: str) -> Iterator[Served]:
-    """A server that is ready."""
-    with started(write(msgspec.structs.replace(config(), http=http or HttpConfig(port=0)), folder), *options) as served:
+    """A server of a small pipeline."""
+    file = write(msgspec.structs.replace(config(), http=http or HttpConfig(port=0)), folder)
+    with serving_file(file, *options) as served:
         yield served
-
-
-@contextmanager
-def started(file: Path, *options: str) -> Iterator[Served]:
-    """The server of a config, when it is ready."""
-    with subprocess.Popen([*MAXPIPE, "serve", str(file), *options], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = next(match for line in process.stdout if (match := re.search(r"over HTTP at (\S+)", line)))
-            yield Served(process, found[1])
-        finally:
-            process.kill()
 
 
 def test_it_serves_and_ends(tmp_path: Path) -> None:
@@ -70,7 +46,7 @@ def test_the_text_config_serves_text(tmp_path: Path) -> None:
     ours = re.sub(r"path: \S+", f"path: {tmp_path / 'model'}", TEXT_CONFIG.read_text(encoding="utf-8"))
     file = tmp_path / "text.yaml"
     file.write_text(ours, encoding="utf-8")
-    with started(file, "--port", "0") as served, httpx2.Client(base_url=served.url, timeout=PATIENCE_S) as asks:
+    with serving_file(file, "--port", "0") as served, httpx2.Client(base_url=served.url, timeout=PATIENCE_S) as asks:
         (model,) = asks.get("/v1/models").json()["data"]
         assert (model["id"], model["task"]) == ("qwen2.5-0.5b", "text_generation")
         body = asking(model=model["id"])
