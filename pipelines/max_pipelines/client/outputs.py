@@ -120,5 +120,15 @@ def _joined(group: Sequence[TextGenerationOutput], outputs: Sequence[TextGenerat
             (given for output in outputs if (given := output.prompt_log_probabilities) is not None), None
         ),
         statistics=last.statistics,
-        token_texts=TokenTexts.joined([output.token_texts for output in group]),
+        token_texts=_spelled(group, outputs),
     )
+
+
+def _spelled(group: Sequence[TextGenerationOutput], outputs: Sequence[TextGenerationOutput]) -> TokenTexts | None:
+    """What one sequence's ids stand for, and those of the prompt, which one sequence tells for all."""
+    texts = TokenTexts.joined([output.token_texts for output in group])
+    told = (output.token_texts for output in outputs if output.token_texts is not None)
+    prompt = next((one for one in told if one.prompt), None)
+    if texts is None or prompt is None or texts.prompt:
+        return texts
+    return replace(texts, prompt=prompt.prompt, special=tuple({*texts.special, *prompt.special}))

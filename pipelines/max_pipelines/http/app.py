@@ -44,6 +44,7 @@ ROUTES = (
     Route("/generate", generate.generate, methods=["POST"]),
     Route("/generate_stream", generate.generate_stream, methods=["POST"]),
     Route("/tokenize", tokenize.tokenize, methods=["POST"]),
+    Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
     Route("/info", info.info, methods=["GET"]),
     Mount("/page", static.files),
     WebSocketRoute("/v1/audio/speech/stream", conversation.converse),

@@ -8,12 +8,26 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from max_interfaces import Json
+
+NULL = msgspec.Raw(b"null")
+
 _encoder = msgspec.json.Encoder()
 
 
 def encode(content: object) -> bytes:
     """The bytes of Structs, mappings, lists and plain values."""
     return _encoder.encode(content)
+
+
+def json_of(raw: msgspec.Raw, where: str) -> Json | None:
+    """A part of a body as a document; None for null. ValueError, naming `where`, for what is too large, or no JSON."""
+    if raw == NULL:
+        return None
+    try:
+        return Json(bytes(raw).decode())
+    except ValueError as problem:
+        raise ValueError(f"{where}: {problem}") from None
 
 
 class JsonResponse(Response):

@@ -32,7 +32,7 @@ from ..client.stream import OutputStream
 from . import bodies, sse
 from .exchange import note_tokens
 from .face import Face
-from .json import JsonResponse
+from .json import NULL, JsonResponse
 from .playback import Playback
 from .problems import HttpProblem
 from .streaming import Streamed
@@ -128,9 +128,9 @@ class SpeechParameters(SpeechFields, frozen=True, kw_only=True):
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "flac"
 
 
-def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.Raw | None) -> Streamed:
+def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.Raw) -> Streamed:
     """`POST /models/{name}` of a voice: `{"inputs": text, "parameters": …}`. HttpProblem for what cannot be spoken."""
-    fields = SpeechParameters() if parameters is None else bodies.shaped(parameters, SpeechParameters)
+    fields = SpeechParameters() if parameters == NULL else bodies.shaped(parameters, SpeechParameters)
     form, to_rate, sound = open_sound(face, fields, info)
     voice = voice_of(face, info, fields)
     outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=fields.sampling)

@@ -18,6 +18,7 @@ from max_interfaces import (
     RequestID,
     TextGenerationOutput,
     TextGenerationRequest,
+    TokenTexts,
 )
 from max_pipelines import registry
 from max_pipelines.config import Config, Limits, ModelConfig, PipelineConfig, WorkersConfig
@@ -55,7 +56,14 @@ class Parrot:
             status = GenerationStatus.CANCELLED
         piece = text[begin : begin + STRIDE] or "…"
         output = TextGenerationOutput(
-            request_id, (begin,), status, text=piece, failure=failure, sequence_status=status, num_prompt_tokens=1
+            request_id,
+            (begin,),
+            status,
+            text=piece,
+            failure=failure,
+            sequence_status=status,
+            num_prompt_tokens=1,
+            token_texts=TokenTexts((piece,)),
         )
         return Chunk(request_id, output, (begin,))
 

@@ -9,10 +9,11 @@ from msgspec import Meta
 
 from max_interfaces import RequestID, TextGenerationRequest
 
+from ..json import NULL, json_of
 from ..problems import HttpProblem
 from .messages import Message
 from .response_format import TEXT, ResponseFormat
-from .sampling import MOST_LOGPROBS, NULL, Limit, SamplingFields, json_of
+from .sampling import MOST_LOGPROBS, Limit, SamplingFields
 from .tools import NamedTool, Offer, Tool
 
 

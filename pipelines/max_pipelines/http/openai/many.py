@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from max_interfaces import TextGenerationOutput, TextGenerationRequest
 
 from ..face import Face
+from ..text_outputs import text_outputs
 
 Numbered = tuple[int, TextGenerationOutput]
 AHEAD = 2  # outputs of each request that may wait to be sent: what is not read, the road holds back itself
@@ -17,7 +18,7 @@ AHEAD = 2  # outputs of each request that may wait to be sent: what is not read,
 async def outputs_of(face: Face, requests: Sequence[TextGenerationRequest]) -> AsyncGenerator[Numbered, None]:
     """Each output with the number of its request. When one of them fails, or the reader leaves, all end."""
     if len(requests) == 1:  # nearly always
-        async with contextlib.aclosing(face.client.stream(requests[0])) as outputs:
+        async with contextlib.aclosing(text_outputs(face, requests[0])) as outputs:
             async for output in outputs:
                 yield 0, output
         return
@@ -43,7 +44,7 @@ async def _read(
     face: Face, number: int, request: TextGenerationRequest, arrived: asyncio.Queue[Numbered | Exception | None]
 ) -> None:
     try:
-        async with contextlib.aclosing(face.client.stream(request)) as outputs:
+        async with contextlib.aclosing(text_outputs(face, request)) as outputs:
             async for output in outputs:
                 await arrived.put((number, output))
     except Exception as problem:

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import MessageRole, TextContentPart, TextGenerationRequestMessage
 
-from .sampling import NULL, json_of
+from ..json import NULL, json_of
 
 Text = Annotated[str, Meta(max_length=2**22)]
 ROLES = {"developer": MessageRole.SYSTEM}  # the newer word for it, which no template knows

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import Json, TextGenerationResponseFormat
 
-from .sampling import NULL, json_of
+from ..json import NULL, json_of
 
 TEXT = "text"
 

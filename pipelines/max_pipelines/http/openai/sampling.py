@@ -12,7 +12,6 @@ from max_interfaces import Json, SamplingParams
 MOST_CHOICES = 128  # OpenAI's own bound
 MOST_LOGPROBS = 20  # likewise, and vLLM's
 
-NULL = msgspec.Raw(b"null")
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Meta(ge=0, le=2**20)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -88,13 +87,3 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         """The stop texts; an empty one, which some clients send, stops nothing."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(stop for stop in stops if stop)
-
-
-def json_of(raw: msgspec.Raw, where: str) -> Json | None:
-    """A part of a body as a document; None for null. ValueError, naming `where`, for what is too large, or no JSON."""
-    if raw == NULL:
-        return None
-    try:
-        return Json(bytes(raw).decode())
-    except ValueError as problem:
-        raise ValueError(f"{where}: {problem}") from None

@@ -11,8 +11,8 @@ from msgspec import Meta
 from max_interfaces import Json, TextGenerationRequestFunction, TextGenerationRequestTool
 from max_interfaces.values import JsonValue
 
+from ..json import NULL, json_of
 from ..problems import HttpProblem
-from .sampling import NULL, json_of
 
 MOST_CALLS = 16  # that a model which must call something may make: one that has lost its way would never end
 BLANKS = r"[ \n]{1,64}"  # between the tokens of the arguments; bounded for the same reason

@@ -16,9 +16,11 @@ from ...client.outputs import join_texts
 from .. import bodies, sse
 from ..face import Face
 from ..guard import key_of
-from ..json import encode
+from ..json import NULL, encode
+from ..problems import HttpProblem
 from ..speech import speak_inputs
 from ..streaming import Streamed
+from ..text_outputs import text_outputs
 from ..whole import Whole, WholeAnswer
 from .answer import answer_of
 from .cache import cache_key
@@ -28,6 +30,7 @@ from .parameters import Asked, Options, Parameters, check, check_room, request_o
 from .problems import said
 
 FALSE = ("false", "0", "no", "off")
+UNBOUNDED = 2**31
 ABSENT = Parameters(do_sample=True)  # only a body without any parameters at all is sampled by default
 
 
@@ -49,9 +52,9 @@ class Task:
 
     async def outputs(self) -> AsyncGenerator[TextGenerationOutput, None]:
         """What is generated. HttpProblem as the API says it."""
-        wanted, room = self.given.max_new_tokens, self.info.max_tokens
+        wanted, room = self.given.max_new_tokens, _room(self.info)
         try:
-            async with contextlib.aclosing(self.face.client.stream(self.request)) as outputs:
+            async with contextlib.aclosing(text_outputs(self.face, self.request)) as outputs:
                 async for output in outputs:
                     check_room(output.num_prompt_tokens, wanted, room)
                     yield output
@@ -85,7 +88,11 @@ async def _serve(request: Request, *, listed: bool = False, stream: bool = False
         return speak_inputs(face, info, asked.inputs, asked.parameters)
     face.check_task(info, PipelineTask.TEXT_GENERATION)
     stream = stream or asked.stream
-    task = _task(face, info, asked, stream, listed, request.url.path)
+    try:
+        task = _task(face, info, asked, stream, listed, request.url.path)
+    except HttpProblem as problem:
+        face.metrics.text_request().failed(problem.kind)
+        raise
     if stream:
         events = events_of(task.outputs(), task.seed, task.before, bool(task.given.details))
         headers = {**task.timing.early(), **sse.HEADERS}
@@ -97,9 +104,9 @@ async def _serve(request: Request, *, listed: bool = False, stream: bool = False
 def _task(face: Face, info: ModelInfo, asked: Asked, stream: bool, listed: bool, path: str) -> Task:
     """HttpProblem 422 for what cannot be served."""
     timing = Timing(face.device, asked.inputs)
-    given = ABSENT if asked.parameters is None else bodies.shaped(asked.parameters, Parameters)
-    check(asked.inputs, given, stream, face.config.text, info.max_tokens)
-    check_room(1, given.max_new_tokens, info.max_tokens)
+    given = ABSENT if asked.parameters == NULL else bodies.shaped(asked.parameters, Parameters)
+    check(asked.inputs, given, stream, face.config.text, _room(info))
+    check_room(1, given.max_new_tokens, _room(info))
     try:
         request = request_of(asked, given, info, path)
     except ValueError as problem:
@@ -107,6 +114,11 @@ def _task(face: Face, info: ModelInfo, asked: Asked, stream: bool, listed: bool,
     full = listed if given.return_full_text is None else given.return_full_text
     timing.checked()
     return Task(face, info, given, request, timing, asked.inputs if full else "")
+
+
+def _room(info: ModelInfo) -> int:
+    """The tokens of a prompt and its answer together; of a model that names no bound, as many as you like."""
+    return info.max_tokens or UNBOUNDED
 
 
 async def _whole(task: Task, key: bytes | None, listed: bool) -> WholeAnswer:

@@ -9,11 +9,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from max_interfaces import Json, RequestID, SamplingParams, TextGenerationRequest
+from max_interfaces import RequestID, SamplingParams, TextGenerationRequest
 from max_interfaces.messages import ModelInfo
-from max_interfaces.values import JsonValue
 
 from ...config import TextLimits
+from ..json import NULL, json_of
 from ..problems import VALIDATION, HttpProblem
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -31,7 +31,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     details: bool | None = None
     do_sample: bool | None = None
     frequency_penalty: Number | None = None
-    grammar: dict[str, JsonValue] | None = None
+    grammar: msgspec.Raw = NULL
     max_new_tokens: Count | None = None
     repetition_penalty: Number | None = None
     return_full_text: bool | None = None
@@ -64,10 +64,10 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A body. `parameters` differ with what the model does, so that they are read once that is known."""
+    """A body. `parameters` differ with what the model does, so that they are read once that is known; null for none."""
 
     inputs: Annotated[str, Meta(max_length=2**21)]
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = NULL
     stream: bool = False
     options: Options | None = None
 
@@ -152,7 +152,7 @@ def sampling_of(given: Parameters) -> SamplingParams:
         top_n_tokens=given.top_n_tokens or 0,
         prompt_logprobs=0 if given.decoder_input_details else None,
         truncate=given.truncate,
-        grammar=None if given.grammar is None else Json(msgspec.json.encode(given.grammar).decode()),
+        grammar=json_of(given.grammar, "grammar"),
         watermark=bool(given.watermark),
     )
 

@@ -1,8 +1,9 @@
-"""`POST /tokenize`: the tokens of a text, as the model reads them."""
+"""`POST /tokenize` and `/chat_tokenize`: the tokens of a text, or of a conversation, as the model reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from max_interfaces import PipelineTask, RequestID, SamplingParams, TextGenerati
 
 from ..face import Face
 from ..json import encode
+from ..openai.chat_body import ChatBody
 from ..whole import Whole, WholeAnswer
 from .answer import NO_TEXTS
 from .parameters import Asked, invalid
@@ -29,6 +31,13 @@ class SourceToken(msgspec.Struct, frozen=True):
     stop: int
 
 
+class TokenizedChat(msgspec.Struct, frozen=True):
+    """A conversation as the model's template writes it, and its tokens."""
+
+    tokenize_response: Sequence[SourceToken]
+    templated_text: str
+
+
 async def tokenize(request: Request) -> ASGIApp:
     """A list of tokens. Of the body only `inputs` counts: `truncate` does not shorten it."""
     face = Face.of(request)
@@ -36,18 +45,32 @@ async def tokenize(request: Request) -> ASGIApp:
     info = face.model("", PipelineTask.TEXT_GENERATION)
     if not asked.inputs:
         raise invalid("`inputs` cannot be empty")
-    wanted = TextGenerationRequest(
-        RequestID(), info.name, asked.inputs, echo=True, sampling_params=NOTHING_NEW, token_texts=True
-    )
-    return Whole(_tokens(face, wanted, asked.inputs))
+    return Whole(_tokens(face, TextGenerationRequest(RequestID(), info.name, asked.inputs), asked.inputs))
+
+
+async def chat_tokenize(request: Request) -> ASGIApp:
+    """The body is one of a chat."""
+    face = Face.of(request)
+    body = await face.read(request, ChatBody)
+    info = face.model(body.model or "", PipelineTask.TEXT_GENERATION)
+    return Whole(_chat_tokens(face, body.request(info.name, request.url.path, body.offer())))
 
 
 async def _tokens(face: Face, wanted: TextGenerationRequest, source: str) -> WholeAnswer:
+    return WholeAnswer(encode(placed(await _prompt(face, wanted), source)))
+
+
+async def _chat_tokens(face: Face, wanted: TextGenerationRequest) -> WholeAnswer:
+    output = await _prompt(face, wanted)
+    return WholeAnswer(encode(TokenizedChat(placed(output, output.text), output.text)))
+
+
+async def _prompt(face: Face, wanted: TextGenerationRequest) -> TextGenerationOutput:
+    """Nothing but the prompt of a request, spelled."""
     try:
-        output = await face.client.generate(wanted)
+        return await face.client.generate(replace(wanted, echo=True, token_texts=True, sampling_params=NOTHING_NEW))
     except Exception as error:
         raise said(error) from error
-    return WholeAnswer(encode(placed(output, source)))
 
 
 def placed(output: TextGenerationOutput, source: str) -> Sequence[SourceToken]:
