@@ -24,8 +24,9 @@ check: $(VENV)/testing
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Most tests wait for processes of their own: two files at a time take two thirds of the time.
 tests: $(VENV)/testing
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # LiveKit's agents and Pipecat are large, so they have an environment of their own, and talk to a server of ours.
 test-examples: $(VENV)/testing .venv-examples/installed
