@@ -80,10 +80,10 @@ async def test_errors_are_the_hubs_own(stream: bool, served: Facing) -> None:
 
 async def test_an_overloaded_server(tmp_path_factory: pytest.TempPathFactory) -> None:
     config = make_tiny_text(tmp_path_factory.mktemp("tiny"), transport="thread", max_batch=1)
-    async with facing(replace(config, limits=Limits(max_waiting=0))) as served:
-        async with AsyncInferenceClient(served.url) as client:
-            asked = [client.text_generation(PROMPT, max_new_tokens=300) for _ in range(8)]
-            answers = await asyncio.gather(*asked, return_exceptions=True)
+    limited = replace(config, limits=Limits(max_waiting=0))
+    async with facing(limited) as served, AsyncInferenceClient(served.url) as client:
+        asked = [client.text_generation(PROMPT, max_new_tokens=300) for _ in range(8)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
     assert any(isinstance(answer, OverloadedError) for answer in answers)
     assert any(isinstance(answer, str) for answer in answers)
 

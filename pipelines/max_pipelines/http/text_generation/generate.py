@@ -106,7 +106,6 @@ def _task(face: Face, info: ModelInfo, asked: Asked, stream: bool, listed: bool,
     timing = Timing(face.device, asked.inputs)
     given = ABSENT if asked.parameters == NULL else bodies.shaped(asked.parameters, Parameters)
     check(asked.inputs, given, stream, face.config.text, _room(info))
-    check_room(1, given.max_new_tokens, _room(info))
     try:
         request = request_of(asked, given, info, path)
     except ValueError as problem:

@@ -1,0 +1,34 @@
+"""The YAML file that a server and its workers start from, as frozen types.
+
+An unknown key or a bad value stops the start with the file, the path of the key and the nearest valid name.
+`maxpipe config --schema` prints the JSON Schema of `Config`.
+"""
+
+from __future__ import annotations
+
+from .faces import HttpConfig, TextLimits, WyomingConfig
+from .reading import config_schema, load_config, parse_config
+from .root import Config
+from .running import Limits, TcpConfig, WorkersConfig
+from .section import Section
+from .serving import CodecConfig, EngineConfig, ModelConfig, PipelineConfig, SpeechConfig, WatermarkConfig
+
+__all__ = [
+    "CodecConfig",
+    "Config",
+    "EngineConfig",
+    "HttpConfig",
+    "Limits",
+    "ModelConfig",
+    "PipelineConfig",
+    "Section",
+    "SpeechConfig",
+    "TcpConfig",
+    "TextLimits",
+    "WatermarkConfig",
+    "WorkersConfig",
+    "WyomingConfig",
+    "config_schema",
+    "load_config",
+    "parse_config",
+]

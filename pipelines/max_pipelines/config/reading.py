@@ -1,0 +1,91 @@
+"""YAML to a config, and errors that name the key and what is valid there."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+import msgspec
+
+from max_interfaces import ConfigError
+from max_interfaces.values import JsonValue
+
+from .root import Config
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML file. ConfigError names the file, the key's path and what is valid there."""
+    file = Path(path)
+    try:
+        text = file.read_bytes()
+    except OSError as problem:
+        raise ConfigError(f"{file}: cannot be read ({problem.strerror})") from None
+    return parse_config(text, str(file))
+
+
+def parse_config(text: bytes | str, source: str = "config") -> Config:
+    """Decode YAML text; `source` stands in errors where a file's name would."""
+    try:
+        return msgspec.yaml.decode(text, type=Config)
+    except msgspec.ValidationError as problem:
+        raise ConfigError(f"{source}: {_explain(str(problem))}") from None
+    except (msgspec.DecodeError, ValueError) as problem:
+        raise ConfigError(f"{source}: is no valid YAML: {' '.join(str(problem).split())}") from None
+
+
+def config_schema() -> dict[str, JsonValue]:
+    """The JSON Schema of a config file."""
+    schema: dict[str, JsonValue] = msgspec.json.schema(Config)
+    return schema
+
+
+def _explain(problem: str) -> str:
+    """msgspec's message with the key's path first and, for an unknown key, the nearest valid one."""
+    what, _, where = problem.partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", what)
+    if not unknown:
+        valid = f"; valid: {', '.join(_choices(path))}" if what.startswith("Invalid enum value") else ""
+        return f"{path}: {what}{valid}" if path else what
+    key = unknown.group(1)
+    known = _keys_at(path)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(known)}"
+    return f"{path + '.' if path else ''}{key}: unknown key; {hint}"
+
+
+def _keys_at(path: str) -> list[str]:
+    """The valid keys at a path such as `speech.layout`."""
+    return [field.name for field in msgspec.structs.fields(_struct(_annotation(path)))]
+
+
+def _choices(path: str) -> list[str]:
+    """The valid words at a path such as `workers.transport`."""
+    info = msgspec.inspect.type_info(_annotation(path))
+    candidates = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    return [
+        str(value)
+        for candidate in candidates
+        if isinstance(candidate, msgspec.inspect.LiteralType)
+        for value in candidate.values
+    ]
+
+
+def _annotation(path: str) -> object:
+    """What stands behind the colon of the key at a path."""
+    kind: object = Config
+    for part in [part for part in re.sub(r"\[.*?\]", "", path).split(".") if part]:
+        fields = {field.name: field.type for field in msgspec.structs.fields(_struct(kind))}
+        kind = fields.get(part, Config)
+    return kind
+
+
+def _struct(kind: object) -> type[msgspec.Struct]:
+    """The Struct in an annotation such as `SpeechConfig | None`."""
+    info = msgspec.inspect.type_info(kind)
+    candidates = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    for candidate in candidates:
+        if isinstance(candidate, msgspec.inspect.StructType):
+            return candidate.cls
+    return Config

@@ -1,0 +1,93 @@
+"""What is served: the model, its pipeline, its codec, its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from max_codecs.format import SpeechFormat
+from max_interfaces.bounds import Name
+from max_voices import FOLDER, load_voice
+
+from .section import FrameCount, OptionValue, Path_, Section
+
+
+class ModelConfig(Section, frozen=True):
+    """The token model: `name` is what requests call it, `path` a folder, a hub id, or `embedded`."""
+
+    name: Name
+    path: Path_ = "embedded"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$", max_length=16)] = "cpu"
+
+    @property
+    def location(self) -> str | Path:
+        """Where its files are: a folder or a hub id."""
+        return FOLDER / "lm" if self.path == "embedded" else self.path
+
+
+class PipelineConfig(Section, frozen=True):
+    """`kind` is `speech`, `text`, or a name that a package registers under `maxpipe.pipelines`, with its options."""
+
+    kind: Name
+    options: Annotated[Mapping[Name, OptionValue], Meta(max_length=256)] = {}
+
+
+class CodecConfig(Section, frozen=True):
+    """The audio decoder: a folder, a hub id, or `embedded`. It may sit on another device than the model."""
+
+    kind: Literal["snac"] = "snac"
+    path: Path_ = "embedded"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$", max_length=16)] = "cpu"
+
+    @property
+    def location(self) -> str | Path:
+        """Where its files are: a folder or a hub id."""
+        return FOLDER / "codec" if self.path == "embedded" else self.path
+
+
+class SpeechConfig(Section, frozen=True):
+    """How text becomes sound. `format` says which ids mean what, `embedded` for the embedded voice's own.
+
+    A chunk is sent as soon as it holds the next number of `chunk_frames`, whose last entry repeats.
+    """
+
+    format: SpeechFormat | Literal["embedded"] = "embedded"
+    chunk_frames: Annotated[tuple[FrameCount, ...], Meta(min_length=1, max_length=64)] = (1, 2, 4, 8)
+
+    @property
+    def spoken(self) -> SpeechFormat:
+        """The format itself."""
+        return load_voice() if isinstance(self.format, str) else self.format
+
+
+class WatermarkConfig(Section, frozen=True):
+    """What `watermark: true` in a request means on this server: Kirchenbauer et al.'s green list.
+
+    `gamma` is the share of the vocabulary that is favoured at each position, `delta` what its scores are raised by;
+    who knows `key` can tell a marked text. Defaults are TGI's. Source: https://arxiv.org/abs/2301.10226.
+    """
+
+    gamma: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    delta: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    key: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 15485863
+
+
+class EngineConfig(Section, frozen=True):
+    """The token engine. `kind` is `torch`, `reference`, or a name that a package registers under `maxpipe.engines`.
+
+    `max_batch` sequences at once, `token_budget` tokens a step (without it, the engine decides), `block_size` tokens a
+    block of the KV cache. `kv_memory` is that cache's memory: a fraction such as 0.5 of what the device has free once
+    the model is loaded, or bytes; without it, room for `max_batch` whole contexts, at most 1 GiB. All but `kind` are
+    for `torch`; `max_batch` is for any.
+    """
+
+    kind: Name = "torch"
+    max_batch: Annotated[int, Meta(ge=1, le=4096)] = 16
+    token_budget: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    block_size: Annotated[int, Meta(ge=1, le=1024)] = 32
+    kv_memory: Annotated[int, Meta(ge=2**16, le=2**50)] | Annotated[float, Meta(gt=0, le=1)] | None = None
+    watermark: WatermarkConfig = WatermarkConfig()
