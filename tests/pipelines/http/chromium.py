@@ -93,12 +93,16 @@ class Page:
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=CODES[key], **text
             )
 
+    async def write(self, text: str) -> None:
+        """Some text, as if it were typed."""
+        await self.call("Input.insertText", text=text)
+
     async def picture(self, file: Path) -> None:
         """A PNG of what is to be seen."""
         file.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot"))["data"]))
 
 
-CODES = {"Enter": 13, "ArrowRight": 39, "ArrowLeft": 37, "Tab": 9}
+CODES = {"Enter": 13, "ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Escape": 27}
 
 
 @asynccontextmanager

@@ -73,10 +73,13 @@ async def test_the_keyboard_is_enough(page: Page) -> None:
     await page.until("heard.length")
     await page.tell("document.getElementById('tab-speech').focus()")
     await page.press("ArrowRight")
-    assert await page.tell("document.getElementById('speech').hidden && !document.getElementById('server').hidden")
+    assert await page.tell("document.getElementById('speech').hidden && !document.getElementById('chat').hidden")
+    assert "No text model" in await page.tell("document.getElementById('chat').innerText")
+    await page.press("ArrowRight")
+    assert await page.tell("document.getElementById('chat').hidden && !document.getElementById('server').hidden")
     await page.until("workers.rows.length === 1")
     assert await page.tell("workers.rows[0].cells[1].textContent") == "works"
-    await page.press("ArrowLeft")
+    await page.press("ArrowRight")
     assert not await page.tell("document.getElementById('speech').hidden")
 
 

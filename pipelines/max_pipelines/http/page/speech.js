@@ -15,7 +15,6 @@ export function openSpeech(ask) {
     speak();
   });
   at("stop").addEventListener("click", () => current?.abort());
-  listVoices();
 
   async function listVoices() {
     try {
@@ -98,6 +97,11 @@ export function openSpeech(ask) {
     link.textContent = `Download (${Math.ceil(file.size / 1000)} kB)`;
     link.hidden = false;
   }
+
+  return {
+    /** A voice is served. */
+    serve: listVoices,
+  };
 }
 
 /** Little-endian 16-bit samples, however the bytes are cut, as Float32Arrays. */
