@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -21,9 +22,23 @@ from .guard import Guard, Keys
 from .hosts import Hosts, checked_hosts
 from .observing import Observing
 from .openai import chat, completions
+from .openapi import document
 from .problems import HttpProblem, problem_of
 from .text_generation import generate, info, tokenize
 from .traces import Tracing
+
+
+class Root(HTTPEndpoint):
+    """The page for who looks, the hosted API for who asks."""
+
+    async def get(self, request: Request) -> Response:
+        """The page."""
+        return await static.page(request)
+
+    async def post(self, request: Request) -> ASGIApp:
+        """How a text goes on, or its sound."""
+        return await generate.compatible(request)
+
 
 ROUTES = (
     Route("/health", health.health, methods=["GET"]),
@@ -38,13 +53,13 @@ ROUTES = (
     Route("/v1/audio/voices", speech.voices, methods=["GET"]),
     Route("/metrics", health.metrics, methods=["GET"]),
     Route("/status", health.status, methods=["GET"]),
-    Route("/", static.page, methods=["GET"]),
-    Route("/", generate.compatible, methods=["POST"]),
+    Route("/", Root),
     Route("/models/{name:path}", generate.compatible, methods=["POST"]),
     Route("/generate", generate.generate, methods=["POST"]),
     Route("/generate_stream", generate.generate_stream, methods=["POST"]),
     Route("/tokenize", tokenize.tokenize, methods=["POST"]),
     Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
+    Route("/openapi.json", document.openapi, methods=["GET"]),
     Route("/info", info.info, methods=["GET"]),
     Mount("/page", static.files),
     WebSocketRoute("/v1/audio/speech/stream", conversation.converse),

@@ -20,6 +20,11 @@ def encode(content: object) -> bytes:
     return _encoder.encode(content)
 
 
+def null() -> msgspec.Raw:
+    """What stands for a part of a body that is not given. A function, as a schema cannot show a default that is raw."""
+    return NULL
+
+
 def json_of(raw: msgspec.Raw, where: str) -> Json | None:
     """A part of a body as a document; None for null. ValueError, naming `where`, for what is too large, or no JSON."""
     if raw == NULL:

@@ -140,8 +140,10 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
 async def voices(request: Request) -> Response:
     """`GET /v1/audio/voices`: all that the served models have; plain names with `?legacy=true`."""
     names = sorted({voice for info in Face.of(request).client.models for voice in info.voices})
-    legacy = request.query_params.get("legacy") == "true"
-    return JsonResponse({"voices": names if legacy else [{"id": name, "name": name} for name in names]})
+    legacy = request.query_params.get("legacy", "false")
+    if legacy not in ("true", "false"):
+        raise ValueError(f"legacy = {legacy!r:.80}: must be true or false")
+    return JsonResponse({"voices": names if legacy == "true" else [{"id": name, "name": name} for name in names]})
 
 
 def open_sound(face: Face, fields: SpeechFields, info: ModelInfo) -> tuple[SoundFormat, int, Sound]:

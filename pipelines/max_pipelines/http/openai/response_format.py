@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import Json, TextGenerationResponseFormat
 
-from ..json import NULL, json_of
+from ..json import json_of, null
 
 TEXT = "text"
 
@@ -28,8 +28,8 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     """
 
     type: Annotated[str, Meta(max_length=64)]
-    json_schema: msgspec.Raw = NULL
-    value: msgspec.Raw = NULL
+    json_schema: msgspec.Raw = msgspec.field(default_factory=null)
+    value: msgspec.Raw = msgspec.field(default_factory=null)
 
     def read(self) -> Form:
         """As the engine takes it, which knows the types and reads the schema. ValueError for one that is too large."""

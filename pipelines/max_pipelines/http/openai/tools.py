@@ -11,7 +11,7 @@ from msgspec import Meta
 from max_interfaces import Json, TextGenerationRequestFunction, TextGenerationRequestTool
 from max_interfaces.values import JsonValue
 
-from ..json import NULL, json_of
+from ..json import json_of, null
 from ..problems import HttpProblem
 
 MOST_CALLS = 16  # that a model which must call something may make: one that has lost its way would never end
@@ -25,7 +25,7 @@ class Function(msgspec.Struct, frozen=True):
 
     name: Name
     description: Annotated[str, Meta(max_length=4096)] | None = None
-    parameters: msgspec.Raw = NULL
+    parameters: msgspec.Raw = msgspec.field(default_factory=null)
     strict: bool | None = None
 
     @property

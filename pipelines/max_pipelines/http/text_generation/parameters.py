@@ -13,7 +13,7 @@ from max_interfaces import RequestID, SamplingParams, TextGenerationRequest
 from max_interfaces.messages import ModelInfo
 
 from ...config import TextLimits
-from ..json import NULL, json_of
+from ..json import json_of, null
 from ..problems import VALIDATION, HttpProblem
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -31,7 +31,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     details: bool | None = None
     do_sample: bool | None = None
     frequency_penalty: Number | None = None
-    grammar: msgspec.Raw = NULL
+    grammar: msgspec.Raw = msgspec.field(default_factory=null)
     max_new_tokens: Count | None = None
     repetition_penalty: Number | None = None
     return_full_text: bool | None = None
@@ -67,7 +67,7 @@ class Asked(msgspec.Struct, frozen=True):
     """A body. `parameters` differ with what the model does, so that they are read once that is known; null for none."""
 
     inputs: Annotated[str, Meta(max_length=2**21)]
-    parameters: msgspec.Raw = NULL
+    parameters: msgspec.Raw = msgspec.field(default_factory=null)
     stream: bool = False
     options: Options | None = None
 

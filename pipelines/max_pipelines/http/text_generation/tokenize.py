@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -16,10 +18,16 @@ from ..json import encode
 from ..openai.chat_body import ChatBody
 from ..whole import Whole, WholeAnswer
 from .answer import NO_TEXTS
-from .parameters import Asked, invalid
+from .parameters import invalid
 from .problems import said
 
 NOTHING_NEW = SamplingParams(max_new_tokens=0, skip_special_tokens=False)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A text. The rest of a request may stand beside it: nothing of it counts, not even `truncate`."""
+
+    inputs: Annotated[str, Meta(max_length=2**21)]
 
 
 class SourceToken(msgspec.Struct, frozen=True):
@@ -39,9 +47,9 @@ class TokenizedChat(msgspec.Struct, frozen=True):
 
 
 async def tokenize(request: Request) -> ASGIApp:
-    """A list of tokens. Of the body only `inputs` counts: `truncate` does not shorten it."""
+    """A list of tokens."""
     face = Face.of(request)
-    asked = await face.read(request, Asked)
+    asked = await face.read(request, Source)
     info = face.model("", PipelineTask.TEXT_GENERATION)
     if not asked.inputs:
         raise invalid("`inputs` cannot be empty")

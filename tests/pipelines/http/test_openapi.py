@@ -1,0 +1,79 @@
+"""What the face says of itself is true: schemathesis makes requests from the document, good and bad ones."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from max_pipelines.http.app import ROUTES
+from max_pipelines.http.openapi.operations import OPERATIONS
+from tests.pipelines.http.facing import Facing, facing, trivial
+from tests.tiny_text import make_tiny_text
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+SETTINGS = """
+[checks]
+# Not all that has the right shape can be had: a model that is not served, a stream of the best of several.
+positive_data_acceptance.expected-statuses = ["2xx", "404", "415", "422", "424", "429"]
+"""
+PATIENCE_S = 600.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def text(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing]:
+    async with facing(make_tiny_text(tmp_path_factory.mktemp("tiny"), transport="thread")) as face:
+        yield face
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def voice() -> AsyncIterator[Facing]:
+    async with facing(trivial()) as face:
+        yield face
+
+
+async def checked(served: Facing, examples: int, folder: Path, phases: str = "coverage,fuzzing") -> None:
+    """Let schemathesis look for what the document does not say, or the face does not do."""
+    settings = folder / "schemathesis.toml"
+    settings.write_text(SETTINGS)
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "run"]
+    command += [f"{served.url}/openapi.json", "--max-examples", str(examples), "--phases", phases]
+    command += ["--generation-deterministic"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert (await served.asks.get("/ready")).status_code == 200
+
+
+async def test_a_server_of_text_is_as_it_says(text: Facing, tmp_path: Path) -> None:
+    await checked(text, 3, tmp_path, "fuzzing")  # the coverage of all fields takes a minute: below
+
+
+async def test_a_server_of_speech_is_as_it_says(voice: Facing, tmp_path: Path) -> None:
+    await checked(voice, 3, tmp_path, "fuzzing")
+
+
+@pytest.mark.soak
+async def test_more_of_both(text: Facing, voice: Facing, tmp_path: Path) -> None:
+    await checked(text, 100, tmp_path)
+    await checked(voice, 100, tmp_path)
+
+
+async def test_every_path_is_in_the_document() -> None:
+    told = {operation.path for operation in OPERATIONS}
+    routes = {getattr(route, "path", "").replace(":path", "") for route in ROUTES}
+    assert routes - told == {"/page", "/v1/audio/speech/stream"}, (
+        "files, and a WebSocket, which OpenAPI has no words for"
+    )
+    assert told <= routes
+
+
+async def test_a_key_is_told(voice: Facing) -> None:
+    document = (await voice.asks.get("/openapi.json")).json()
+    assert "security" not in document
