@@ -12,9 +12,9 @@ import pytest
 from msgspec import Meta
 from numpy.typing import NDArray
 
-import max_pipelines.config
 from max_interfaces import messages, mirrors
 from max_interfaces.wire import Payload
+from max_pipelines.config import Config
 from tests.interfaces.public_types import parts_of, public_dataclasses, structs_of, unbounded_fields
 
 HEADERS = get_args(messages.Header)
@@ -23,7 +23,7 @@ PUBLIC = parts_of(
         *public_dataclasses(),
         *structs_of(messages),
         *structs_of(mirrors),
-        *structs_of(max_pipelines.config),
+        Config,
         *(mirrors.mirrors[kind] for kind in parts_of(get_args(Payload))),
     ]
 )
