@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from max_pipelines.speech import splitting
 from max_pipelines.speech.splitting import SENTENCE_PAUSE_S, split_text
+from max_voices.text import spell
 
 words = st.lists(st.text("abcdefg", min_size=1, max_size=5), min_size=1, max_size=60)
 ends = st.sampled_from(["", ",", ".", ";", "?", "!", "..."])
@@ -61,3 +66,75 @@ def test_nothing_gives_no_parts() -> None:
 def test_a_long_run_of_marks_takes_no_longer_than_other_texts(run: str) -> None:
     """Were each mark of it a beginning, this would take hours."""
     assert len(split_text(run * 2**20 + "end", 0)) == 1
+
+
+def spelled(text: str) -> int:
+    return len(spell(text).split())
+
+
+def gathered(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:
+    """The obvious way: all that is held is counted with each piece."""
+    held = ""
+    for piece in pieces:
+        joined = f"{held} {piece}" if held else piece
+        if held and count(joined) > max_words:
+            yield held
+            joined = piece
+        held = joined
+    if held:
+        yield held
+
+
+odd = st.sampled_from(
+    [
+        "one",
+        "$5",
+        "$5.00",
+        "million",
+        "12:00",
+        "p.",
+        "m",
+        "%",
+        "1942",
+        "Mr.",
+        "-",
+        "'",
+        "(",
+        "…",
+        ",",
+        "two,",
+        "six;",
+        ".",
+    ]
+)
+spaces = st.sampled_from([" ", "  ", "\n", "\t", ""])
+
+
+@given(st.lists(st.tuples(odd, spaces).map("".join), max_size=40).map("".join), st.integers(1, 9))
+def test_what_needs_no_counting_changes_no_border(text: str, max_words: int) -> None:
+    cut = split_text(text, max_words, spelled)
+    with patch.object(splitting, "_gather", gathered):
+        assert cut == split_text(text, max_words, spelled)
+
+
+@pytest.mark.parametrize("run", ["- ", "-, ", "—\n", "… ", "- " * 20 + "one "])
+def test_counting_takes_as_long_as_the_text_is(run: str) -> None:
+    """Twice the text is twice the characters counted, and not four times as many."""
+
+    def counted(repeats: int) -> int:
+        characters = 0
+
+        def count(part: str) -> int:
+            nonlocal characters
+            characters += len(part)
+            return sum(map(str.isalpha, part)) // 3
+
+        split_text(run * repeats + "one " * 31, 30, count)
+        return characters
+
+    assert counted(2000) < 2.5 * counted(1000)
+
+
+def test_many_abbreviations_take_as_long_as_other_texts() -> None:
+    """Were all of the sentence read at each of them, this would take minutes."""
+    assert len(split_text("Mr. " * 2**18, 0)) == 1

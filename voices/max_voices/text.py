@@ -52,8 +52,8 @@ def spell(text: str) -> str:
 
 def _tidy(text: str) -> str:
     """Single spaces; a mark follows its word at once, only one stands there; apostrophes only beside letters."""
-    text = re.sub(r"\s+", " ", text)
     text = re.sub(r"(?<![a-z])'|'(?![a-z])", "", text)  # quotation marks; what is left belongs to a word
+    text = re.sub(r"\s+", " ", text)
     text = re.sub(r"(?<=[a-z])\.(?=[a-z])", " ", text)  # u.s.a, example.com
     text = re.sub(r" ?([,.?!])[ ,.?!]*", _strongest, text)
     return text.strip(" ,").lstrip(".?! ,")

@@ -38,8 +38,9 @@ class Part:
 def split_text(text: str, max_words: int, count: Callable[[str], int] = lambda part: len(part.split())) -> list[Part]:
     """Sentences, those of more than `max_words` cut at clauses and, where that does not do, between words.
 
-    Words are counted by `count`, which may know how many words "1942" makes. 0 for `max_words` sets no limit.
-    Nothing is lost: the parts hold every word of the text, in order. A single word above the limit stays whole.
+    Words are counted by `count`, which may know how many words "1942" makes; a piece without any adds none to the text
+    that it stands in. 0 for `max_words` sets no limit. Nothing is lost: the parts hold every word of the text, in
+    order. A single word above the limit stays whole.
     """
     sentences = [Part(piece, SENTENCE_PAUSE_S) for piece in _pieces(text, SENTENCE_END, is_abbreviation)]
     if not max_words:
@@ -68,30 +69,48 @@ def _within(sentence: Part, text: str, last: bool) -> Part:
 
 
 def _gather(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:
-    """Neighbouring pieces together, as long as they fit."""
-    held = ""
+    """Neighbouring pieces together, as long as they fit.
+
+    They are counted together, for "$5" and "million" are not two numbers. Only a piece with a word can change that
+    count; of a run of others a single character is counted along: they may be most of a text.
+    """
+    held: list[str] = []
+    counted: list[str] = []  # what stands for it
+    words = 0  # in it
+    wordless = False  # its end
     for piece in pieces:
-        joined = f"{held} {piece}" if held else piece
-        if held and count(joined) > max_words:
-            yield held
-            joined = piece
-        held = joined
+        own = count(piece)
+        joined = count(" ".join([*counted, piece])) if held and own else words or own
+        if held and joined > max_words:
+            yield " ".join(held)
+            held, counted, joined = [], [], own
+        if own or not (held and wordless):
+            counted.append(piece if own else piece[:1])
+        held.append(piece)
+        words, wordless = joined, not own
     if held:
-        yield held
+        yield " ".join(held)
 
 
 def _pieces(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = lambda piece: False) -> Iterator[str]:
-    """The text cut behind each border; `inside` says that what looks like a border after a piece is none."""
+    """The text cut behind each border; `inside` says of a piece's end that what looks like a border is none."""
     start = 0
-    for match in border.finditer(text):
-        piece = text[start : match.end()].strip()
-        if not piece or inside(piece):
-            continue
-        yield piece
-        start = match.end()
+    for end in ends(text, border, inside):
+        yield text[start:end].strip()
+        start = end
     rest = text[start:].strip()
     if rest:
         yield rest
+
+
+def ends(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = lambda piece: False) -> Iterator[int]:
+    """Where pieces end. Each border ends in white space, so that the last word is behind the border before."""
+    before = 0
+    for match in border.finditer(text):
+        end = text[before : match.end()].strip()
+        before = match.end()
+        if end and not inside(end):
+            yield before
 
 
 def is_abbreviation(piece: str) -> bool:
