@@ -14,7 +14,16 @@ from .audio import (
     WordTimestamp,
 )
 from .embeddings import EmbeddingsGenerationOutput, EmbeddingsGenerationRequest
-from .errors import ConfigError, DeviceLost, MaxpipeError, NotServing, RequestFailed, StartFailed, WireError
+from .errors import (
+    ConfigError,
+    DeviceLost,
+    InvalidRequest,
+    MaxpipeError,
+    NotServing,
+    RequestFailed,
+    StartFailed,
+    WireError,
+)
 from .identity import RequestID
 from .lora import LoRAOperation, LoRARequest, LoRAResponse, LoRAStatus
 from .options import RequestOptions
@@ -70,6 +79,7 @@ __all__ = [
     "FailureKind",
     "GenerationStatistics",
     "GenerationStatus",
+    "InvalidRequest",
     "Json",
     "LoRAOperation",
     "LoRARequest",

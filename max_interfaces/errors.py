@@ -2,6 +2,7 @@
 
     MaxpipeError
     ├── RequestFailed        a request ended in failure; `.failure` says of which kind and why
+    ├── InvalidRequest       what cannot be asked for, as a voice that there is not (also a ValueError)
     ├── ConfigError          a YAML file, a model folder or a device that cannot be used (also a ValueError)
     ├── WireError            bytes that are no message of ours (also a ValueError)
     ├── StartFailed          a server or worker that did not become ready
@@ -26,6 +27,10 @@ class RequestFailed(MaxpipeError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.kind.value}: {failure.message}")
         self.failure = failure
+
+
+class InvalidRequest(MaxpipeError, ValueError):
+    """What was asked for cannot be had, whoever is asked: says the field, what it was and what it must be."""
 
 
 class ConfigError(MaxpipeError, ValueError):

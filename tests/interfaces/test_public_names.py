@@ -20,6 +20,7 @@ PINNED = [
     "FailureKind",
     "GenerationStatistics",
     "GenerationStatus",
+    "InvalidRequest",
     "Json",
     "LoRAOperation",
     "LoRARequest",

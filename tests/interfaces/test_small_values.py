@@ -21,6 +21,7 @@ from max_interfaces import (
     Failure,
     FailureKind,
     GenerationStatus,
+    InvalidRequest,
     Json,
     LoRAStatus,
     MaxpipeError,
@@ -145,6 +146,7 @@ def test_the_tree_of_exceptions() -> None:
     assert tree == {
         MaxpipeError: (Exception,),
         RequestFailed: (MaxpipeError,),
+        InvalidRequest: (MaxpipeError, ValueError),
         ConfigError: (MaxpipeError, ValueError),
         WireError: (MaxpipeError, ValueError),
         StartFailed: (MaxpipeError,),

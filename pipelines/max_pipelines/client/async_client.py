@@ -15,6 +15,7 @@ from max_interfaces import (
     EmbeddingsGenerationRequest,
     Failure,
     FailureKind,
+    InvalidRequest,
     NotServing,
     RequestFailed,
     RequestID,
@@ -129,7 +130,7 @@ class AsyncClient:
         size = max(map(len, payload))
         most = session.connection.most_bytes
         if size > most:  # the other end would cut the connection for it, without a word to us
-            raise ValueError(f"the request has {size} bytes: over this connection at most {most} can be sent")
+            raise InvalidRequest(f"the request has {size} bytes: over this connection at most {most} can be sent")
         session.connection.send(submit, payload)
         return session.demultiplexer.open(key, serial, deadline_s, ahead=ahead)
 
@@ -168,7 +169,7 @@ class AsyncClient:
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
-        The next part is made while the current one is heard. Raises ValueError for an empty text or an unknown
+        The next part is made while the current one is heard. Raises InvalidRequest for an empty text or an unknown
         voice, RequestFailed as `stream` does.
         """
         info = self.model(model)

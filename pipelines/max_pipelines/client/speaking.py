@@ -14,6 +14,7 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     GenerationStatus,
+    InvalidRequest,
     RequestID,
     RequestOptions,
     SamplingParams,
@@ -93,9 +94,11 @@ async def spoken(
 
 
 def check_speaks(info: ModelInfo) -> None:
-    """ValueError if the model makes no sound."""
+    """InvalidRequest if the model makes no sound."""
     if not info.sample_rate:
-        raise ValueError(f"model = {info.name!r}: cannot speak a text; its pipeline ({info.task}) has no sample rate")
+        raise InvalidRequest(
+            f"model = {info.name!r}: cannot speak a text; its pipeline ({info.task}) has no sample rate"
+        )
 
 
 def word_count(info: ModelInfo) -> Callable[[str], int]:
@@ -108,7 +111,7 @@ def word_count(info: ModelInfo) -> Callable[[str], int]:
 
 
 def speakable(info: ModelInfo, parts: Iterable[Part]) -> list[Part]:
-    """Those that have a word. ValueError for one that the model cannot take, and that cannot be cut any further."""
+    """Those that have a word. InvalidRequest for one that the model cannot take, and that cannot be cut any further."""
     if not info.max_words:
         return [part for part in parts if any(map(str.isalnum, part.text))]
     from max_voices.text import spell
@@ -117,16 +120,16 @@ def speakable(info: ModelInfo, parts: Iterable[Part]) -> list[Part]:
 
 
 def plan(info: ModelInfo, text: str) -> list[Part]:
-    """The parts of a text for a model. ValueError if there is nothing to say, or the model does not speak."""
+    """The parts of a text for a model. InvalidRequest if there is nothing to say, or the model does not speak."""
     check_speaks(info)
     parts = speakable(info, split_text(text, info.max_words, word_count(info)))
     if not parts:
-        raise ValueError(f"text = {shown(text)}: has nothing to say that this voice can read; give some words")
+        raise InvalidRequest(f"text = {shown(text)}: has nothing to say that this voice can read; give some words")
     return parts
 
 
 async def parts_of(info: ModelInfo, text: str) -> AsyncIterator[Part]:
-    """The parts of a whole text. ValueError as `plan`."""
+    """The parts of a whole text. InvalidRequest as `plan`."""
     for part in plan(info, text):
         yield part
 
@@ -142,7 +145,7 @@ async def parts_as_written(info: ModelInfo, texts: AsyncIterator[str | Flush]) -
 
 
 def _is_speakable(part: str, words: list[str], max_words: int) -> bool:
-    """False for a part without a word, such as an emoji. ValueError for one that cannot be cut any further."""
+    """False for a part without a word, such as an emoji. InvalidRequest for one that cannot be cut any further."""
     longest = max(map(len, words), default=0)
     if len(words) > max_words:
         what = f"has {len(words)} words when written out, this voice takes {max_words} at most"
@@ -150,13 +153,13 @@ def _is_speakable(part: str, words: list[str], max_words: int) -> bool:
         what = f"has a word of {longest} letters, this voice takes {MAX_LETTERS} at most"
     else:
         return bool(words)
-    raise ValueError(f"the part {shown(part)} of the text {what}, and it cannot be cut; write it differently")
+    raise InvalidRequest(f"the part {shown(part)} of the text {what}, and it cannot be cut; write it differently")
 
 
 def check_voice(info: ModelInfo, voice: str | None) -> None:
-    """ValueError for a voice that the model does not have."""
+    """InvalidRequest for a voice that the model does not have."""
     if voice is not None and info.voices and voice not in info.voices:
-        raise ValueError(f"voice = {voice!r}: there is no such voice; there are: {', '.join(info.voices)}")
+        raise InvalidRequest(f"voice = {voice!r}: there is no such voice; there are: {', '.join(info.voices)}")
 
 
 def request_of(
