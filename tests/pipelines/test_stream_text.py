@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -15,13 +17,16 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     GenerationStatus,
+    InvalidRequest,
     RequestID,
     SamplingParams,
 )
 from max_pipelines.client import AsyncClient, Flush
 from max_pipelines.client.feed import AHEAD, Feed
 from max_pipelines.config import Config, ModelConfig, PipelineConfig, WorkersConfig
-from max_pipelines.speech.arriving import ArrivingText
+from max_pipelines.speech.arriving import FIRST_WORDS, MAX_HELD, ArrivingText
+from max_pipelines.speech.splitting import CLAUSE_END, NO_PAUSE_S, SENTENCE_END, Part, is_abbreviation, split_text
+from max_pipelines.speech.tail import Tail
 from tests.tiny_voice import make_tiny_voice
 
 PATIENCE_S = 60.0
@@ -105,6 +110,121 @@ def test_a_flush_gives_what_is_there_and_begins_anew() -> None:
     assert [part.text for part in arriving.flush()] == ["Hold on"]
     assert not arriving.flush()
     assert said(arriving, "one two three, four") == ["one two three,"]
+
+
+class ObviousText:
+    """The same as `ArrivingText`, all of what is held being read with each piece."""
+
+    def __init__(self, max_words: int) -> None:
+        self.max_words = max_words
+        self.held = ""
+        self.silent = True
+
+    def push(self, text: str) -> list[Part]:
+        self.held += text
+        end = before = 0
+        for match in SENTENCE_END.finditer(self.held):
+            piece = self.held[before : match.end()].strip()
+            if piece and not is_abbreviation(piece):
+                end = before = match.end()
+        if end:
+            return self.give(end)
+        so_far = re.finditer(r"""(?<=[^\W\d_])[,;!?]+["'”’)\]]*\Z""", self.held)
+        for border in (*CLAUSE_END.finditer(self.held), *so_far) if self.silent else ():
+            if len(self.held[: border.end()].split()) >= FIRST_WORDS:
+                return self.give(border.end(), goes_on=not re.search(r"[!?\n]", border[0]))
+        return self.give(self.overflow() if self.max_words else 0, goes_on=True)
+
+    def flush(self) -> list[Part]:
+        parts = self.give(len(self.held))
+        self.silent = True
+        return parts
+
+    def give(self, end: int, *, goes_on: bool = False) -> list[Part]:
+        ready, self.held = self.held[:end], self.held[end:]
+        parts = split_text(ready, self.max_words)
+        self.silent = self.silent and not parts
+        if goes_on and parts:
+            parts[-1] = replace(parts[-1], pause_s=NO_PAUSE_S, followed=any(map(str.isalnum, self.held)))
+        return parts
+
+    def overflow(self) -> int:
+        end = self.held.rstrip().rfind(" ") + 1
+        parts = split_text(self.held[:end], self.max_words)
+        if len(parts) < 2:
+            return 0
+        words = [match.start() for match in re.finditer(r"\S+", self.held[:end])]
+        return words[-len(parts[-1].text.split())]
+
+
+ODD = st.sampled_from(
+    [
+        "one",
+        "Mr.",
+        "A.",
+        "I.",
+        "5,",
+        "a,,",
+        "b,'",
+        "three:",
+        "—",
+        "!",
+        "…",
+        ".",
+        "'",
+        "four.",
+        "six;",
+        "\n",
+        "\n ",
+        " ",
+        "\t",
+    ]
+)
+
+
+@given(
+    st.lists(st.tuples(ODD, st.sampled_from([" ", "", "\n", "  "])).map("".join), max_size=30).map("".join),
+    st.lists(st.integers(0, 9), max_size=99),
+    st.sampled_from([0, 1, 3, 8]),
+    st.sets(st.integers(0, 20), max_size=2),
+)
+def test_what_is_read_of_a_text_is_enough(text: str, sizes: list[int], max_words: int, flushes: set[int]) -> None:
+    arriving, obvious, at = ArrivingText(max_words), ObviousText(max_words), 0
+    for number, size in enumerate([*sizes, len(text)]):
+        piece, at = text[at : at + size], at + size
+        assert arriving.push(piece) == obvious.push(piece)
+        if number in flushes:
+            assert arriving.flush() == obvious.flush()
+    assert arriving.flush() == obvious.flush()
+
+
+def test_a_text_without_a_border_is_refused_when_it_is_too_long_to_hold() -> None:
+    arriving = ArrivingText(0)
+    assert not said(arriving, "a" * MAX_HELD)
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_HELD} characters without the end of a sentence"):
+        arriving.push("a")
+    assert said(arriving, "It is late. We") == ["It is late."]
+
+
+@pytest.mark.parametrize("letters", ["a", "- ", ". ", " ", ",", "5,", "."])
+def test_each_piece_costs_what_its_own_characters_cost(letters: str) -> None:
+    """However much is held: what is looked at for borders, and what is counted, grows as the text does."""
+
+    def work(pieces: int) -> int:
+        characters = 0
+
+        def count(part: str) -> int:
+            nonlocal characters
+            characters += len(part)
+            return sum(map(str.isalpha, part)) // 100
+
+        arriving, tail = ArrivingText(30, count), Tail()
+        for letter in "Mr. Smith came at 5" + letters * pieces:
+            arriving.push(letter)
+            characters += len(tail.push(letter))
+        return characters
+
+    assert work(4000) <= 2.5 * work(2000) + 100
 
 
 async def counting(last: int, taken: list[int]) -> AsyncIterator[int]:
