@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, ExceptionHandler
 
-from max_interfaces import NotServing, RequestFailed
+from max_interfaces import InvalidRequest, NotServing, RequestFailed
 
 from . import conversation, health, models, speech, static
 from .face import Face
@@ -84,7 +84,7 @@ def build_app(face: Face, address: str, tracing: Tracing | None = None) -> ASGIA
     handlers: dict[type[Exception] | int, ExceptionHandler] = {
         HTTPException: _refused,
         Exception: _failed,  # and then into the log: the others are nothing of ours
-        **dict.fromkeys((HttpProblem, RequestFailed, NotServing, ValueError), _failed),
+        **dict.fromkeys((HttpProblem, RequestFailed, NotServing, InvalidRequest), _failed),
     }
     app = Starlette(routes=list(ROUTES), middleware=middleware, exception_handlers=handlers)
     app.state.face = face

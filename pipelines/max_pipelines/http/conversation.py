@@ -36,10 +36,11 @@ from ..client import Flush
 from .exchange import note_error
 from .face import Face
 from .json import encode
-from .problems import VALIDATION, HttpProblem, problem_of
+from .problems import VALIDATION, HttpProblem, asked, told
 from .speech import SpeechFields, open_sound, voice_of
 
 MAX_WAITING = 2**20  # characters that were written and not spoken yet
+PIECE_COST = 16  # characters that each piece counts besides its own: a queue of nothing takes room, too
 MAX_UNHEARD = 256  # utterances
 NORMAL, POLICY, TOO_BIG = 1000, 1008, 1009
 
@@ -193,16 +194,17 @@ class Conversation:
         except Exception as problem:
             if self._written is utterance:
                 self._written = None
-            await self._tell_problem(problem_of(problem))
+            await self._tell_problem(told(problem))
 
     async def _say(self, utterance: Utterance) -> None:
         face, fields = self._face, utterance.fields
         await face.wait_loaded()
         info = face.model(fields.model, PipelineTask.AUDIO_GENERATION)
-        form, to_rate, sound = open_sound(face, fields, info)
-        outputs = face.client.stream_text(
-            utterance.pieces(), voice=voice_of(face, info, fields), model=info.name, sampling_params=fields.sampling
-        )
+        with asked():
+            form, to_rate, sound = open_sound(face, fields, info)
+            params = fields.sampling
+        voice = voice_of(face, info, fields)
+        outputs = face.client.stream_text(utterance.pieces(), voice=voice, model=info.name, sampling_params=params)
         await self._tell({"type": "start", "response_format": form.name, "sample_rate": to_rate})
         async with contextlib.aclosing(outputs):
             async for output in outputs:
@@ -223,7 +225,7 @@ class Utterance:
 
     def __init__(self, fields: SpeechFields) -> None:
         self.fields = fields
-        self.waiting = 0  # characters that nobody has asked for yet
+        self.waiting = 0  # characters that nobody has asked for yet, and what their pieces count
         self._pieces: asyncio.Queue[str | Flush | None] = asyncio.Queue()
 
     def write(self, piece: str | Flush) -> None:
@@ -243,4 +245,4 @@ class Utterance:
 
 
 def _size(piece: str | Flush) -> int:
-    return len(piece) if isinstance(piece, str) else 1
+    return PIECE_COST + (len(piece) if isinstance(piece, str) else 0)

@@ -6,19 +6,22 @@ that text in its `message`, or their SDK would not show it.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from starlette.responses import Response
 
-from max_interfaces import FailureKind, MaxpipeError, NotServing, RequestFailed
+from max_interfaces import FailureKind, InvalidRequest, MaxpipeError, NotServing, RequestFailed
 
 from .exchange import note_error
 from .json import JsonResponse, encode
 
 OPENAI = "/v1/"
-VALIDATION, OVERLOADED, GENERATION = "validation", "overloaded", "generation"
+VALIDATION, OVERLOADED, GENERATION, INTERNAL = "validation", "overloaded", "generation", "internal"
+logger = logging.getLogger(__name__)
 
 STATUS: Mapping[FailureKind, tuple[int, str]] = MappingProxyType(
     {
@@ -73,6 +76,25 @@ class HttpProblem(MaxpipeError):
         return b"data: " + encode(self.fields(path)) + b"\n\n"
 
 
+@contextlib.contextmanager
+def asked() -> Iterator[None]:
+    """Around what turns a client's fields into a request: a ValueError there is about them, and an InvalidRequest."""
+    try:
+        yield
+    except MaxpipeError:
+        raise
+    except ValueError as problem:
+        raise InvalidRequest(str(problem)) from None
+
+
+def told(error: Exception) -> HttpProblem:
+    """As `problem_of`, for who tells the client: what is a fault of ours is in the log, too."""
+    problem = problem_of(error)
+    if problem.kind == INTERNAL:
+        logger.error("an answer has failed", exc_info=error)
+    return problem
+
+
 def problem_of(error: Exception) -> HttpProblem:
     """An error of the client, or of a request's fields, for whoever asked over HTTP."""
     if isinstance(error, HttpProblem):
@@ -84,6 +106,6 @@ def problem_of(error: Exception) -> HttpProblem:
         return HttpProblem(status, kind, failure.message or failure.kind.value, wait)
     if isinstance(error, NotServing):
         return HttpProblem(503, "unavailable", str(error))
-    if isinstance(error, ValueError):
+    if isinstance(error, InvalidRequest):
         return HttpProblem(422, VALIDATION, str(error))
-    return HttpProblem(500, "internal", f"{type(error).__name__}: {error}")
+    return HttpProblem(500, INTERNAL, f"{type(error).__name__}: {error}")

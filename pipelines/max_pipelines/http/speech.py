@@ -21,6 +21,7 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     GenerationStatus,
+    InvalidRequest,
     PipelineTask,
     RequestID,
     SamplingParams,
@@ -34,7 +35,7 @@ from .exchange import note_tokens
 from .face import Face
 from .json import NULL, JsonResponse
 from .playback import Playback
-from .problems import HttpProblem
+from .problems import HttpProblem, asked
 from .streaming import Streamed
 
 PCM_RATE = 24_000  # what clients take it for: nothing in it says
@@ -113,8 +114,9 @@ async def speak(request: Request) -> Streamed:
     face = Face.of(request)
     body = await face.read(request, SpeechBody)
     info = face.model(body.model, PipelineTask.AUDIO_GENERATION)
-    form, to_rate, sound = open_sound(face, body, info)
-    outputs = _outputs(face, info, body)
+    with asked():
+        form, to_rate, sound = open_sound(face, body, info)
+        outputs = _outputs(face, info, body)
     if body.stream_format == "sse":
         return Streamed(
             _events(outputs, sound, body), sse.MIME, sse.HEADERS, lambda problem: problem.event(request.url.path)
@@ -131,9 +133,11 @@ class SpeechParameters(SpeechFields, frozen=True, kw_only=True):
 def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.Raw) -> Streamed:
     """`POST /models/{name}` of a voice: `{"inputs": text, "parameters": …}`. HttpProblem for what cannot be spoken."""
     fields = SpeechParameters() if parameters == NULL else bodies.shaped(parameters, SpeechParameters)
-    form, to_rate, sound = open_sound(face, fields, info)
     voice = voice_of(face, info, fields)
-    outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=fields.sampling)
+    with asked():
+        form, to_rate, sound = open_sound(face, fields, info)
+        params = fields.sampling
+    outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=params)
     return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
 
 
@@ -142,7 +146,7 @@ async def voices(request: Request) -> Response:
     names = sorted({voice for info in Face.of(request).client.models for voice in info.voices})
     legacy = request.query_params.get("legacy", "false")
     if legacy not in ("true", "false"):
-        raise ValueError(f"legacy = {legacy!r:.80}: must be true or false")
+        raise InvalidRequest(f"legacy = {legacy!r:.80}: must be true or false")
     return JsonResponse({"voices": names if legacy == "true" else [{"id": name, "name": name} for name in names]})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from .exchange import note_error
-from .problems import HttpProblem, problem_of
+from .problems import HttpProblem, told
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Streamed:
         try:
             first = await anext(self._pieces, b"")
         except Exception as error:
-            await problem_of(error).response(scope["path"])(scope, receive, send)
+            await told(error).response(scope["path"])(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         await send({"type": "http.response.body", "body": first, "more_body": True})
@@ -56,7 +56,7 @@ class Streamed:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await turn()
         except Exception as error:
-            problem = problem_of(error)
+            problem = told(error)
             if self._last_words is None:
                 note_error(problem.kind)
                 logger.warning("an answer is broken off: %s", problem.kind)

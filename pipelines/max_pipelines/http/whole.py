@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .problems import problem_of
+from .problems import told
 from .streaming import while_present
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -38,7 +38,7 @@ class Whole:
         try:
             answer = await self._work
         except Exception as error:
-            response = problem_of(error).response(scope["path"])
+            response = told(error).response(scope["path"])
         else:
             response = Response(answer.body, headers=dict(answer.headers), media_type="application/json")
         await response(scope, receive, send)

@@ -8,7 +8,7 @@ import socket as sockets
 
 from ..config import WyomingConfig
 from ..http.face import Face
-from ..http.problems import OVERLOADED, HttpProblem, problem_of
+from ..http.problems import OVERLOADED, HttpProblem, told
 from .conversation import Conversation
 from .wire import Wire
 
@@ -65,10 +65,7 @@ class WyomingServer:
             except OSError:
                 raise
             except Exception as error:
-                problem = problem_of(error)
-                if problem.status == 500:
-                    logger.exception("a conversation has failed")
-                await wire.tell(problem)
+                await wire.tell(told(error))
             await wire.finish()
         finally:
             del self._open[task]

@@ -14,7 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from max_pipelines.config import HttpConfig
+from max_pipelines.http import conversation
 from max_pipelines.http.conversation import MAX_UNHEARD
+from max_pipelines.speech.arriving import MAX_HELD
 from tests.pipelines.http.facing import PATIENCE_S, Facing, facing, trivial
 
 STREAM = "/v1/audio/speech/stream"
@@ -128,6 +130,32 @@ async def test_who_says_more_than_can_be_kept_is_closed_on(more: list[dict[str, 
         async with asyncio.timeout(PATIENCE_S):
             await socket.wait_closed()
         assert socket.close_code == 1009
+
+
+@pytest.mark.parametrize("more", [text(""), text("a"), {"type": "flush"}], ids=["nothing", "letters", "flushes"])
+async def test_small_pieces_without_end_are_too_much_too(
+    more: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "MAX_WAITING", 64 * conversation.PIECE_COST)
+    async with facing(trivial(chunks=20_000, samples=240)) as served, talking(served) as socket:
+        await say(socket, PCM, text("On and on."), {"type": "end"}, text(""))
+        with contextlib.suppress(ConnectionClosed):
+            await say(socket, *[more] * 80)
+        async with asyncio.timeout(PATIENCE_S):
+            await socket.wait_closed()
+        assert socket.close_code == 1009
+
+
+async def test_a_text_without_a_border_is_refused_and_the_next_is_spoken(socket: ClientConnection) -> None:
+    await say(socket, PCM, text("a" * MAX_HELD))
+    assert isinstance(await hear(socket), dict)
+    await say(socket, text("a"))
+    heard = await hear(socket)
+    assert isinstance(heard, dict)
+    assert (heard["type"], heard["error_type"]) == ("error", "validation")
+    assert f"more than {MAX_HELD} characters" in heard["error"]
+    await say(socket, text("Hello."), {"type": "end"})
+    assert (await utterance(socket))[2]["type"] == "done"
 
 
 async def test_who_leaves_has_nothing_made_for_them_any_more() -> None:

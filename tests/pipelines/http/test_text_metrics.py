@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from max_interfaces import FailureKind, GenerationStatus, RequestFailed, RequestID, TextGenerationOutput
+from max_interfaces import FailureKind, GenerationStatus, InvalidRequest, RequestFailed, RequestID, TextGenerationOutput
 from max_interfaces.messages import Report, WorkerReport
 from max_interfaces.status import Failure
 from max_interfaces.text import GenerationStatistics
@@ -82,7 +82,7 @@ def test_what_the_worker_does_not_say_is_not_made_up() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (ValueError("no"), "validation"),
+        (InvalidRequest("no"), "validation"),
         (HttpProblem(429, "overloaded", "no"), "overloaded"),
         (RequestFailed(Failure(FailureKind.WORKER_ERROR, "no")), "generation"),
         (RuntimeError("no"), "internal"),

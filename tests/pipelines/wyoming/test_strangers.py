@@ -11,6 +11,8 @@ from wyoming.ping import Ping
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
 from max_pipelines.config import WyomingConfig
+from max_pipelines.speech.arriving import MAX_HELD
+from max_pipelines.wyoming import conversation
 from max_pipelines.wyoming.conversation import MAX_UNHEARD
 from max_pipelines.wyoming.wire import Wire
 from tests.pipelines.http.facing import trivial
@@ -178,6 +180,25 @@ async def test_more_texts_than_can_be_kept() -> None:
             assert (await client.until("error")).data["code"] == "overloaded"
             assert await client.hear() is None
         await served.rest()
+
+
+async def test_a_text_without_a_border() -> None:
+    async with serving(ENDLESS) as served, talking(served.uri) as client:
+        await client.say(SynthesizeStart(), *[SynthesizeChunk("a" * 2**14)] * 5)
+        assert f"more than {MAX_HELD} characters" in (await client.until("error")).data["text"]
+
+
+async def test_a_fault_of_ours_is_not_the_clients(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(samples: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(conversation, "to_s16", broken)
+    async with serving(trivial()) as served, talking(served.uri) as client:
+        await client.say(Synthesize("Hello."))
+        assert (await client.until("error")).data["code"] == "internal"
+    assert "an answer has failed" in caplog.text
 
 
 async def test_more_text_than_can_be_kept() -> None:

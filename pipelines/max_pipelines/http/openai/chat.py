@@ -13,6 +13,7 @@ from max_interfaces import PipelineTask, TextGenerationOutput, TextGenerationReq
 from ...client.outputs import join_texts
 from .. import sse
 from ..face import Face
+from ..problems import asked
 from ..streaming import Streamed
 from ..whole import Whole, WholeAnswer
 from .chat_body import ChatBody
@@ -62,7 +63,8 @@ async def chat(request: Request) -> ASGIApp:
     face, path = Face.of(request), request.url.path
     body = await face.read(request, ChatBody)
     info = face.model(request.path_params.get("name") or body.model or "", PipelineTask.TEXT_GENERATION)
-    asked = Chat(face, body, info.name, path)
+    with asked():
+        answer = Chat(face, body, info.name, path)
     if body.stream:
-        return Streamed(asked.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
-    return Whole(asked.whole())
+        return Streamed(answer.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
+    return Whole(answer.whole())

@@ -13,6 +13,7 @@ from max_interfaces import PipelineTask, TextGenerationOutput
 from ...client.outputs import join_texts
 from .. import sse
 from ..face import Face
+from ..problems import asked
 from ..streaming import Streamed
 from ..whole import Whole, WholeAnswer
 from .answers import TextChoice
@@ -83,7 +84,8 @@ async def complete(request: Request) -> ASGIApp:
     face, path = Face.of(request), request.url.path
     body = await face.read(request, CompletionBody)
     info = face.model(request.path_params.get("name") or body.model or "", PipelineTask.TEXT_GENERATION)
-    asked = Completion(face, body, info.name, path)
+    with asked():
+        answer = Completion(face, body, info.name, path)
     if body.stream:
-        return Streamed(asked.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
-    return Whole(asked.whole())
+        return Streamed(answer.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
+    return Whole(answer.whole())

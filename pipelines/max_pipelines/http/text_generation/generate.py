@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from max_interfaces import PipelineTask, TextGenerationOutput, TextGenerationRequest
+from max_interfaces import InvalidRequest, PipelineTask, TextGenerationOutput, TextGenerationRequest
 from max_interfaces.messages import ModelInfo
 
 from ...client.outputs import join_texts
@@ -17,7 +17,7 @@ from .. import bodies, sse
 from ..face import Face
 from ..guard import key_of
 from ..json import NULL, encode
-from ..problems import HttpProblem
+from ..problems import HttpProblem, asked
 from ..speech import speak_inputs
 from ..streaming import Streamed
 from ..text_outputs import text_outputs
@@ -79,17 +79,17 @@ async def generate_stream(request: Request) -> ASGIApp:
 
 async def _serve(request: Request, *, listed: bool = False, stream: bool = False) -> ASGIApp:
     face = Face.of(request)
-    asked = await face.read(request, Asked)
-    options = asked.options or Options()
+    body = await face.read(request, Asked)
+    options = body.options or Options()
     if _says_yes(request, "x-wait-for-model", options.wait_for_model, otherwise=False):
         await face.wait_loaded(face.config.text.wait_for_model_s)
     info = face.served(request.path_params.get("name", ""))
     if info.task == PipelineTask.AUDIO_GENERATION.value and listed:
-        return speak_inputs(face, info, asked.inputs, asked.parameters)
+        return speak_inputs(face, info, body.inputs, body.parameters)
     face.check_task(info, PipelineTask.TEXT_GENERATION)
-    stream = stream or asked.stream
+    stream = stream or body.stream
     try:
-        task = _task(face, info, asked, stream, listed, request.url.path)
+        task = _task(face, info, body, stream, listed, request.url.path)
     except HttpProblem as problem:
         face.metrics.text_request().failed(problem.kind)
         raise
@@ -101,18 +101,19 @@ async def _serve(request: Request, *, listed: bool = False, stream: bool = False
     return Whole(_whole(task, _cache_key(task, key_of(request.scope), listed) if cached else None, listed))
 
 
-def _task(face: Face, info: ModelInfo, asked: Asked, stream: bool, listed: bool, path: str) -> Task:
+def _task(face: Face, info: ModelInfo, body: Asked, stream: bool, listed: bool, path: str) -> Task:
     """HttpProblem 422 for what cannot be served."""
-    timing = Timing(face.device, asked.inputs)
-    given = ABSENT if asked.parameters == NULL else bodies.shaped(asked.parameters, Parameters)
-    check(asked.inputs, given, stream, face.config.text, _room(info))
+    timing = Timing(face.device, body.inputs)
+    given = ABSENT if body.parameters == NULL else bodies.shaped(body.parameters, Parameters)
+    check(body.inputs, given, stream, face.config.text, _room(info))
     try:
-        request = request_of(asked, given, info, path)
-    except ValueError as problem:
+        with asked():
+            request = request_of(body, given, info, path)
+    except InvalidRequest as problem:
         raise said(problem) from None
     full = listed if given.return_full_text is None else given.return_full_text
     timing.checked()
-    return Task(face, info, given, request, timing, asked.inputs if full else "")
+    return Task(face, info, given, request, timing, body.inputs if full else "")
 
 
 def _room(info: ModelInfo) -> int:

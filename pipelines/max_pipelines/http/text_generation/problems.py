@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from max_interfaces import FailureKind, RequestFailed
+from max_interfaces import FailureKind, InvalidRequest, RequestFailed
 
 from ..problems import HttpProblem, problem_of
 
@@ -17,7 +17,7 @@ def said(error: Exception) -> HttpProblem:
     """An error with the words before it that clients of the API know."""
     problem = problem_of(error)
     kind = error.failure.kind if isinstance(error, RequestFailed) else None
-    if isinstance(error, ValueError):
+    if isinstance(error, InvalidRequest):
         kind = FailureKind.INVALID_REQUEST
     if kind not in WORDS:
         return problem

@@ -16,6 +16,7 @@ from max_interfaces import PipelineTask, RequestID, SamplingParams, TextGenerati
 from ..face import Face
 from ..json import encode
 from ..openai.chat_body import ChatBody
+from ..problems import asked
 from ..whole import Whole, WholeAnswer
 from .answer import NO_TEXTS
 from .parameters import invalid
@@ -49,11 +50,13 @@ class TokenizedChat(msgspec.Struct, frozen=True):
 async def tokenize(request: Request) -> ASGIApp:
     """A list of tokens."""
     face = Face.of(request)
-    asked = await face.read(request, Source)
+    body = await face.read(request, Source)
     info = face.model("", PipelineTask.TEXT_GENERATION)
-    if not asked.inputs:
+    if not body.inputs:
         raise invalid("`inputs` cannot be empty")
-    return Whole(_tokens(face, TextGenerationRequest(RequestID(), info.name, asked.inputs), asked.inputs))
+    with asked():
+        wanted = TextGenerationRequest(RequestID(), info.name, body.inputs)
+    return Whole(_tokens(face, wanted, body.inputs))
 
 
 async def chat_tokenize(request: Request) -> ASGIApp:
@@ -61,7 +64,9 @@ async def chat_tokenize(request: Request) -> ASGIApp:
     face = Face.of(request)
     body = await face.read(request, ChatBody)
     info = face.model(body.model or "", PipelineTask.TEXT_GENERATION)
-    return Whole(_chat_tokens(face, body.request(info.name, request.url.path, body.offer())))
+    with asked():
+        wanted = body.request(info.name, request.url.path, body.offer())
+    return Whole(_chat_tokens(face, wanted))
 
 
 async def _tokens(face: Face, wanted: TextGenerationRequest, source: str) -> WholeAnswer:
