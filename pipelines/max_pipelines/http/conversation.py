@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from max_interfaces import PipelineTask
 
@@ -189,12 +189,18 @@ class Conversation:
     async def _speak(self, utterance: Utterance) -> None:
         try:
             await self._say(utterance)
-        except (WebSocketDisconnect, RuntimeError):
+        except WebSocketDisconnect:
             raise
         except Exception as problem:
+            if isinstance(problem, RuntimeError) and not self._is_open:
+                raise  # Starlette's own, for who sends after the end
             if self._written is utterance:
                 self._written = None
             await self._tell_problem(told(problem))
+
+    @property
+    def _is_open(self) -> bool:
+        return self._websocket.client_state is self._websocket.application_state is WebSocketState.CONNECTED
 
     async def _say(self, utterance: Utterance) -> None:
         face, fields = self._face, utterance.fields

@@ -28,7 +28,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faci
 @pytest.mark.parametrize("below", ["", "/v1", "/v1/chat/completions", "/models/tiny"])
 async def test_a_chat_at_each_url(below: str, served: Facing) -> None:
     async with AsyncInferenceClient(served.url + below) as client:
-        answer = await client.chat_completion(HI, max_tokens=5, logprobs=True, top_logprobs=2)
+        answer = await client.chat_completion(HI, max_tokens=5, temperature=0.0, logprobs=True, top_logprobs=2)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 5
     assert answer.choices[0].logprobs is not None
@@ -38,7 +38,7 @@ async def test_a_chat_at_each_url(below: str, served: Facing) -> None:
 async def test_a_stream(served: Facing) -> None:
     async with AsyncInferenceClient(served.url) as client:
         options: Any = {"include_usage": True}
-        chunks = await client.chat_completion(HI, max_tokens=5, stream=True, stream_options=options)
+        chunks = await client.chat_completion(HI, max_tokens=5, temperature=0.0, stream=True, stream_options=options)
         *parts, last = [chunk async for chunk in chunks]
     assert parts[0].choices[0].delta.role == "assistant"
     assert parts[-1].choices[0].finish_reason == "length"

@@ -121,7 +121,7 @@ async def test_a_chat(texts: openai.AsyncOpenAI) -> None:
 @in_one_loop
 async def test_a_chat_as_a_stream(texts: openai.AsyncOpenAI) -> None:
     chunks = await texts.chat.completions.create(
-        model="tiny", messages=HI, max_tokens=5, stream=True, stream_options={"include_usage": True}
+        model="tiny", messages=HI, max_tokens=5, seed=1, stream=True, stream_options={"include_usage": True}
     )
     *parts, last = [chunk async for chunk in chunks]
     assert parts[0].choices[0].delta.role == "assistant"
@@ -176,13 +176,15 @@ async def test_a_tool_in_the_sdks_own_stream(texts: openai.AsyncOpenAI) -> None:
 
 @in_one_loop
 async def test_completions(texts: openai.AsyncOpenAI) -> None:
-    answer = await texts.completions.create(model="tiny", prompt=["a", "b"], max_tokens=4, logprobs=2, echo=True)
+    answer = await texts.completions.create(
+        model="tiny", prompt=["a", "b"], max_tokens=4, seed=1, logprobs=2, echo=True
+    )
     for choice, prompt in zip(answer.choices, "ab", strict=True):
         assert choice.text.startswith(prompt)
         assert choice.logprobs is not None
         assert choice.logprobs.tokens is not None
         assert len(choice.logprobs.tokens) == 5
-    chunks = await texts.completions.create(model="tiny", prompt=[70, 71], max_tokens=4, stream=True)
+    chunks = await texts.completions.create(model="tiny", prompt=[70, 71], max_tokens=4, seed=1, stream=True)
     assert [chunk.choices[0].finish_reason async for chunk in chunks][-1] == "length"
 
 
