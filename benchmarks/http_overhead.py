@@ -1,7 +1,7 @@
 """What HTTP adds to the time to first audio: the same sentences over the Python client and over HTTP, in turn.
 
-`python benchmarks/http_overhead.py --requests 100`: one server, both clients on this host, and a model that takes no time:
-what a real one takes varies by more than what is looked for here.
+`python benchmarks/http_overhead.py --requests 100`: one server, both clients on this host, and a model that takes no
+time, as what a real one takes varies by more than what is looked for here.
 """
 
 from __future__ import annotations
