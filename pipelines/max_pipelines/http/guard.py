@@ -14,8 +14,9 @@ from max_interfaces import ConfigError
 
 from .problems import HttpProblem
 
-OPEN = ("/health", "/ready", "/")  # whoever watches the server has no key, and the page asks for one
-OPEN_BELOW = "/page/"
+OPEN = ("/health", "/ready")  # whoever watches the server has no key
+PAGE, PAGE_BELOW = "/", "/page/"  # the page asks for one; what is posted to it is a request like any other
+LOOKS = ("GET", "HEAD")
 MAX_KEY = 1024
 
 
@@ -48,7 +49,7 @@ class Keys:
 
 
 class Guard:
-    """ASGI middleware: 401 for everybody without a key, on every path but those of the health checks."""
+    """ASGI middleware: 401 for everybody without a key, unless what is asked for is open to all."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app = app
@@ -56,14 +57,19 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "/")
-        if path in OPEN or path.startswith(OPEN_BELOW) or self._keys.hold(key_of(scope)):
+        if is_open(scope.get("method", ""), path) or self._keys.hold(key_of(scope)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "an API key is needed"})
         else:
             text = "an API key is needed: send it as `Authorization: Bearer KEY`"
             problem = HttpProblem(401, "authentication", text, {"www-authenticate": "Bearer"})
-            await problem.response(scope["path"])(scope, receive, send)
+            await problem.response(path)(scope, receive, send)
+
+
+def is_open(method: str, path: str) -> bool:
+    """Whether it needs no key, whatever the server."""
+    return path in OPEN or (method in LOOKS and (path == PAGE or path.startswith(PAGE_BELOW)))
 
 
 def key_of(scope: Scope) -> str:
