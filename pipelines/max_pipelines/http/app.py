@@ -9,10 +9,10 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from max_interfaces import InvalidRequest, NotServing, RequestFailed
 
@@ -83,12 +83,25 @@ def build_app(face: Face, address: str, tracing: Tracing | None = None) -> ASGIA
         middleware.append(Middleware(Guard, keys=Keys.load(Path(config.keys))))
     handlers: dict[type[Exception] | int, ExceptionHandler] = {
         HTTPException: _refused,
+        ClientDisconnect: _gone,
         Exception: _failed,  # and then into the log: the others are nothing of ours
         **dict.fromkeys((HttpProblem, RequestFailed, NotServing, InvalidRequest), _failed),
     }
     app = Starlette(routes=list(ROUTES), middleware=middleware, exception_handlers=handlers)
     app.state.face = face
     return Observing(app, face.metrics, tracing)
+
+
+class Unsaid(Response):
+    """What is said to a client that has gone: nothing, so that no status is counted."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went while its body was read."""
+    return Unsaid()
 
 
 async def _failed(request: Request, error: Exception) -> Response:
