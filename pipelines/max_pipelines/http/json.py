@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
 from max_interfaces import Json
@@ -23,6 +24,14 @@ def encode(content: object) -> bytes:
 def null() -> msgspec.Raw:
     """What stands for a part of a body that is not given. A function, as a schema cannot show a default that is raw."""
     return NULL
+
+
+def described(*kinds: str, **more: Any) -> Meta:
+    """How the document describes a part of a body that is read later: one of these types of JSON, or null.
+
+    `more` are keywords of JSON Schema.
+    """
+    return Meta(extra_json_schema={"type": [*kinds, "null"], **more})
 
 
 def json_of(raw: msgspec.Raw, where: str) -> Json | None:

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import RequestID, TextGenerationRequest
 
-from ..json import json_of, null
+from ..json import described, json_of, null
 from ..problems import HttpProblem
 from .messages import Message
 from .response_format import TEXT, ResponseFormat
@@ -29,7 +29,7 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
     tool_choice: Annotated[str, Meta(min_length=1, max_length=256)] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    chat_template_kwargs: msgspec.Raw = msgspec.field(default_factory=null)
+    chat_template_kwargs: Annotated[msgspec.Raw, described("object")] = msgspec.field(default_factory=null)
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     echo: bool | None = None

@@ -9,9 +9,10 @@ from msgspec import Meta
 
 from max_interfaces import MessageRole, TextContentPart, TextGenerationRequestMessage
 
-from ..json import json_of, null
+from ..json import described, json_of, null
 
 Text = Annotated[str, Meta(max_length=2**22)]
+CALLS = described("array", items={"type": "object"})
 ROLES = {"developer": MessageRole.SYSTEM}  # the newer word for it, which no template knows
 
 
@@ -38,7 +39,7 @@ class Message(msgspec.Struct, frozen=True):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | Annotated[list[Part], Meta(max_length=1024)] | None = None
-    tool_calls: msgspec.Raw = msgspec.field(default_factory=null)
+    tool_calls: Annotated[msgspec.Raw, CALLS] = msgspec.field(default_factory=null)
     tool_call_id: Annotated[str, Meta(max_length=256)] | None = None
     reasoning_content: Text | None = None
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import Json, TextGenerationResponseFormat
 
-from ..json import json_of, null
+from ..json import described, json_of, null
 
 TEXT = "text"
 
@@ -28,15 +28,22 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     """
 
     type: Annotated[str, Meta(max_length=64)]
-    json_schema: msgspec.Raw = msgspec.field(default_factory=null)
-    value: msgspec.Raw = msgspec.field(default_factory=null)
+    json_schema: Annotated[msgspec.Raw, described("object", "string")] = msgspec.field(default_factory=null)
+    value: Annotated[msgspec.Raw, described("object", "string", "array")] = msgspec.field(default_factory=null)
 
     def read(self) -> Form:
         """As the engine takes it, which knows the types and reads the schema. ValueError for one that is too large."""
+        value = _of_kind(json_of(self.value, "response_format.value"), dict, str, list)
+        schema = _of_kind(json_of(self.json_schema, "response_format.json_schema"), dict, str)
         if self.type == TEXT:
             return Form()
-        value = json_of(self.value, "response_format.value")
         if value is not None:
             return Form(grammar=Json.of({"type": self.type, "value": value.value}, "response_format"))
-        schema = json_of(self.json_schema, "response_format.json_schema")
         return Form(response_format=TextGenerationResponseFormat(self.type, schema))
+
+
+def _of_kind(given: Json | None, *kinds: type[dict[str, object]] | type[str] | type[list[object]]) -> Json | None:
+    """What is given, if that can be read at all. ValueError for what is no schema, however it is written."""
+    if given is not None and not isinstance(given.value, kinds):
+        raise ValueError(f"response_format: {given.text[:80]} is no JSON schema; it must be an object, or a string")
+    return given

@@ -16,7 +16,8 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Meta(ge=0, le=2**20)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Stop = Annotated[str, Meta(max_length=1024)]
-Bias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
+KEYS = {"propertyNames": {"pattern": "^(0|[1-9][0-9]{0,9})$"}}  # for the document: those of objects are strings
+Bias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024, extra_json_schema=KEYS)]
 NAMES = {
     "temperature": "temperature",
     "top_p": "top_p",

@@ -11,7 +11,7 @@ from msgspec import Meta
 from max_interfaces import Json, TextGenerationRequestFunction, TextGenerationRequestTool
 from max_interfaces.values import JsonValue
 
-from ..json import json_of, null
+from ..json import described, json_of, null
 from ..problems import HttpProblem
 
 MOST_CALLS = 16  # that a model which must call something may make: one that has lost its way would never end
@@ -25,7 +25,7 @@ class Function(msgspec.Struct, frozen=True):
 
     name: Name
     description: Annotated[str, Meta(max_length=4096)] | None = None
-    parameters: msgspec.Raw = msgspec.field(default_factory=null)
+    parameters: Annotated[msgspec.Raw, described("object")] = msgspec.field(default_factory=null)
     strict: bool | None = None
 
     @property
@@ -68,7 +68,9 @@ class Offer:
     """The tools that one answer may use, and must if it is `forced`."""
 
     def __init__(self, tools: list[Tool], choice: str | NamedTool, *, parallel: bool) -> None:
-        """`choice` is auto, none, required, or a function. HttpProblem 422 for one that is not there."""
+        """`choice` is auto, none, required, or a function. HttpProblem 422 for one that is not
+        there, ValueError for parameters that are no schema, though nobody be offered them.
+        """
         known = {tool.function.name: tool.function for tool in tools}
         wanted = choice if isinstance(choice, str) else choice.function.name
         by_word = isinstance(choice, str) and wanted in ("auto", "none", "required")
@@ -77,6 +79,7 @@ class Offer:
             raise HttpProblem(422, "tool_error", text)
         if wanted == "required" and by_word and not tools:
             raise HttpProblem(422, "tool_error", "tool_choice = 'required': there are no tools")
+        self._read = {name: function.read() for name, function in known.items()}
         self.functions = () if by_word and wanted == "none" else tuple(known.values())
         self.forced = wanted == "required" if by_word else True
         self.most = MOST_CALLS if parallel and by_word else 1
@@ -90,7 +93,7 @@ class Offer:
     @property
     def tools(self) -> tuple[TextGenerationRequestTool, ...]:
         """As the model's template is given them."""
-        return tuple(TextGenerationRequestTool(function.read()) for function in self.functions)
+        return tuple(TextGenerationRequestTool(self._read[function.name]) for function in self.functions)
 
     @property
     def grammar(self) -> Json | None:

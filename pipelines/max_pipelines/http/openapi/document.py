@@ -14,45 +14,13 @@ from max_interfaces.values import JsonValue
 
 from ..face import Face
 from ..json import JsonResponse
-from ..problems import OPENAI
 from ..speech import SpeechParameters
 from ..text_generation.parameters import Asked, Parameters
-from .operations import OPERATIONS, Content, Operation
+from .operations import OPERATIONS, TEXT, Content, Operation
+from .refusals import KEY, SCHEMAS, is_for_all, refusals
 
 TEMPLATE = "#/components/schemas/{name}"
 SUCCESS = "200"
-REFUSALS = {
-    "400": "the body is no JSON",
-    "401": "an API key is needed",
-    "403": "the name of the host is not one that is served",
-    "404": "there is no such model",
-    "408": "the body did not come in time",
-    "413": "the body is too large",
-    "415": "the body is said to be something else than JSON",
-    "422": "the body has another shape, or asks for what cannot be had",
-    "424": "the model has failed",
-    "429": "too many ask at once",
-    "500": "a mistake of the server",
-    "503": "the model is loading, or the server is going",
-    "504": "it took too long",
-}
-TEXT: JsonValue = {"type": "string"}
-ERROR: dict[str, JsonValue] = {
-    "type": "object",
-    "required": ["error", "error_type"],
-    "properties": {"error": TEXT, "error_type": TEXT, "estimated_time": {"type": "number"}},
-}
-OPENAI_ERROR: dict[str, JsonValue] = {
-    **ERROR,
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "code"],
-            "properties": {"message": TEXT, "type": TEXT, "code": {"type": "integer"}},
-        },
-        "error_type": TEXT,
-    },
-}
 
 
 async def openapi(request: Request) -> Response:
@@ -65,7 +33,7 @@ def document(*, secured: bool) -> dict[str, Any]:
     schemas = Schemas()
     paths: dict[str, dict[str, JsonValue]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas)
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas, secured=secured)
     components: dict[str, JsonValue] = {"schemas": schemas.components}
     whole: dict[str, JsonValue] = {
         "openapi": "3.1.0",
@@ -74,8 +42,8 @@ def document(*, secured: bool) -> dict[str, Any]:
         "components": components,
     }
     if secured:
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        whole["security"] = [{"key": []}]
+        components["securitySchemes"] = KEY
+        whole["security"] = [{name: []} for name in KEY]
     return whole
 
 
@@ -89,7 +57,7 @@ class Schemas:
         kinds = list({repr(kind): kind for kind in kinds}.values())
         made, components = msgspec.json.schema_components(kinds, ref_template=TEMPLATE)
         self._made = {repr(kind): schema for kind, schema in zip(kinds, made, strict=True)}
-        self.components: dict[str, JsonValue] = {**components, "Error": ERROR, "OpenAIError": OPENAI_ERROR}
+        self.components: dict[str, JsonValue] = {**components, **SCHEMAS}
         # Read once it is known what the model does, so that the type alone does not say it.
         forms: list[JsonValue] = [self.of(Parameters), self.of(SpeechParameters), {"type": "null"}]
         asked: Any = components[Asked.__name__]
@@ -105,14 +73,12 @@ def _written(kind: object) -> bool:
     return isinstance(kind, dict)
 
 
-def _operation(operation: Operation, schemas: Schemas) -> JsonValue:
-    error = "OpenAIError" if OPENAI in operation.path else "Error"
-    refusal: JsonValue = {"application/json": {"schema": {"$ref": TEMPLATE.format(name=error)}}}
-    responses: dict[str, JsonValue] = {
-        status: {"description": why, "content": refusal} for status, why in REFUSALS.items()
-    }
+def _operation(operation: Operation, schemas: Schemas, *, secured: bool) -> JsonValue:
+    responses = refusals(operation, TEMPLATE, secured=secured)
     responses[SUCCESS] = {"description": operation.summary, **_content(operation.answers, schemas)}
     told: dict[str, JsonValue] = {"summary": operation.summary, "responses": responses}
+    if secured and is_for_all(operation):
+        told["security"] = []
     if parameters := _parameters(operation):
         told["parameters"] = parameters
     if operation.body is not None:

@@ -13,11 +13,17 @@ from max_interfaces import RequestID, SamplingParams, TextGenerationRequest
 from max_interfaces.messages import ModelInfo
 
 from ...config import TextLimits
-from ..json import json_of, null
+from ..json import described, json_of, null
 from ..problems import VALIDATION, HttpProblem
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
+# `check` looks at the bounds, in the API's order and words; here the document is told of them.
+POSITIVE = Meta(extra_json_schema={"exclusiveMinimum": 0})
+SHARE = Meta(extra_json_schema={"exclusiveMinimum": 0, "exclusiveMaximum": 1})
+PENALTY = Meta(extra_json_schema={"allOf": [{"minimum": -2, "maximum": 2}]})  # beside the bounds of the number
+NOT_EMPTY = Meta(extra_json_schema={"minLength": 1})
+GRAMMAR = described("object", required=["type", "value"], properties={"type": {"type": "string"}})
 SEED_BITS = 53  # every reader of JSON can hold them
 SAMPLING = ("temperature", "top_k", "top_p", "typical_p")  # one of them asks for sampling
 
@@ -30,19 +36,19 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     decoder_input_details: bool | None = None
     details: bool | None = None
     do_sample: bool | None = None
-    frequency_penalty: Number | None = None
-    grammar: msgspec.Raw = msgspec.field(default_factory=null)
-    max_new_tokens: Count | None = None
-    repetition_penalty: Number | None = None
+    frequency_penalty: Annotated[Number, PENALTY] | None = None
+    grammar: Annotated[msgspec.Raw, GRAMMAR] = msgspec.field(default_factory=null)
+    max_new_tokens: Annotated[Count, POSITIVE] | None = None
+    repetition_penalty: Annotated[Number, POSITIVE] | None = None
     return_full_text: bool | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     stop: Annotated[list[Annotated[str, Meta(max_length=1024)]], Meta(max_length=1024)] | None = None
-    temperature: Number | None = None
-    top_k: Annotated[int, Meta(ge=-(2**31), le=2**20)] | None = None
+    temperature: Annotated[Number, POSITIVE] | None = None
+    top_k: Annotated[int, Meta(ge=-(2**31), le=2**20), POSITIVE] | None = None
     top_n_tokens: Count | None = None
-    top_p: Number | None = None
-    truncate: Count | None = None
-    typical_p: Number | None = None
+    top_p: Annotated[Number, SHARE] | None = None
+    truncate: Annotated[Count, POSITIVE] | None = None
+    typical_p: Annotated[Number, SHARE] | None = None
     watermark: bool | None = None
 
     @property
@@ -66,7 +72,7 @@ class Options(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True):
     """A body. `parameters` differ with what the model does, so that they are read once that is known; null for none."""
 
-    inputs: Annotated[str, Meta(max_length=2**21)]
+    inputs: Annotated[str, Meta(max_length=2**21), NOT_EMPTY]
     parameters: msgspec.Raw = msgspec.field(default_factory=null)
     stream: bool = False
     options: Options | None = None

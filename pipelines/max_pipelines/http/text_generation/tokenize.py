@@ -19,7 +19,7 @@ from ..openai.chat_body import ChatBody
 from ..problems import asked
 from ..whole import Whole, WholeAnswer
 from .answer import NO_TEXTS
-from .parameters import invalid
+from .parameters import NOT_EMPTY, invalid
 from .problems import said
 
 NOTHING_NEW = SamplingParams(max_new_tokens=0, skip_special_tokens=False)
@@ -28,7 +28,7 @@ NOTHING_NEW = SamplingParams(max_new_tokens=0, skip_special_tokens=False)
 class Source(msgspec.Struct, frozen=True):
     """A text. The rest of a request may stand beside it: nothing of it counts, not even `truncate`."""
 
-    inputs: Annotated[str, Meta(max_length=2**21)]
+    inputs: Annotated[str, Meta(max_length=2**21), NOT_EMPTY]
 
 
 class SourceToken(msgspec.Struct, frozen=True):
