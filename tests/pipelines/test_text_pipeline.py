@@ -709,7 +709,7 @@ def test_cut_anywhere_an_answer_is_the_same(data: st.DataObject, make: MakeBench
     least = data.draw(st.integers(0, most), "least")
     stride = data.draw(st.integers(1, 3), "stride")
     cuts = data.draw(st.lists(st.integers(0, 12), max_size=3), "steps of each worker")
-    asked = request("the 🦊 ", min_new_tokens=least, max_new_tokens=most, **params)
+    asked = request("the 🦊 ", min_new_tokens=least, max_new_tokens=most, token_texts=True, **params)
     whole, cut = Caller(asked), Caller(asked)
     whole.hear_out(make(typed(*LONG_TEXTS), stride))
     if not any(cut.hear(make(typed(*LONG_TEXTS), stride), steps) for steps in cuts):

@@ -269,11 +269,30 @@ async def test_every_other_end_is_an_error(end: str) -> None:
 
 async def test_who_leaves_cancels() -> None:
     async with parrot() as served:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await served.post("/generate", body("words " + FOR_EVER))
+        asked = asyncio.ensure_future(served.post("/generate", body("words " + FOR_EVER)))
+        while not (await served.gauges())["requests"]:
+            pass
+        asked.cancel()
         while (await served.gauges())["requests"]:
             pass
+
+
+async def test_who_leaves_a_stream_cancels() -> None:
+    async with parrot() as served:
+        asked = body("words " + FOR_EVER)
+        async with served.asks.stream("POST", "/generate_stream", json=asked) as answer:
+            await anext(answer.aiter_lines())
+            assert (await served.gauges())["requests"] == 1
+        while (await served.gauges())["requests"]:
+            pass
+
+
+async def test_a_stream_that_is_cut_short_gives_no_whole_text() -> None:
+    async with parrot() as served:
+        *events, last = (await served.post("/generate_stream", body("words " + CANCELS))).text.strip().split("\n\n")
+    assert events
+    assert all(json.loads(event.removeprefix("data:"))["generated_text"] is None for event in events)
+    assert json.loads(last.partition("data:")[2])["error_type"] == "incomplete_generation"
 
 
 # -- headers ---------------------------------------------------------------------------------------------------------

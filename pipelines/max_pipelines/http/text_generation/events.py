@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -33,16 +34,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 async def events_of(
-    outputs: AsyncIterator[TextGenerationOutput], seed: int | None, before: str, details: bool
+    outputs: AsyncGenerator[TextGenerationOutput, None], seed: int | None, before: str, details: bool
 ) -> AsyncGenerator[bytes, None]:
     """The events of one text; `before` stands before the whole text in the last of them.
 
     There is no `[DONE]`: the last event has the text.
     """
     stream = TokenStream(seed, before, details)
-    async for output in outputs:
-        for event in stream.push(output):
-            yield b"data:" + encode(event) + b"\n\n"
+    async with contextlib.aclosing(outputs):  # who leaves cancels at once
+        async for output in outputs:
+            for event in stream.push(output):
+                yield b"data:" + encode(event) + b"\n\n"
 
 
 class TokenStream:
@@ -57,6 +59,7 @@ class TokenStream:
 
     def push(self, output: TextGenerationOutput) -> Iterator[Event]:
         """The events of an output's tokens. HttpProblem for an end that is none."""
+        reason = finish_reason(output) if output.is_done else ""  # first: half a text is not given as a whole one
         self._text.append(output.text)
         tokens, tops = tokens_of(output), tops_of(output)
         if output.is_done and not tokens:  # a text that went on elsewhere, and had nothing left to say
@@ -70,10 +73,8 @@ class TokenStream:
                 token=token,
                 top_tokens=tops[at] if at < len(tops) else UNSET,
                 generated_text="".join(self._text) if last else None,
-                details=self._closing(output) if last and self._details else None,
+                details=self._closing(reason, output) if last and self._details else None,
             )
-            if last:
-                finish_reason(output)
 
-    def _closing(self, output: TextGenerationOutput) -> StreamDetails:
-        return StreamDetails(finish_reason(output), self._count, self._seed, output.num_prompt_tokens)
+    def _closing(self, reason: str, output: TextGenerationOutput) -> StreamDetails:
+        return StreamDetails(reason, self._count, self._seed, output.num_prompt_tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -52,14 +52,15 @@ class Task:
 
     async def outputs(self) -> AsyncGenerator[TextGenerationOutput, None]:
         """What is generated. HttpProblem as the API says it."""
-        wanted, room = self.given.max_new_tokens, _room(self.info)
         try:
-            async with contextlib.aclosing(text_outputs(self.face, self.request)) as outputs:
+            async with contextlib.aclosing(text_outputs(self.face, self.request, self._check_room)) as outputs:
                 async for output in outputs:
-                    check_room(output.num_prompt_tokens, wanted, room)
                     yield output
         except Exception as error:
             raise said(error) from error
+
+    def _check_room(self, output: TextGenerationOutput) -> None:
+        check_room(output.num_prompt_tokens, self.given.max_new_tokens, _room(self.info))
 
 
 async def compatible(request: Request) -> ASGIApp:
@@ -126,19 +127,13 @@ async def _whole(task: Task, key: bytes | None, listed: bool) -> WholeAnswer:
     cache = task.face.answers
     if key is not None and (known := cache.get(key)) is not None:
         return WholeAnswer(known.body, {**known.headers, "x-cache": "hit"})
-    outputs = [output async for output in _closing(task.outputs())]
+    outputs = [output async for output in task.outputs()]
     answer = answer_of(join_texts(outputs), task.given, task.seed, task.before)
     body = encode([answer] if listed else answer)
     headers = task.timing.whole(outputs[-1])
     if key is not None:
         cache.put(key, body, headers)
     return WholeAnswer(body, {**headers, "x-cache": "miss"})
-
-
-async def _closing(outputs: AsyncGenerator[TextGenerationOutput, None]) -> AsyncIterator[TextGenerationOutput]:
-    async with contextlib.aclosing(outputs):
-        async for output in outputs:
-            yield output
 
 
 def _cache_key(task: Task, caller: str, listed: bool) -> bytes:
