@@ -71,6 +71,7 @@ class CompressedEncoder:
         stream = self._container.add_stream(form.codec, rate=to_rate, layout=MONO, options=dict(form.codec_options))
         if not isinstance(stream, av.AudioStream):
             raise ValueError(f"{form.codec} is no codec of sound")
+        stream.codec_context.open()  # now, and not when the first sound is there
         self._stream = stream
 
     def push(self, samples: NDArray[np.float32]) -> bytes:

@@ -14,6 +14,7 @@ from max_interfaces.messages import ModelInfo
 from ..client import AsyncClient
 from ..config import HttpConfig
 from . import bodies
+from .encoders import Encoders
 from .metrics import Metrics
 from .problems import HttpProblem, problem_of
 from .text_generation.cache import AnswerCache
@@ -34,6 +35,7 @@ class Face:
         self.config = config
         self.device = device
         self.answers = AnswerCache(config.text.cache_bytes, config.text.cache_age_s)
+        self.encoders = Encoders()
         self.metrics = Metrics()
         self._client = client
         self._loading = model

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from max_codecs.sound.encoder import SoundEncoder, open_encoder
+from max_codecs.sound.encoder import SoundEncoder
 from max_codecs.sound.formats import FORMATS, SoundFormat
 from max_codecs.sound.tempo import Tempo
 from max_interfaces import (
@@ -155,8 +156,10 @@ def open_sound(face: Face, fields: SpeechFields, info: ModelInfo) -> tuple[Sound
     form = FORMATS[fields.response_format]
     to_rate = fields.sample_rate or (PCM_RATE if form.name == "pcm" else form.rate_for(info.sample_rate))
     rate = info.sample_rate
-    sound = Sound(open_encoder(form, rate, to_rate), Tempo(rate, fields.speed), Playback(face.metrics, rate))
-    return form, to_rate, sound
+    encoders = face.encoders
+    another = partial(encoders.prepare, form, rate, to_rate)
+    encoder, tempo = encoders.take(form, rate, to_rate), Tempo(rate, fields.speed)
+    return form, to_rate, Sound(encoder, tempo, Playback(face.metrics, rate), another)
 
 
 def voice_of(face: Face, info: ModelInfo, fields: SpeechFields) -> str | None:
@@ -166,9 +169,10 @@ def voice_of(face: Face, info: ModelInfo, fields: SpeechFields) -> str | None:
 
 
 class Sound:
-    """Outputs, as the bytes that are sent of them, and what they have cost."""
+    """Outputs, as the bytes that are sent of them, and what they have cost. At the end it calls `when_ended`."""
 
-    def __init__(self, encoder: SoundEncoder, tempo: Tempo, playback: Playback) -> None:
+    def __init__(self, encoder: SoundEncoder, tempo: Tempo, playback: Playback, when_ended: Callable[[], None]) -> None:
+        self._when_ended = when_ended
         self._encoder = encoder
         self._tempo = tempo
         self._playback = playback
@@ -190,6 +194,7 @@ class Sound:
             usage = self.usage["input_tokens"], self.usage["output_tokens"]
             self._playback.ended(*usage)
             note_tokens(*usage)
+            self._when_ended()
         return data
 
     @property

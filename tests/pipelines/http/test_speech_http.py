@@ -55,6 +55,16 @@ async def test_each_format_says_what_it_is(form: str, mime: str, served: Facing)
     assert len(answer.content) > 500
 
 
+@pytest.mark.parametrize("form", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
+async def test_an_encoder_that_was_ready_knows_nothing_of_the_last_sound(form: str, served: Facing) -> None:
+    first, second, third = [(await served.post(SPEECH, asking(response_format=form))).content for _ in range(3)]
+    assert first == second == third
+    other = asking(response_format=form, sample_rate=48_000)
+    assert (await served.post(SPEECH, other)).content != first
+    together = await asyncio.gather(*(served.post(SPEECH, asking(response_format=form)) for _ in range(5)))
+    assert {answer.content for answer in together} == {first}
+
+
 async def test_pcm_is_all_samples_and_nothing_else(served: Facing) -> None:
     answer = await served.post(SPEECH, asking())
     assert len(answer.content) == 2 * 4 * 2400
