@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from max_pipelines.http.openapi.operations import OPERATIONS
-from tests.pipelines.http.facing import Facing, facing, trivial
-from tests.tiny_text import make_tiny_text
+from tests.pipelines.http.facing import Facing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 GOOD: dict[str, dict[str, Any]] = {
@@ -55,18 +52,6 @@ BAD: dict[str, tuple[bytes, str, tuple[int, ...]]] = {
     "no type": (b'{"inputs": "a"}', "", (415,)),
 }
 WRONG: Any = [[], {}, "x", -1, 1.5, True, None]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def text(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing]:
-    async with facing(make_tiny_text(tmp_path_factory.mktemp("tiny"), transport="thread")) as face:
-        yield face
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def voice() -> AsyncIterator[Facing]:
-    async with facing(trivial()) as face:
-        yield face
 
 
 @pytest.fixture(params=GOOD)

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.pipelines.http.asking import CHAT, COMPLETIONS
-from tests.pipelines.http.facing import Body, Facing, facing, trivial
-from tests.tiny_text import make_tiny_text
+from tests.pipelines.http.facing import Body, Facing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HI: Body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 SPEECH = "/v1/audio/speech"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def text(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing]:
-    async with facing(make_tiny_text(tmp_path_factory.mktemp("tiny"), transport="thread")) as face:
-        yield face
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def voice() -> AsyncIterator[Facing]:
-    async with facing(trivial()) as face:
-        yield face
 
 
 @pytest.fixture

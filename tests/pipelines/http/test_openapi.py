@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from max_pipelines.http.app import ROUTES
 from max_pipelines.http.openapi.operations import OPERATIONS
 from tests.pipelines.http.facing import Facing, facing, trivial
 from tests.pipelines.http.test_keys import with_keys
-from tests.tiny_text import make_tiny_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETTINGS = """
@@ -24,18 +21,6 @@ SETTINGS = """
 positive_data_acceptance.expected-statuses = ["2xx", "404", "415", "422", "424", "429"]
 """
 PATIENCE_S = 600.0
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def text(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing]:
-    async with facing(make_tiny_text(tmp_path_factory.mktemp("tiny"), transport="thread")) as face:
-        yield face
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def voice() -> AsyncIterator[Facing]:
-    async with facing(trivial()) as face:
-        yield face
 
 
 async def checked(

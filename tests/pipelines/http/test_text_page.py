@@ -31,8 +31,8 @@ window.fetch = async (path, options) => {
 };
 const slowly = () => new TransformStream({
   async transform(chunk, to) {
-    for (let cut = 0; cut < chunk.length; cut += 700) {
-      to.enqueue(chunk.slice(cut, cut + 700));
+    for (let cut = 0; cut < chunk.length; cut += 100) {  // less than an event
+      to.enqueue(chunk.slice(cut, cut + 100));
       await new Promise(requestAnimationFrame);
     }
   },
@@ -98,7 +98,7 @@ async def test_a_conversation_streams_in(page: Page, tmp_path: Path) -> None:
         first = await said(page)
         assert first[0] == "the quick"
         lengths = await page.tell("lengths")
-        assert len(set(lengths)) > 2, "it grows while it comes; how often it is painted is the machine's affair"
+        assert len(set(lengths)) > 5
         assert lengths == sorted(lengths)
         await say(page, "brown fox")
         await page.until(f"sent.length > 1 && {DONE}")
