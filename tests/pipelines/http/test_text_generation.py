@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from max_pipelines.config import HttpConfig, Limits, TextLimits
-from tests.pipelines.http.facing import Body, Facing, facing
+from max_pipelines.http.face import Face
+from tests.pipelines.http.facing import PATIENCE_S, Body, Facing, facing
 from tests.pipelines.http.parrot import CANCELS, FAILS, FOR_EVER, parrot
 from tests.tiny_text import CONTEXT, make_tiny_text
 
@@ -340,6 +342,28 @@ async def test_a_model_that_is_loading_is_waited_for_if_that_is_asked(tmp_path_f
         waiting = asyncio.ensure_future(served.post("/generate", body(), headers={"x-wait-for-model": "true"}))
         await served.face.open()
         assert (await waiting).status_code == 200
+
+
+async def test_who_leaves_while_a_model_is_loading_is_not_waited_for(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_tiny_text(tmp_path_factory.mktemp("tiny"), transport="thread")
+    waits = asyncio.Event()
+    plain = Face.wait_loaded
+
+    async def watched(face: Face, seconds: float = 0.0) -> None:
+        if seconds > 1:
+            waits.set()
+        await plain(face, seconds)
+
+    monkeypatch.setattr(Face, "wait_loaded", watched)
+    caplog.set_level(logging.INFO, "max_pipelines.http.requests")
+    async with facing(config, opened=False) as served, asyncio.timeout(PATIENCE_S):
+        asked = asyncio.ensure_future(served.post("/generate", body(), headers={"x-wait-for-model": "true"}))
+        await waits.wait()
+        asked.cancel()
+        while not any(record.exchange.client_left for record in caplog.records if hasattr(record, "exchange")):
+            await served.asks.get("/info")
 
 
 # -- the other paths -------------------------------------------------------------------------------------------------

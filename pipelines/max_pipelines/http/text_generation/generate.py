@@ -19,7 +19,7 @@ from ..guard import key_of
 from ..json import NULL, encode
 from ..problems import HttpProblem, asked
 from ..speech import speak_inputs
-from ..streaming import Streamed
+from ..streaming import Streamed, while_present
 from ..text_outputs import text_outputs
 from ..whole import Whole, WholeAnswer
 from .answer import answer_of
@@ -83,7 +83,7 @@ async def _serve(request: Request, *, listed: bool = False, stream: bool = False
     body = await face.read(request, Asked)
     options = body.options or Options()
     if _says_yes(request, "x-wait-for-model", options.wait_for_model, otherwise=False):
-        await face.wait_loaded(face.config.text.wait_for_model_s)
+        await while_present(request.receive, face.wait_loaded(face.config.text.wait_for_model_s))
     info = face.served(request.path_params.get("name", ""))
     if info.task == PipelineTask.AUDIO_GENERATION.value and listed:
         return speak_inputs(face, info, body.inputs, body.parameters)
