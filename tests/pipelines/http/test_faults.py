@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 
 from max_codecs.sound.encoder import SoundEncoder, open_encoder
 from max_codecs.sound.formats import SoundFormat
-from max_pipelines.http import speech
+from max_pipelines.http import encoders
 from max_pipelines.http.openai.chat_text import ChatText
 from max_pipelines.http.openai.heading import Heading
 from max_pipelines.http.text_generation import generate
@@ -62,7 +62,7 @@ def encoding(monkeypatch: pytest.MonkeyPatch, works: int) -> None:
     def opened(form: SoundFormat, rate: int, to_rate: int) -> Breaking:
         return Breaking(open_encoder(form, rate, to_rate), works)
 
-    monkeypatch.setattr(speech, "open_encoder", opened)
+    monkeypatch.setattr(encoders, "open_encoder", opened)
 
 
 async def test_before_the_first_byte_it_is_a_500_and_in_the_log(
