@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from .arrays import FLOAT32, ArrayOf, freeze
-from .bounds import Bounded, LongText, Name, TokenIds
+from .bounds import Bounded, Count, LongText, Name, TokenIds
 from .equality import same_fields
 from .identity import RequestID
 from .status import Failure, GenerationStatus
@@ -22,12 +23,18 @@ NO_EMBEDDING: NDArray[np.float32] = freeze(np.zeros(0, np.float32), FLOAT32)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsGenerationRequest(Bounded):
-    """An immutable request for the embedding of one text, given as a string or as token ids."""
+    """An immutable request for the embedding of one text, given as a string or as token ids.
+
+    With `dimensions` only the first so many numbers are given, normalised anew if the model's are: for models that
+    were trained for it (Matryoshka). A text that is too long is refused, or, to `truncate`, its end is left out.
+    """
 
     request_id: RequestID
     model_name: Name
     input: TokenIds | LongText
     adapter_id: Name | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    truncate: bool = False
 
     def check_rules(self) -> None:
         """Something to embed."""
@@ -40,11 +47,12 @@ class EmbeddingsGenerationRequest(Bounded):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingsGenerationOutput(Bounded):
-    """The embedding, float32[dimension]. Always the last output of its request."""
+    """The embedding, float32[dimension], of `num_prompt_tokens`. Always the last output of its request."""
 
     embeddings: Embeddings = field(default_factory=lambda: NO_EMBEDDING)
     final_status: GenerationStatus = GenerationStatus.END_OF_SEQUENCE
     failure: Failure | None = None
+    num_prompt_tokens: Count = 0
 
     @property
     def is_done(self) -> bool:

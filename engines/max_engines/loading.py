@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     PreTrainedConfig,
@@ -28,6 +29,8 @@ from transformers.utils import logging as transformers_logging
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)  # what transformers raises
 CONVERT = "if you trust it, convert it: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
+Factory: TypeAlias = type[AutoModelForCausalLM | AutoModelForSeq2SeqLM | AutoModel]
+FactoryOf: TypeAlias = Callable[[str], Factory]
 _DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -73,17 +76,29 @@ def load_model(
     a device that is not there, weights that are not safetensors, are missing or hold NaN or infinite numbers, and an
     architecture that is no language model or that needs the checkpoint's own code.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype = {dtype!r}: must be one of {', '.join(_DTYPES)}")
     if trust_remote_code:
         warnings.warn("trust_remote_code is ignored: code from a checkpoint is never run", stacklevel=2)
-    target = _device(device)
     source = model_source(path_or_id)
+    module = load_module(source, _factory, dtype=dtype, device=device)
+    if module.device.type == "cpu" and module.dtype == torch.float32:
+        store_input_major(module)
+    return describe(source, module)
+
+
+def load_module(
+    source: str, factory_of: FactoryOf, *, dtype: DType = "auto", device: str = "cpu", unneeded: str = ""
+) -> PreTrainedModel:
+    """The module of a `model_source`, made by the class of transformers that `factory_of` names for it.
+
+    Weights whose names begin with `unneeded` may be missing. ValueError as `load_model`.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype = {dtype!r}: must be one of {', '.join(_DTYPES)}")
+    target = _device(device)
     _see_that_safetensors_are_there(source)
     try:
         with _quiet():
-            factory = _factory(source)
-            module, found = factory.from_pretrained(  # type: ignore[misc]
+            module, found = factory_of(source).from_pretrained(  # type: ignore[misc]
                 source,
                 dtype=_DTYPES[dtype],
                 use_safetensors=True,
@@ -96,15 +111,13 @@ def load_model(
         if "use_safetensors" in reason:  # a repository on the hub with pickles alone
             reason = f"it has no safetensors, and nothing else is read; {CONVERT}"
         raise ValueError(f"cannot load the model {source!r}: {reason}") from problem
-    if found["missing_keys"]:
-        missing = sorted(found["missing_keys"])
+    missing = sorted(name for name in found["missing_keys"] if not unneeded or not name.startswith(unneeded))
+    if missing:
         raise ValueError(f"cannot load the model {source!r}: it lacks {len(missing)} weights, such as {missing[0]}")
     module.requires_grad_(False)
     _see_that_weights_are_numbers(source, module)
-    module.train(False).to(target)
-    if target.type == "cpu" and module.dtype == torch.float32:
-        store_input_major(module)
-    return describe(source, module)
+    loaded: PreTrainedModel = module.train(False).to(target)
+    return loaded
 
 
 def describe(name: str, module: PreTrainedModel) -> LoadedModel:
@@ -115,7 +128,7 @@ def describe(name: str, module: PreTrainedModel) -> LoadedModel:
         name=name,
         module=module,
         vocab_size=head.weight.shape[0] if head is not None else text.vocab_size,
-        context_length=_context_length(text),
+        context_length=context_length(text),
         eos_token_ids=_eos_token_ids(module),
     )
 
@@ -147,20 +160,24 @@ def model_source(path_or_id: str | Path) -> str:
     return name
 
 
-def _factory(source: str) -> type[AutoModelForCausalLM | AutoModelForSeq2SeqLM]:
+def _factory(source: str) -> Factory:
     """Which of transformers' factories makes the model. ValueError if none does without the checkpoint's own code."""
+    config = known_config(source)
+    if config.is_encoder_decoder and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        return AutoModelForSeq2SeqLM
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    raise ValueError(f"its architecture {config.model_type!r} is no causal language model")
+
+
+def known_config(source: str) -> PreTrainedConfig:
+    """The config of an architecture that transformers has. ValueError for one that needs the checkpoint's own code."""
     raw, _ = PreTrainedConfig.get_config_dict(source)
     kind = raw.get("model_type")
-    theirs = "auto_map" in raw
     if kind in CONFIG_MAPPING:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if config.is_encoder_decoder and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
-            return AutoModelForSeq2SeqLM
-        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-            return AutoModelForCausalLM
-        if not theirs:
-            raise ValueError(f"its architecture {kind!r} is no causal language model")
-    if theirs:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return config
+    if "auto_map" in raw:
         raise ValueError(f"its architecture {kind!r} needs code from the checkpoint, and such code is never run")
     raise ValueError(f"this version of transformers does not know its architecture {kind!r}")
 
@@ -188,7 +205,7 @@ def _see_that_weights_are_numbers(source: str, module: PreTrainedModel) -> None:
             )
 
 
-def _context_length(config: PreTrainedConfig) -> int:
+def context_length(config: PreTrainedConfig) -> int:
     """The most tokens of a sequence; 2**20 for a model that says nothing."""
     length: int = getattr(config, "max_position_embeddings", None) or 2**20
     rope = getattr(config, "rope_parameters", None) or {}

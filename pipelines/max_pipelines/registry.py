@@ -25,6 +25,7 @@ from .plugins import Factory, find_factory
 
 ENTRY_POINTS = "maxpipe.pipelines"
 BUILT_IN = {
+    "embeddings": "max_pipelines.embeddings.build:build",
     "speech": "max_pipelines.speech.build:build",
     "text": "max_pipelines.text.build:build",
     "trivial": "max_pipelines.trivial:build",
@@ -40,7 +41,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
 
     `max_requests` is how many it takes at once, `max_bytes` how much of them; `close` ends what it started beside
     itself. `canary` is a small request that shows that all of it works: a worker serves it before it offers itself.
-    `gauges` are numbers that tell how it is, such as its free memory.
+    `gauges` are numbers that tell how it is, such as its free memory. With `one_step` a request needs one step only.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -55,6 +56,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     canary: RequestT | None = None
     max_bytes: int = 2**28
     gauges: Callable[[], dict[str, int]] = dict
+    one_step: bool = False
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""

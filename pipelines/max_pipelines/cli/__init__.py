@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
-from . import bench, config, generate, keys, serve, soak, speak, voices, worker
+from . import bench, config, embed, generate, keys, serve, soak, speak, voices, worker
 
 
 class Command(Protocol):
@@ -31,6 +31,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "speak": speak,
     "generate": generate,
+    "embed": embed,
     "serve": serve,
     "worker": worker,
     "voices": voices,

@@ -6,10 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import msgspec
+
 from ..client import AsyncClient
-from ..config import Config, load_config
+from ..config import Config, load_config, parse_config
 
 SPEECH_CONFIG = "speech.yaml"
+MODEL = "a folder, or a hub id, which is downloaded (default: the config's)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,16 @@ def client(options: argparse.Namespace) -> AsyncClient:
 def chosen_config(path: str | None) -> Config:
     """The config in a file, or the built-in one that speaks with the embedded voice."""
     return load_config(path or built_in(SPEECH_CONFIG))
+
+
+def with_model(config: Config, path: str | None, device: str | None) -> Config:
+    """A config with the model and device that were asked for. ConfigError."""
+    changes = {"device": device}
+    if path is not None:
+        changes |= {"path": path, "name": Path(path).name or "model"}
+    given = {name: value for name, value in changes.items() if value is not None}
+    changed = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **given))
+    return parse_config(msgspec.yaml.encode(changed), "--model or --device")  # nothing was checked by `replace`
 
 
 def built_in(name: str) -> Path:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 from tqdm import tqdm
 
 from max_interfaces import (
@@ -30,11 +29,11 @@ from max_interfaces.text import GenerationStatistics
 from max_interfaces.values import Json
 
 from ..client import AsyncClient
-from ..config import Config, load_config, parse_config
+from ..config import load_config
 from . import connecting
 
 TEXT_CONFIG = "text.yaml"
-MODEL = "a folder, or a hub id, which is downloaded (default: the config's; built in: Qwen2.5-0.5B-Instruct, 1 GB)"
+MODEL = f"{connecting.MODEL}; built in: Qwen2.5-0.5B-Instruct, 1 GB"
 MAX_NEW_TOKENS = 256  # a few paragraphs: an end that a small model forgets must not cost an hour
 
 
@@ -139,18 +138,8 @@ def _client(options: argparse.Namespace) -> AsyncClient:
     """A client of the served address, or one with a server of the model below it."""
     if options.connect is not None:
         return AsyncClient.connect(options.connect, options.keys)
-    return AsyncClient.embedded(_config(options))
-
-
-def _config(options: argparse.Namespace) -> Config:
-    """The config in a file, or the built-in one, with the model and device that were asked for. ConfigError."""
     config = load_config(options.config or connecting.built_in(TEXT_CONFIG))
-    changes = {"device": options.device}
-    if options.model is not None:
-        changes |= {"path": options.model, "name": Path(options.model).name or "model"}
-    given = {name: value for name, value in changes.items() if value is not None}
-    changed = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **given))
-    return parse_config(msgspec.yaml.encode(changed), "--model or --device")  # nothing was checked by `replace`
+    return AsyncClient.embedded(connecting.with_model(config, options.model, options.device))
 
 
 async def _print(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from max_interfaces import (
     AudioGenerationOutput,
@@ -31,6 +34,7 @@ from ..address import ServerAddress, TcpAddress, parse_address
 from ..config import Config, load_config
 from ..security.folder import KeyFolder
 from ..security.keys import KeyPair
+from .embedding import embedded
 from .inbox import Inbox
 from .outputs import join_audio, join_texts, model_of, prefix_of, seed_of
 from .session import Session
@@ -157,6 +161,21 @@ class AsyncClient:
     ) -> tuple[TextGenerationOutput, ...]:
         """All `n` texts of a request, each whole; number i has `index` i."""
         return join_texts([output async for output in self.stream(request, options)])
+
+    async def embed(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        truncate: bool = False,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> NDArray[np.float32]:
+        """The embeddings of all texts, float32 `[texts, dimensions]`, in their order; see EmbeddingsGenerationRequest.
+
+        InvalidRequest for a text that cannot be embedded, with its number; RequestFailed as `stream` does.
+        """
+        return await embedded(self, self.model(model).name, texts, dimensions, truncate, options)
 
     def speak(
         self,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from max_interfaces import (
     AudioGenerationOutput,
@@ -113,6 +116,20 @@ class Client:
     ) -> tuple[TextGenerationOutput, ...]:
         """All `n` texts of a request. See `AsyncClient.generate_all`."""
         return self._run(self._client.generate_all(request, options))
+
+    def embed(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        truncate: bool = False,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> NDArray[np.float32]:
+        """The embeddings of all texts, float32 `[texts, dimensions]`. See `AsyncClient.embed`."""
+        return self._run(
+            self._client.embed(texts, model=model, dimensions=dimensions, truncate=truncate, options=options)
+        )
 
     def speak(
         self,

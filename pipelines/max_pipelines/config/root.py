@@ -33,5 +33,6 @@ class Config(Section, frozen=True):
     def __post_init__(self) -> None:
         if self.pipeline.kind == "speech" and self.speech is None:
             raise ValueError("the section `speech` is missing: pipeline.kind `speech` needs its format")
-        if self.pipeline.kind == "text" and self.wyoming is not None:
-            raise ValueError("the section `wyoming` is for voices: pipeline.kind `text` has none; leave it out")
+        if self.pipeline.kind in ("text", "embeddings") and self.wyoming is not None:
+            kind = self.pipeline.kind
+            raise ValueError(f"the section `wyoming` is for voices: pipeline.kind `{kind}` has none; leave it out")

@@ -30,7 +30,10 @@ class ModelConfig(Section, frozen=True):
 
 
 class PipelineConfig(Section, frozen=True):
-    """`kind` is `speech`, `text`, or a name that a package registers under `maxpipe.pipelines`, with its options."""
+    """`kind` is `speech`, `text`, `embeddings`, or a name that a package registers under `maxpipe.pipelines`.
+
+    `options` are that kind's own: `embeddings` has `pooling` (mean, last, cls) and `normalize`.
+    """
 
     kind: Name
     options: Annotated[Mapping[Name, OptionValue], Meta(max_length=256)] = {}

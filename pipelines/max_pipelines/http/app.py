@@ -21,7 +21,7 @@ from .face import Face
 from .guard import Guard, Keys
 from .hosts import Hosts, checked_hosts
 from .observing import Observing
-from .openai import chat, completions
+from .openai import chat, completions, embeddings
 from .openapi import document
 from .problems import HttpProblem, problem_of
 from .text_generation import generate, info, tokenize
@@ -47,8 +47,10 @@ ROUTES = (
     Route("/v1/models/{name:path}", models.model, methods=["GET"]),
     Route("/v1/chat/completions", chat.chat, methods=["POST"]),
     Route("/v1/completions", completions.complete, methods=["POST"]),
+    Route("/v1/embeddings", embeddings.embed, methods=["POST"]),
     Route("/models/{name:path}/v1/chat/completions", chat.chat, methods=["POST"]),
     Route("/models/{name:path}/v1/completions", completions.complete, methods=["POST"]),
+    Route("/models/{name:path}/v1/embeddings", embeddings.embed, methods=["POST"]),
     Route("/v1/audio/speech", speech.speak, methods=["POST"]),
     Route("/v1/audio/voices", speech.voices, methods=["GET"]),
     Route("/metrics", health.metrics, methods=["GET"]),

@@ -58,6 +58,7 @@ class WorkerCore:
         self.links = Links(links, served.max_requests, lease_s)
         self.model = model
         self.name = name
+        self.gathers = served.one_step
         self._supervised = supervised
         self._pid = pid
         self.steps = 0

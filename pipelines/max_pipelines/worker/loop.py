@@ -143,12 +143,16 @@ class WorkerLoop:
         self._beat()
 
     def _receive(self) -> None:
-        """Take what is there. With nothing else to do, wait for one message: a step is not to wait for a second."""
+        """Take what is there. With nothing else to do, wait for one message: a step is not to wait for a second.
+
+        Unless one step is all that a request gets: there, whoever is not taken into it is not batched at all.
+        """
         if not self._core.active:
             patience = math.ceil(max(0.0, self._beat_at - time.monotonic()) * 1000)
             if self._poller.poll(patience):
                 self._take_one_each()
-            return
+            if not self._core.gathers:
+                return
         while self._poller.poll(0):
             self._take_one_each()
             self._beat()  # taking many long texts is progress, too

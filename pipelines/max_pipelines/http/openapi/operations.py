@@ -15,6 +15,7 @@ from .. import sse
 from ..metrics import MIME as METRICS
 from ..openai.chat_body import ChatBody
 from ..openai.completions_body import CompletionBody
+from ..openai.embeddings import EmbeddingsAnswer, EmbeddingsBody
 from ..speech import SpeechBody
 from ..text_generation.answer import Answer
 from ..text_generation.parameters import Asked
@@ -64,6 +65,8 @@ OPERATIONS = (
     Operation("get", "/v1/audio/voices", "The voices", {JSON: OBJECT}, query=(("legacy", {"type": "boolean"}),)),
     Operation("post", "/v1/chat/completions", "An answer in a chat", CHAT, ChatBody),
     Operation("post", "/v1/completions", "How a text goes on", CHAT, CompletionBody),
+    Operation("post", "/v1/embeddings", "The vectors of texts", {JSON: EmbeddingsAnswer}, EmbeddingsBody),
+    Operation("post", "/models/{name}/v1/embeddings", "The same, of a model", {JSON: EmbeddingsAnswer}, EmbeddingsBody),
     Operation("post", "/models/{name}/v1/chat/completions", "The same, of a model", CHAT, ChatBody),
     Operation("post", "/models/{name}/v1/completions", "The same, of a model", CHAT, CompletionBody),
     Operation("get", "/v1/models", "What is served", {JSON: OBJECT}),

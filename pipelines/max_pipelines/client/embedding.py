@@ -1,0 +1,78 @@
+"""Many texts, each a request of its own, and their vectors in one array."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_interfaces import (
+    EmbeddingsGenerationOutput,
+    EmbeddingsGenerationRequest,
+    FailureKind,
+    InvalidRequest,
+    RequestFailed,
+    RequestID,
+    RequestOptions,
+)
+
+if TYPE_CHECKING:
+    from .async_client import AsyncClient
+
+WINDOW = 512  # texts on their way at once: enough to find some of like length, and few beside what a server takes
+
+
+async def embedded(
+    client: AsyncClient,
+    model: str,
+    texts: Sequence[str | Sequence[int]],
+    dimensions: int | None,
+    truncate: bool,
+    options: RequestOptions,
+) -> NDArray[np.float32]:
+    """What `AsyncClient.embed` gives. When one fails, or the caller leaves, all end."""
+    requests = [_request(number, text, model, dimensions, truncate) for number, text in enumerate(texts)]
+    outputs = await outputs_of(client, requests, options)
+    vectors = [output.embeddings for output in outputs]
+    return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+
+
+async def outputs_of(
+    client: AsyncClient, requests: Sequence[EmbeddingsGenerationRequest], options: RequestOptions
+) -> list[EmbeddingsGenerationOutput]:
+    """The output of each request. InvalidRequest, with its number, for one that cannot be served."""
+    room = asyncio.Semaphore(WINDOW)
+
+    async def one(number: int, request: EmbeddingsGenerationRequest) -> EmbeddingsGenerationOutput:
+        async with room:
+            try:
+                return await client.generate(request, options)
+            except RequestFailed as problem:
+                if problem.failure.kind is FailureKind.INVALID_REQUEST:
+                    raise InvalidRequest(_numbered(number, problem.failure.message)) from None
+                raise
+
+    tasks = [asyncio.ensure_future(one(number, request)) for number, request in enumerate(requests)]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _request(
+    number: int, text: str | Sequence[int], model: str, dimensions: int | None, truncate: bool
+) -> EmbeddingsGenerationRequest:
+    given = text if isinstance(text, str) else tuple(text)
+    try:
+        return EmbeddingsGenerationRequest(RequestID(), model, given, dimensions=dimensions, truncate=truncate)
+    except ValueError as problem:
+        raise InvalidRequest(_numbered(number, str(problem))) from None
+
+
+def _numbered(number: int, problem: str) -> str:
+    return f"text number {number}: {problem}"
