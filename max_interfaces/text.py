@@ -119,8 +119,8 @@ class TextGenerationRequest(Bounded):
     """An immutable request for text; the first fields in MAX's published order.
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
-    say where each belongs. With `token_texts` the outputs also spell each id that they name. Raises ValueError naming
-    the field, its value and its bound.
+    say where each belongs. With `token_texts` the outputs also spell each id that they name, with `return_prompt` the
+    first names the ids of the prompt. Raises ValueError naming the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -147,6 +147,7 @@ class TextGenerationRequest(Bounded):
     processor_options: Json | None = None
     adapter_id: Name | None = None
     token_texts: bool = False
+    return_prompt: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
@@ -284,9 +285,9 @@ class TextGenerationOutput(Bounded):
 
     `index` tells the sequences of `n` > 1 apart; `sequence_status` is where this one stands, `final_status` where the
     request does. `stop` is the stop text or id that ended it. `prompt_tokens` and `prompt_log_probabilities` come with
-    the first output of a request that asked for `echo` or `prompt_logprobs`, `statistics` with its last, `token_texts`
-    with each of a request that asked for them. `thinking` says that the prompt has opened a `<think>` block, so that
-    the text begins within it.
+    the first output of a request that asked for them, the ids also for `echo`; `statistics` with its last;
+    `token_texts` with each of a request that asked for them. `thinking` says that the prompt has opened a `<think>`
+    block, so that the text begins within it.
     """
 
     request_id: RequestID

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .device_memory import check_memory_size, memory_size
+from .device_memory import check_memory_size, memory_size, share_left
 from .kv_cache import KVShape
 from .masks import MAX_BLOCK_SIZE
 from .rules import Watermark
@@ -24,7 +24,10 @@ class EngineConfig:
     some 0.2 s, which is measured at the start. The KV cache has `num_blocks` blocks of `block_size` tokens, or as many
     as fit in `kv_memory`: bytes, or a fraction of what is free on the device; with neither, enough for `max_batch`
     whole contexts, but no more than 1 GiB. `overlap` computes a step while the one before is read, None where that
-    pays: on a GPU. `watermark` is what requests get that ask for one. ValueError names the field and its bound.
+    pays: on a GPU. `watermark` is what requests get that ask for one. On a GPU `memory_utilization` is the share of all
+    its memory that the process may take, weights and activations included. No sequence has more than `max_length`
+    tokens. Without `prefix_caching` every prompt is computed. `graphs` records decode steps of up to `longest_graph`
+    keys. ValueError names the field and its bound.
 
     In float32 on a CPU a step is never measured and has 128 tokens: above, MKL may take another kernel for wide layers,
     and a result its last bit from it.
@@ -37,6 +40,11 @@ class EngineConfig:
     kv_memory: float | None = None
     overlap: bool | None = None
     watermark: Watermark | None = None
+    memory_utilization: float | None = None
+    max_length: int | None = None
+    prefix_caching: bool = True
+    graphs: bool = True
+    longest_graph: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_batch < 1:
@@ -51,20 +59,31 @@ class EngineConfig:
             raise ValueError(f"EngineConfig.num_blocks = {self.num_blocks}: must be at least 1")
         if self.kv_memory is not None:
             check_memory_size(self.kv_memory)
-        if self.num_blocks is not None and self.kv_memory is not None:
-            raise ValueError("EngineConfig: give num_blocks or kv_memory, not both")
+        sizes = (self.num_blocks, self.kv_memory, self.memory_utilization)
+        if sum(size is not None for size in sizes) > 1:
+            raise ValueError("EngineConfig: give one of num_blocks, kv_memory and memory_utilization")
+        if self.memory_utilization is not None and not 0 < self.memory_utilization <= 1:
+            raise ValueError(f"EngineConfig.memory_utilization = {self.memory_utilization}: must be in (0, 1]")
+        if self.max_length is not None and self.max_length < 2:
+            raise ValueError(f"EngineConfig.max_length = {self.max_length}: must be at least 2")
 
     def blocks_for(self, shape: KVShape, context_length: int, device: torch.device) -> int:
         """The number of blocks of the KV cache. ValueError if the memory does not hold one."""
         if self.num_blocks is not None:
             return self.num_blocks
         block_bytes = shape.bytes_per_token * self.block_size
-        memory = memory_size(DEFAULT_KV_MEMORY if self.kv_memory is None else self.kv_memory, device)
+        memory = self._memory(device)
         useful = self.max_batch * -(-context_length // self.block_size)
         count = min(useful, memory // block_bytes)
         if count < 1:
             raise ValueError(f"EngineConfig.kv_memory = {memory}: one block of this model takes {block_bytes} bytes")
         return count
+
+    def _memory(self, device: torch.device) -> int:
+        """Bytes that the KV cache may have."""
+        if self.memory_utilization is not None:
+            return share_left(self.memory_utilization, device)
+        return memory_size(DEFAULT_KV_MEMORY if self.kv_memory is None else self.kv_memory, device)
 
     def first_budget(self, exact: bool) -> int:
         """Tokens a step before anything is measured, or for good if `exact` results are promised."""

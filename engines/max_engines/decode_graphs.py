@@ -77,7 +77,14 @@ class DecodeGraphs:
     """Recordings of a decoder's steps for 1, 2, 4 … lanes and 256, 512 … keys, made at the start."""
 
     def __init__(
-        self, decoder: FusedDecoder, cache: KVCache, masks: BlockMasks, lanes: int, lane_blocks: int, recorder: Recorder
+        self,
+        decoder: FusedDecoder,
+        cache: KVCache,
+        masks: BlockMasks,
+        lanes: int,
+        lane_blocks: int,
+        recorder: Recorder,
+        longest: int | None = None,
     ) -> None:
         self._decoder = decoder
         self._cache = cache
@@ -89,7 +96,8 @@ class DecodeGraphs:
         self._positions = torch.zeros(lanes, dtype=torch.int64, device=device)
         self._slots = torch.full((lanes,), cache.padding_slot, dtype=torch.int64, device=device)
         self._lane_sizes = doubling(1, lanes)
-        self._key_blocks = doubling(max(1, LEAST_KEYS // cache.block_size), lane_blocks)
+        most = lane_blocks if longest is None else max(1, min(lane_blocks, longest // cache.block_size))
+        self._key_blocks = doubling(min(most, max(1, LEAST_KEYS // cache.block_size)), most)
         self._recordings: dict[tuple[int, int], Work] = {}
 
     @torch.inference_mode()

@@ -26,6 +26,20 @@ def memory_size(wanted: float, device: torch.device) -> int:
     return int(wanted * available_memory(device)) if isinstance(wanted, float) else wanted
 
 
+ACTIVATIONS = 0.05  # of a GPU's memory: what a step takes beside weights and cache, and the driver for itself
+
+
+def share_left(share: float, device: torch.device) -> int:
+    """Bytes that are left of a `share` of a GPU's whole memory, once what is taken now and activations are counted.
+
+    On a CPU the share is of what is free: nobody can say what belongs to whom there.
+    """
+    if device.type != "cuda":
+        return memory_size(share, device)
+    free, total = torch.cuda.mem_get_info(device)
+    return max(0, int(share * total) - (total - free) - int(ACTIVATIONS * total))
+
+
 def available_memory(device: torch.device) -> int:
     """Bytes that are free on `device`: a GPU's own, or what this machine and its container leave a process."""
     if device.type == "cuda":

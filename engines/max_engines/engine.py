@@ -49,7 +49,9 @@ class Engine:
         cache = KVCache(shape, blocks, self.config.block_size, model.device)
         exact = model.dtype == torch.float32 and model.device.type == "cpu"
         pool = BlockPool(blocks, self.config.max_batch)
-        self._scheduler = Scheduler(cache, pool, self.config.max_batch, self.config.first_budget(exact))
+        self._scheduler = Scheduler(
+            cache, pool, self.config.max_batch, self.config.first_budget(exact), shares=self.config.prefix_caching
+        )
         self._runner = ModelRunner(model.module, cache)
         self._sampler = Sampler(self.config.watermark)
         self._overlaps = self.config.overlaps(model.device)
@@ -64,8 +66,9 @@ class Engine:
         take_over_attention(model, self._trial_of_both, self.max_length - 1)
         if self.config.token_budget is None and not exact:
             self._scheduler.token_budget = self._measured_budget()
-        if model.device.type == "cuda":
-            self._runner.record_decode(CudaRecorder(), min(self.config.max_batch, blocks), pool.lane_size)
+        if model.device.type == "cuda" and self.config.graphs:
+            lanes = min(self.config.max_batch, blocks)
+            self._runner.record_decode(CudaRecorder(), lanes, pool.lane_size, self.config.longest_graph)
         self._shortage = Shortage(self._scheduler, model.device)
 
     @property
@@ -81,7 +84,8 @@ class Engine:
     @property
     def max_length(self) -> int:
         """The most tokens, prompt and output, that one sequence can have."""
-        return min(self._model.context_length, self._scheduler.capacity)
+        most = (self._model.context_length, self._scheduler.capacity, self.config.max_length)
+        return min(length for length in most if length is not None)
 
     def add(self, start: SequenceStart) -> None:
         """Take a sequence. ValueError, naming the field, for what it cannot do or could never fit."""

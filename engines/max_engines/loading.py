@@ -30,7 +30,7 @@ DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)  # what transformers raises
 CONVERT = "if you trust it, convert it: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
 Factory: TypeAlias = type[AutoModelForCausalLM | AutoModelForSeq2SeqLM | AutoModel]
-FactoryOf: TypeAlias = Callable[[str], Factory]
+FactoryOf: TypeAlias = Callable[[str, str | None], Factory]
 _DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -67,26 +67,38 @@ class LoadedModel:
 
 
 def load_model(
-    path_or_id: str | Path, *, dtype: DType = "auto", device: str = "cpu", trust_remote_code: bool = False
+    path_or_id: str | Path,
+    *,
+    dtype: DType = "auto",
+    device: str = "cpu",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Load the causal LM (or encoder-decoder) at `path_or_id`, a folder or a hub id, ready for inference.
 
-    `dtype` "auto" takes what the checkpoint was saved in. Code from a checkpoint is never run: `trust_remote_code` is
-    accepted with a warning, for callers that say it always. ValueError, with what to do, for a folder without a model,
-    a device that is not there, weights that are not safetensors, are missing or hold NaN or infinite numbers, and an
-    architecture that is no language model or that needs the checkpoint's own code.
+    `dtype` "auto" takes what the checkpoint was saved in, `revision` is a branch, a tag or a commit on the hub. Code
+    from a checkpoint is never run: `trust_remote_code` is accepted with a warning, for callers that say it always.
+    ValueError, with what to do, for a folder without a model, a device that is not there, weights that are not
+    safetensors, are missing or hold NaN or infinite numbers, and an architecture that is no language model or that
+    needs the checkpoint's own code.
     """
     if trust_remote_code:
         warnings.warn("trust_remote_code is ignored: code from a checkpoint is never run", stacklevel=2)
     source = model_source(path_or_id)
-    module = load_module(source, _factory, dtype=dtype, device=device)
+    module = load_module(source, _factory, dtype=dtype, device=device, revision=revision)
     if module.device.type == "cpu" and module.dtype == torch.float32:
         store_input_major(module)
     return describe(source, module)
 
 
 def load_module(
-    source: str, factory_of: FactoryOf, *, dtype: DType = "auto", device: str = "cpu", unneeded: str = ""
+    source: str,
+    factory_of: FactoryOf,
+    *,
+    dtype: DType = "auto",
+    device: str = "cpu",
+    revision: str | None = None,
+    unneeded: str = "",
 ) -> PreTrainedModel:
     """The module of a `model_source`, made by the class of transformers that `factory_of` names for it.
 
@@ -98,13 +110,14 @@ def load_module(
     _see_that_safetensors_are_there(source)
     try:
         with _quiet():
-            module, found = factory_of(source).from_pretrained(  # type: ignore[misc]
+            module, found = factory_of(source, revision).from_pretrained(  # type: ignore[misc]
                 source,
                 dtype=_DTYPES[dtype],
                 use_safetensors=True,
                 trust_remote_code=False,
                 low_cpu_mem_usage=True,
                 output_loading_info=True,
+                revision=revision,
             )
     except LOAD_ERRORS as problem:
         reason = first_line(problem)
@@ -160,9 +173,9 @@ def model_source(path_or_id: str | Path) -> str:
     return name
 
 
-def _factory(source: str) -> Factory:
+def _factory(source: str, revision: str | None) -> Factory:
     """Which of transformers' factories makes the model. ValueError if none does without the checkpoint's own code."""
-    config = known_config(source)
+    config = known_config(source, revision)
     if config.is_encoder_decoder and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         return AutoModelForSeq2SeqLM
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -170,12 +183,14 @@ def _factory(source: str) -> Factory:
     raise ValueError(f"its architecture {config.model_type!r} is no causal language model")
 
 
-def known_config(source: str) -> PreTrainedConfig:
+def known_config(source: str, revision: str | None = None) -> PreTrainedConfig:
     """The config of an architecture that transformers has. ValueError for one that needs the checkpoint's own code."""
-    raw, _ = PreTrainedConfig.get_config_dict(source)
+    raw, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     kind = raw.get("model_type")
     if kind in CONFIG_MAPPING:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            source, revision=revision, trust_remote_code=False
+        )
         return config
     if "auto_map" in raw:
         raise ValueError(f"its architecture {kind!r} needs code from the checkpoint, and such code is never run")

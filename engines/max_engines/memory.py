@@ -33,8 +33,9 @@ class SequenceMemory:
     needs.
     """
 
-    def __init__(self, cache: KVCache, pool: BlockPool) -> None:
+    def __init__(self, cache: KVCache, pool: BlockPool, *, shares: bool = True) -> None:
         self.pool = pool
+        self._shares = shares  # sequences find what others have computed
         self._cache = cache
         self._size = cache.block_size
 
@@ -45,7 +46,7 @@ class SequenceMemory:
 
     def match(self, sequence: Sequence) -> Match:
         """What of a sequence's tokens is in the cache."""
-        if sequence.scores_prompt:
+        if sequence.scores_prompt or not self._shares:
             return Match()
         most = sequence.length - 1
         blocks: list[int] = []

@@ -46,11 +46,14 @@ class ModelRunner:
         self._kernels = kernels_for(module.dtype, module.device, cache.shape.head_dim)
         self._graphs: DecodeGraphs | None = None
 
-    def record_decode(self, recorder: Recorder, lanes: int, lane_blocks: int) -> None:
-        """Record decode steps of up to `lanes` sequences in lanes of `lane_blocks`, if the decoder is a fused one."""
+    def record_decode(self, recorder: Recorder, lanes: int, lane_blocks: int, longest: int | None = None) -> None:
+        """Record decode steps of up to `lanes` sequences in lanes of `lane_blocks`, if the decoder is a fused one.
+
+        Those of more than `longest` keys are not recorded.
+        """
         decoder = fused_decoder(self._module)
         if decoder is not None:
-            self._graphs = DecodeGraphs(decoder, self._cache, self._masks, lanes, lane_blocks, recorder)
+            self._graphs = DecodeGraphs(decoder, self._cache, self._masks, lanes, lane_blocks, recorder, longest)
             self._graphs.record_all()
 
     @torch.inference_mode()

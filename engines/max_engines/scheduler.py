@@ -68,10 +68,12 @@ class Scheduler:
     most sequences that a step moves, may change between two schedules; `planned` is the last one.
     """
 
-    def __init__(self, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int) -> None:
+    def __init__(
+        self, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int, *, shares: bool = True
+    ) -> None:
         self.sequences: dict[RequestID, Sequence] = {}
         self.pool = pool
-        self._memory = SequenceMemory(cache, pool)
+        self._memory = SequenceMemory(cache, pool, shares=shares)
         self._max_batch = max_batch
         self.token_budget = token_budget
         self.batch = max_batch

@@ -172,11 +172,14 @@ def _check_forged(count: int) -> None:
         raise ValueError(f"messages: write special tokens out {count} times, may do so {MOST_FORGED} times at most")
 
 
-def load_tokenizer(path_or_id: str | Path) -> TextTokenizer:
-    """Load the tokenizer beside a model. ValueError if there is none."""
+def load_tokenizer(path_or_id: str | Path, *, revision: str | None = None, slow: bool = False) -> TextTokenizer:
+    """Load the tokenizer beside a model. ValueError if there is none.
+
+    `revision` is a branch, a tag or a commit on the hub; `slow` takes the one in Python where there are two.
+    """
     source = model_source(path_or_id)
     try:
-        inner = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        inner = AutoTokenizer.from_pretrained(source, trust_remote_code=False, revision=revision, use_fast=not slow)
     except LOAD_ERRORS as problem:
         raise ValueError(f"cannot load the tokenizer of {source!r}: {first_line(problem)}") from problem
     return TextTokenizer(inner)

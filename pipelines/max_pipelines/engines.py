@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from max_interfaces import ConfigError, TokenGenerator
 
-from .config import Config
+from .config import Config, ModelConfig
 from .plugins import Factory, find_factory
 
 if TYPE_CHECKING:
     from max_engines.loading import LoadedModel
     from max_engines.rules import Watermark
+    from max_engines.tokenizer import TextTokenizer
 
 ENTRY_POINTS = "maxpipe.engines"
 BUILT_IN = {"torch": f"{__name__}:torch_engine", "reference": f"{__name__}:reference_engine"}
@@ -63,6 +64,12 @@ def torch_engine(config: Config) -> ServedGenerator:
         block_size=wanted.block_size,
         kv_memory=wanted.kv_memory,
         watermark=_watermark(config),
+        memory_utilization=wanted.memory_utilization,
+        max_length=wanted.max_length,
+        prefix_caching=wanted.prefix_caching,
+        graphs=not wanted.eager,
+        longest_graph=wanted.eager_above,
+        overlap=wanted.overlap,
     )
     model = _load(config)
     generator = Engine(model, limits)
@@ -84,6 +91,22 @@ def reference_engine(config: Config) -> ServedGenerator:
     return ServedGenerator(generator, model.vocab_size, model.context_length, model.eos_token_ids)
 
 
+def build_tokenizer(model: ModelConfig) -> TextTokenizer:
+    """The model's tokenizer, or what stands for none. ConfigError if it cannot be loaded."""
+    from max_engines.ids_only import IdsOnly
+    from max_engines.tokenizer import load_tokenizer
+
+    if model.tokenizer == "none":
+        return IdsOnly()
+    where, revision = model.tokenizer or model.location, model.tokenizer_revision
+    if model.tokenizer is None:
+        revision = revision or model.revision
+    try:
+        return load_tokenizer(where, revision=revision, slow=model.tokenizer_mode == "slow")
+    except ValueError as problem:
+        raise ConfigError(f"model {model.name}: {problem}") from problem
+
+
 def _watermark(config: Config) -> Watermark:
     from max_engines.rules import Watermark
 
@@ -94,4 +117,5 @@ def _watermark(config: Config) -> Watermark:
 def _load(config: Config) -> LoadedModel:
     from max_engines.loading import load_model
 
-    return load_model(config.model.location, dtype=config.model.dtype, device=config.model.device)
+    model = config.model
+    return load_model(model.location, dtype=model.dtype, device=model.device, revision=model.revision)

@@ -59,6 +59,7 @@ def load_encoder(
     *,
     dtype: DType = "auto",
     device: str = "cpu",
+    revision: str | None = None,
     pooling: Pooling | None = None,
     normalized: bool | None = None,
 ) -> Encoder:
@@ -67,8 +68,8 @@ def load_encoder(
     ValueError as `loading.load_model`, and for an architecture that gives no vectors of its tokens.
     """
     source = model_source(path_or_id)
-    module = load_module(source, _factory, dtype=dtype, device=device, unneeded=NOT_USED)
-    recipe = read_recipe(source, module.config)
+    module = load_module(source, _factory, dtype=dtype, device=device, revision=revision, unneeded=NOT_USED)
+    recipe = read_recipe(source, module.config, revision)
     recipe = Recipe(
         pooling or recipe.pooling, recipe.normalized if normalized is None else normalized, recipe.max_tokens
     )
@@ -77,8 +78,8 @@ def load_encoder(
     return Encoder(module, recipe, _most(module, recipe), padding if isinstance(padding, int) and padding >= 0 else 0)
 
 
-def _factory(source: str) -> type[AutoModel]:
-    config = known_config(source)
+def _factory(source: str, revision: str | None) -> type[AutoModel]:
+    config = known_config(source, revision)
     if config.is_encoder_decoder or type(config) not in MODEL_MAPPING:
         raise ValueError(f"its architecture {config.model_type!r} gives no vector for each token of a text")
     return AutoModel

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
+<<<<<<< HEAD
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+=======
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+>>>>>>> 3f88a32 (LLM: vLLM's class on this engine (generate, chat, streams, cancel); tokenizers, revisions and engine limits by config)
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -31,6 +33,7 @@ from max_interfaces.wire import AnyOutput, AnyRequest
 
 from ..config import Config
 from .async_client import NO_OPTIONS, NO_PARAMS, AsyncClient
+from .loop_thread import LoopThread
 from .stream import OutputStream
 
 OutputT = TypeVar("OutputT", bound=AnyOutput)
@@ -42,8 +45,7 @@ class Client:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._closing = threading.Lock()
 
     @classmethod
@@ -57,9 +59,7 @@ class Client:
         return cls(AsyncClient.embedded(config))
 
     def __enter__(self) -> Self:
-        loop = self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=loop.run_forever, name="maxpipe-client", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("maxpipe-client")
         try:
             self._run(self._client.__aenter__())
         except BaseException:
@@ -75,7 +75,7 @@ class Client:
     def close(self) -> None:
         """End all requests, the connection and the embedded server. Safe to call twice."""
         with self._closing:
-            if self._loop is not None:
+            if self._thread is not None:
                 self._run(self._client.close())
                 self._stop()
 
@@ -146,8 +146,8 @@ class Client:
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now. See `AsyncClient.cancel`."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._client.cancel, request_id)
+        if self._thread is not None:
+            self._thread.loop.call_soon_threadsafe(self._client.cancel, request_id)
 
     def report(self) -> Report:
         """How the server is. See `AsyncClient.report`."""
@@ -159,50 +159,20 @@ class Client:
         return self._client.models
 
     def _run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        return self._begin(work).result()
-
-    def _begin(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
-        if self._loop is None:
-            work.close()
-            raise NotServing("the client is not open; use it as `with client:`")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return self._opened().run(work)
+        finally:
+            work.close()  # nothing happens if it was run
 
     def _iterate(self, outputs: OutputStream[OutputT] | AsyncGenerator[OutputT, None]) -> Iterator[OutputT]:
-        async def advance() -> OutputT | None:
-            return await anext(outputs, None)
+        yield from self._opened().iterate(outputs)
 
-        async def leave() -> None:
-            await outputs.aclose()
-
-        step: Future[OutputT | None] | None = None
-        try:
-            while (output := (step := self._begin(advance())).result()) is not None:
-                yield output
-        finally:
-            if step is not None:
-                step.cancel()  # Ctrl-C while it waited
-            # Not waited for: an iterator dropped half-way may be collected in the loop's own thread.
-            with contextlib.suppress(NotServing):
-                self._begin(leave())
+    def _opened(self) -> LoopThread:
+        if self._thread is None:
+            raise NotServing("the client is not open; use it as `with client:`")
+        return self._thread
 
     def _stop(self) -> None:
-        """Let the loop's last tasks end, then end the loop and its thread."""
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(_wind_up(), loop).result()
-        self._loop = None
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _wind_up() -> None:
-    """What `asyncio.run` does at its end."""
-    loop = asyncio.get_running_loop()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await loop.shutdown_asyncgens()
-    await loop.shutdown_default_executor()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()

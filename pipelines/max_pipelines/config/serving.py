@@ -14,14 +14,24 @@ from max_voices import FOLDER, load_voice
 
 from .section import FrameCount, OptionValue, Path_, Section
 
+Revision = Annotated[str, Meta(min_length=1, max_length=256)]
+
 
 class ModelConfig(Section, frozen=True):
-    """The token model: `name` is what requests call it, `path` a folder, a hub id, or `embedded`."""
+    """The token model: `name` is what requests call it, `path` a folder, a hub id, or `embedded`.
+
+    `tokenizer` is another folder or hub id, or `none`: prompts are ids then, and so are answers. `slow` takes the one
+    in Python where there are two. A `revision` is a branch, a tag or a commit on the hub.
+    """
 
     name: Name
     path: Path_ = "embedded"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$", max_length=16)] = "cpu"
+    revision: Revision | None = None
+    tokenizer: Path_ | None = None
+    tokenizer_revision: Revision | None = None
+    tokenizer_mode: Literal["auto", "slow"] = "auto"
 
     @property
     def location(self) -> str | Path:
@@ -84,8 +94,12 @@ class EngineConfig(Section, frozen=True):
 
     `max_batch` sequences at once, `token_budget` tokens a step (without it, the engine decides), `block_size` tokens a
     block of the KV cache. `kv_memory` is that cache's memory: a fraction such as 0.5 of what the device has free once
-    the model is loaded, or bytes; without it, room for `max_batch` whole contexts, at most 1 GiB. All but `kind` are
-    for `torch`; `max_batch` is for any.
+    the model is loaded, or bytes; without it, room for `max_batch` whole contexts, at most 1 GiB. Instead of it, on a
+    GPU, `memory_utilization` is the share of all its memory that weights, activations and cache may take together.
+
+    `max_length` bounds a prompt and its answer below what the model could read. `prefix_caching` finds prompts that
+    begin alike. On a GPU, `eager` does without CUDA graphs, `eager_above` for sequences longer than that, and `overlap:
+    false` reads each step before the next is launched. All but `kind` are for `torch`; `max_batch` is for any.
     """
 
     kind: Name = "torch"
@@ -94,3 +108,9 @@ class EngineConfig(Section, frozen=True):
     block_size: Annotated[int, Meta(ge=1, le=1024)] = 32
     kv_memory: Annotated[int, Meta(ge=2**16, le=2**50)] | Annotated[float, Meta(gt=0, le=1)] | None = None
     watermark: WatermarkConfig = WatermarkConfig()
+    memory_utilization: Annotated[float, Meta(gt=0, le=1)] | None = None
+    max_length: Annotated[int, Meta(ge=2, le=2**24)] | None = None
+    prefix_caching: bool = True
+    eager: bool = False
+    eager_above: Annotated[int, Meta(ge=1, le=2**24)] | None = None
+    overlap: bool | None = None

@@ -8,7 +8,6 @@ import msgspec
 
 from max_engines.embedding.encoder import Encoder, load_encoder
 from max_engines.embedding.pooling import Pooling
-from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
     ConfigError,
     EmbeddingsGenerationOutput,
@@ -18,6 +17,7 @@ from max_interfaces import (
 )
 
 from ..config import Config
+from ..engines import build_tokenizer
 from ..registry import ServedPipeline
 from .pipeline import EmbeddingsPipeline
 
@@ -47,12 +47,13 @@ def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, Embeddi
             model.location,
             dtype=model.dtype,
             device=model.device,
+            revision=model.revision,
             pooling=options.pooling,
             normalized=options.normalize,
         )
-        tokenizer = load_tokenizer(model.location)
     except ValueError as problem:
         raise ConfigError(f"model {model.name}: {problem}") from problem
+    tokenizer = build_tokenizer(model)
     budget = config.engine.token_budget or measured_budget(encoder)
     return ServedPipeline(
         EmbeddingsPipeline(encoder, tokenizer, budget),

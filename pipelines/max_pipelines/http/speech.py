@@ -31,10 +31,11 @@ from max_interfaces import (
 from max_interfaces.messages import ModelInfo
 
 from ..client.stream import OutputStream
+from ..raw_json import NULL
 from . import bodies, sse
 from .exchange import note_tokens
 from .face import Face
-from .json import NULL, JsonResponse
+from .json import JsonResponse
 from .playback import Playback
 from .problems import HttpProblem, asked
 from .streaming import Streamed

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from max_codecs.snac.codec import load_codec
-from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
@@ -17,7 +16,7 @@ from max_interfaces import (
 from max_voices.text import spell
 
 from ..config import Config
-from ..engines import build_generator
+from ..engines import build_generator, build_tokenizer
 from ..registry import ServedPipeline
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
@@ -32,7 +31,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         raise ConfigError("speech: the section is missing")
     form = speech.spoken
     served = build_generator(config)
-    tokenizer = load_tokenizer(config.model.location)
+    tokenizer = build_tokenizer(config.model)
     codec = load_codec(config.codec.location, device=config.codec.device, slots=form.layout.slots)
     speller: Callable[[str], str] = spell if form.spell else str
     prompter = SpeechPrompter(form, tokenizer, speller)

@@ -6,9 +6,7 @@ import resource
 import sys
 from collections.abc import Callable
 
-from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
-    ConfigError,
     PipelineTask,
     RequestID,
     SamplingParams,
@@ -16,8 +14,8 @@ from max_interfaces import (
     TextGenerationRequest,
 )
 
-from ..config import Config
-from ..engines import build_generator
+from ..config import Config, ModelConfig
+from ..engines import build_generator, build_tokenizer
 from ..registry import ServedPipeline
 from .pipeline import TextPipeline
 
@@ -27,10 +25,7 @@ WARM_UP_TOKENS = 8  # a prompt and some decode steps: every code path has been t
 def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGenerationOutput]:
     """Load everything. Its canary writes a little, so that the first caller does not wait for first-time costs."""
     served = build_generator(config)
-    try:
-        tokenizer = load_tokenizer(config.model.location)
-    except ValueError as problem:
-        raise ConfigError(f"model {config.model.name}: {problem}") from problem
+    tokenizer = build_tokenizer(config.model)
     pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device))
     pipeline.start()
     return ServedPipeline(
@@ -40,14 +35,15 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         config.engine.max_batch,
         max_tokens=served.max_length,
         close=pipeline.close,
-        canary=_canary(config.model.name),
+        canary=_canary(config.model),
         gauges=served.gauges,
     )
 
 
-def _canary(model: str) -> TextGenerationRequest:
+def _canary(model: ModelConfig) -> TextGenerationRequest:
     params = SamplingParams(max_new_tokens=WARM_UP_TOKENS, ignore_eos=True)
-    return TextGenerationRequest(RequestID(), model, "hello", sampling_params=params)
+    prompt = (0,) if model.tokenizer == "none" else "hello"
+    return TextGenerationRequest(RequestID(), model.name, prompt, sampling_params=params)
 
 
 def _peak_memory(device: str) -> Callable[[], int]:

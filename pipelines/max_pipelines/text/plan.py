@@ -28,11 +28,12 @@ class TextPlan:
     ranked: bool
     echo: bool
     logprobs: bool
+    return_prompt: bool
 
     @property
     def wants_prompt(self) -> bool:
         """True if the prompt's ids are to be given."""
-        return self.echo or self.sampling_params.prompt_logprobs is not None
+        return self.echo or self.return_prompt or self.sampling_params.prompt_logprobs is not None
 
 
 def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids: Collection[int]) -> TextPlan:
@@ -62,6 +63,7 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
         ranked=ranked,
         echo=request.echo or params.echo,
         logprobs=asked is not None or params.top_n_tokens > 0,
+        return_prompt=request.return_prompt,
     )
 
 

@@ -9,12 +9,12 @@ from msgspec import Meta
 
 from max_interfaces import RequestID, TextGenerationRequest
 
-from ..json import described, json_of, null
+from ...openai_chat import Message, Tool
+from ...raw_json import described, json_of, null
 from ..problems import HttpProblem
-from .messages import Message
 from .response_format import TEXT, ResponseFormat
 from .sampling import MOST_LOGPROBS, Limit, SamplingFields
-from .tools import NamedTool, Offer, Tool
+from .tools import NamedTool, Offer
 
 
 class ChatBody(SamplingFields, frozen=True, kw_only=True):

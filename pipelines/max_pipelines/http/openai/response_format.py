@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from max_interfaces import Json, TextGenerationResponseFormat
 
-from ..json import described, json_of, null
+from ...raw_json import described, json_of, null
 
 TEXT = "text"
 

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
-from max_interfaces import Json, TextGenerationRequestFunction, TextGenerationRequestTool
-from max_interfaces.values import JsonValue
+from max_interfaces import Json, TextGenerationRequestTool
 
-from ..json import described, json_of, null
+from ...openai_chat import Name, Tool
 from ..problems import HttpProblem
 
 MOST_CALLS = 16  # that a model which must call something may make: one that has lost its way would never end
 BLANKS = r"[ \n]{1,64}"  # between the tokens of the arguments; bounded for the same reason
-NO_PARAMETERS: dict[str, JsonValue] = {"type": "object", "properties": {}, "additionalProperties": False}
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-
-
-class Function(msgspec.Struct, frozen=True):
-    """A function that can be called; `parameters` is a JSON schema."""
-
-    name: Name
-    description: Annotated[str, Meta(max_length=4096)] | None = None
-    parameters: Annotated[msgspec.Raw, described("object")] = msgspec.field(default_factory=null)
-    strict: bool | None = None
-
-    @property
-    def schema(self) -> dict[str, JsonValue]:
-        """Of its arguments, which are an object. ValueError for a schema of anything else."""
-        given = json_of(self.parameters, f"tools.{self.name}.parameters")
-        value = NO_PARAMETERS if given is None else given.value
-        if not isinstance(value, dict) or value.get("type", "object") != "object":
-            raise ValueError(f"tools.{self.name}.parameters: must be the JSON schema of an object")
-        return {"type": "object", **value}
-
-    def read(self) -> TextGenerationRequestFunction:
-        """As the engine takes it."""
-        return TextGenerationRequestFunction(
-            self.name, self.description, Json.of(self.schema, "tools"), bool(self.strict)
-        )
-
-
-class Tool(msgspec.Struct, frozen=True):
-    """A tool; there are no others than functions."""
-
-    function: Function
-    type: Literal["function"] = "function"
 
 
 class Named(msgspec.Struct, frozen=True):

@@ -13,10 +13,11 @@ from max_interfaces import InvalidRequest, PipelineTask, TextGenerationOutput, T
 from max_interfaces.messages import ModelInfo
 
 from ...client.outputs import join_texts
+from ...raw_json import NULL
 from .. import bodies, sse
 from ..face import Face
 from ..guard import key_of
-from ..json import NULL, encode
+from ..json import encode
 from ..problems import HttpProblem, asked
 from ..speech import speak_inputs
 from ..streaming import Streamed, while_present

@@ -13,7 +13,7 @@ from max_interfaces import RequestID, SamplingParams, TextGenerationRequest
 from max_interfaces.messages import ModelInfo
 
 from ...config import TextLimits
-from ..json import described, json_of, null
+from ...raw_json import described, json_of, null
 from ..problems import VALIDATION, HttpProblem
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]

@@ -1,4 +1,4 @@
-"""The messages of a conversation, as OpenAI writes them."""
+"""Messages and tools of a conversation, as OpenAI writes them, in a body or in Python."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from max_interfaces import MessageRole, TextContentPart, TextGenerationRequestMessage
+from max_interfaces import (
+    Json,
+    MessageRole,
+    TextContentPart,
+    TextGenerationRequestFunction,
+    TextGenerationRequestMessage,
+    TextGenerationRequestTool,
+)
+from max_interfaces.values import JsonValue
 
-from ..json import described, json_of, null
+from .raw_json import described, json_of, null
 
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=2**22)]
+NO_PARAMETERS: dict[str, JsonValue] = {"type": "object", "properties": {}, "additionalProperties": False}
 CALLS = described("array", items={"type": "object"})
 ROLES = {"developer": MessageRole.SYSTEM}  # the newer word for it, which no template knows
 
@@ -54,3 +64,38 @@ class Message(msgspec.Struct, frozen=True):
             self.tool_call_id or None,
             self.reasoning_content,
         )
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function that can be called; `parameters` is a JSON schema."""
+
+    name: Name
+    description: Annotated[str, Meta(max_length=4096)] | None = None
+    parameters: Annotated[msgspec.Raw, described("object")] = msgspec.field(default_factory=null)
+    strict: bool | None = None
+
+    @property
+    def schema(self) -> dict[str, JsonValue]:
+        """Of its arguments, which are an object. ValueError for a schema of anything else."""
+        given = json_of(self.parameters, f"tools.{self.name}.parameters")
+        value = NO_PARAMETERS if given is None else given.value
+        if not isinstance(value, dict) or value.get("type", "object") != "object":
+            raise ValueError(f"tools.{self.name}.parameters: must be the JSON schema of an object")
+        return {"type": "object", **value}
+
+    def read(self) -> TextGenerationRequestFunction:
+        """As the engine takes it."""
+        return TextGenerationRequestFunction(
+            self.name, self.description, Json.of(self.schema, "tools"), bool(self.strict)
+        )
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A tool; there are no others than functions."""
+
+    function: Function
+    type: Literal["function"] = "function"
+
+    def read(self) -> TextGenerationRequestTool:
+        """As the engine takes it."""
+        return TextGenerationRequestTool(self.function.read())

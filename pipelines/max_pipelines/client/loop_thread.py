@@ -1,0 +1,94 @@
+"""An event loop in a thread of its own, for callers without one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from max_interfaces import NotServing
+
+ResultT = TypeVar("ResultT")
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+
+
+class Outputs(Protocol[ItemT_co]):
+    """An asynchronous iterator that can be left early."""
+
+    def __aiter__(self) -> AsyncIterator[ItemT_co]: ...
+    def __anext__(self) -> Awaitable[ItemT_co]: ...
+    async def aclose(self) -> object:
+        """Leave it."""
+        ...
+
+
+class LoopThread:
+    """Runs coroutines for any thread, side by side."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is this thread itself, which must not wait for it."""
+        return threading.current_thread() is self._thread
+
+    def begin(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
+        """Start it, and do not wait. NotServing once the loop has ended."""
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:
+            work.close()
+            raise NotServing("what this belongs to has been closed") from None
+
+    def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Wait for its result. If the caller is interrupted meanwhile, by Ctrl-C for one, it is cancelled."""
+        future = self.begin(work)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def iterate(self, outputs: Outputs[ItemT]) -> Iterator[ItemT]:
+        """What an asynchronous iterator gives, as it comes. Left early, it is closed."""
+
+        async def advance() -> ItemT | None:
+            return await anext(outputs, None)
+
+        async def leave() -> None:
+            await outputs.aclose()
+
+        step: Future[ItemT | None] | None = None
+        try:
+            while (output := (step := self.begin(advance())).result()) is not None:
+                yield output
+        finally:
+            if step is not None:
+                step.cancel()  # Ctrl-C while it waited
+            # Not waited for: an iterator dropped half-way may be collected in the loop's own thread.
+            with contextlib.suppress(NotServing):
+                self.begin(leave())
+
+    def stop(self) -> None:
+        """Let the last tasks end, then end the loop and its thread."""
+        self.begin(_wind_up()).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+async def _wind_up() -> None:
+    """What `asyncio.run` does at its end."""
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

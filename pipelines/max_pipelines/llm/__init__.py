@@ -1,0 +1,54 @@
+"""vLLM's `LLM` on this engine: change the import, and nothing else.
+
+from max_pipelines.llm import LLM, SamplingParams
+
+with LLM("Qwen/Qwen2.5-0.5B-Instruct") as llm:
+    for output in llm.generate(["Hello, my name is"], SamplingParams(temperature=0.8)):
+        print(output.outputs[0].text)
+"""
+
+from __future__ import annotations
+
+from .adapters import LoRARequest, PromptAdapterRequest
+from .async_llm import AsyncLLM
+from .guided import GuidedDecodingParams, StructuredOutputsParams
+from .llm import LLM
+from .outputs import (
+    BeamSearchOutput,
+    BeamSearchSequence,
+    CompletionOutput,
+    EmbeddingOutput,
+    EmbeddingRequestOutput,
+    Logprob,
+    PoolingRequestOutput,
+    RequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+)
+from .prompts import PromptType, TextPrompt, TokensPrompt
+from .sampling import BeamSearchParams, RequestOutputKind, SamplingParams
+
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "BeamSearchOutput",
+    "BeamSearchParams",
+    "BeamSearchSequence",
+    "CompletionOutput",
+    "EmbeddingOutput",
+    "EmbeddingRequestOutput",
+    "GuidedDecodingParams",
+    "LoRARequest",
+    "Logprob",
+    "PoolingRequestOutput",
+    "PromptAdapterRequest",
+    "PromptType",
+    "RequestOutput",
+    "RequestOutputKind",
+    "SamplingParams",
+    "ScoringOutput",
+    "ScoringRequestOutput",
+    "StructuredOutputsParams",
+    "TextPrompt",
+    "TokensPrompt",
+]

@@ -1,0 +1,78 @@
+"""Runs what is asked, on one client."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from max_interfaces import RequestFailed, TextGenerationRequest
+
+from ..client import AsyncClient
+from .asks import Ask
+from .batch import Bar, as_asked, run_all
+from .outputs import RequestOutput, failed
+from .processors import registered
+from .results import Growing, counted, result_of
+
+SEED_STRIDE = 1_000_003  # so that neighbouring seeds do not give the same numbers, one request apart
+
+
+class Answering:
+    """`client` serves `model`; requests are numbered, which are their ids.
+
+    One without a seed gets one from `seed` and its number, so that a run repeats, unless `seed` is None. `shared` says
+    that the worker is a thread of this process.
+    """
+
+    def __init__(self, client: AsyncClient, model: str, seed: int | None, *, shared: bool) -> None:
+        self._client = client
+        self._model = model
+        self._seed = seed
+        self._shared = shared
+        self.numbers = itertools.count()
+
+    async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar) -> list[RequestOutput]:
+        """The results of all, in their order. A `single` one that fails raises; of several it has the `error`."""
+        with registered([ask.params for ask in asks], shared=self._shared) as processors:
+            made = [self._made(ask, processors[id(ask.params)]) for ask in asks]
+            jobs = [partial(self._one, ask, request) for ask, request in zip(asks, made, strict=True)]
+            results = await run_all(jobs, bar, counted, "prompts")
+        broken = [result for result in results if isinstance(result, Exception)]
+        if single and broken:
+            raise broken[0]
+        if broken:
+            warnings.warn(f"{len(broken)} of {len(asks)} prompts failed: {broken[0]}", stacklevel=2)
+        return [
+            _failed(ask, request, result) if isinstance(result, Exception) else result
+            for ask, request, result in zip(asks, made, results, strict=True)
+        ]
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[RequestOutput, None]:
+        """One's outputs while they are made."""
+        with registered([ask.params], shared=self._shared) as processors:
+            request = self._made(ask, processors[id(ask.params)])
+            growing = Growing(ask)
+            async with aclosing(self._client.stream(request, ask.options)) as outputs:
+                try:
+                    async for output in outputs:
+                        for shown in growing.take(output):
+                            yield shown
+                except RequestFailed as problem:
+                    raise as_asked(problem) from None
+
+    async def _one(self, ask: Ask, request: TextGenerationRequest) -> RequestOutput:
+        async with aclosing(self._client.stream(request, ask.options)) as outputs:
+            return result_of(ask, [output async for output in outputs])
+
+    def _made(self, ask: Ask, processors: Sequence[str]) -> TextGenerationRequest:
+        number = next(self.numbers)
+        seed = None if self._seed is None else (self._seed * SEED_STRIDE + number) % 2**63
+        return ask.request(number, self._model, seed, processors)
+
+
+def _failed(ask: Ask, request: TextGenerationRequest, problem: Exception) -> RequestOutput:
+    text, ids = (None, None) if ask.prompt is None else (ask.prompt.text, ask.prompt.ids)
+    return failed(request.request_id.value, text, ids, problem)

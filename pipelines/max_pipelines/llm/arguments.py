@@ -1,0 +1,187 @@
+"""vLLM's arguments of `LLM`, as a config of ours."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
+from .devices import default_device
+
+MAX_BATCH = 64  # sequences at once, where `max_num_seqs` does not say: a batch's throughput is what is wanted here
+GIB = 2**30
+EMBEDDING_TASKS = ("embed", "embedding", "encode", "pooling")
+NO_EFFECT = {  # accepted, with the reason why they change nothing
+    "swap_space": "sequences that lose their memory are computed again, so nothing is swapped",
+    "disable_custom_all_reduce": "the torch engine runs on one device",
+    "guided_decoding_backend": "there is one backend, llguidance",
+    "mm_processor_kwargs": "this model reads text only",
+    "limit_mm_per_prompt": "this model reads text only",
+    "enable_chunked_prefill": "prompts are always read in chunks, beside what is being written",
+    "enable_prompt_adapter": "soft prompts need not be switched on",
+    "max_prompt_adapters": "`max_loras` counts soft prompts, too",
+    "max_prompt_adapter_token": "a soft prompt may be as long as the context",
+    "enable_lora": "adapters need not be switched on",
+    "disable_log_stats": "",
+    "worker_use_ray": "workers are processes of their own",
+    "distributed_executor_backend": "workers are processes of their own",
+    "download_dir": "set HF_HOME for another place",
+    "max_logprobs": "up to 1,024, or all by -1",
+    "num_scheduler_steps": "a step makes one token for each sequence",
+    "preemption_mode": "sequences that lose their memory are computed again",
+    "served_model_name": "nothing is served to others",
+}
+SILENT = ("disable_log_stats", "enable_lora", "enable_prompt_adapter")
+DEFAULTS = {"swap_space": 4, "disable_custom_all_reduce": False, "enable_chunked_prefill": True}
+ENGINE = {  # what the engine's section calls them
+    "max_num_seqs": "max_batch",
+    "max_num_batched_tokens": "token_budget",
+    "block_size": "block_size",
+    "max_model_len": "max_length",
+    "enable_prefix_caching": "prefix_caching",
+    "max_loras": "max_adapters",
+    "max_lora_rank": "max_adapter_rank",
+}
+KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "int8": 8, "int4": 4}
+OURS = ("transport", "device", "start_timeout_s", "threads")  # that vLLM does not have, or has otherwise
+OTHERS = ("kv_cache_dtype", "load_format", "hf_overrides", "task", "pipeline_parallel_size")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `LLM` is given. `more` are the keyword arguments beyond the document's own.
+
+    TypeError for one that nobody knows, with the nearest name; ValueError for one that cannot be had.
+    """
+
+    model: str
+    tokenizer: str | None = None
+    tokenizer_mode: str = "auto"
+    skip_tokenizer_init: bool = False
+    trust_remote_code: bool = False
+    tensor_parallel_size: int = 1
+    dtype: str = "auto"
+    quantization: str | None = None
+    revision: str | None = None
+    tokenizer_revision: str | None = None
+    seed: int | None = 0
+    gpu_memory_utilization: float = 0.9
+    swap_space: float = 4
+    cpu_offload_gb: float = 0
+    enforce_eager: bool | None = None
+    max_context_len_to_capture: int | None = None
+    max_seq_len_to_capture: int = 8192
+    disable_custom_all_reduce: bool = False
+    disable_async_output_proc: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: str, given: Mapping[str, Any]) -> Self:
+        """From keyword arguments, those of the document and all others."""
+        own = {name: value for name, value in given.items() if name in cls.__dataclass_fields__ and name != "more"}
+        return cls(model, **own, more={name: value for name, value in given.items() if name not in own})
+
+    def __post_init__(self) -> None:
+        known = [*NO_EFFECT, *ENGINE, *OURS, *OTHERS]
+        for name in self.more:
+            if name not in known:
+                near = get_close_matches(name, [*known, *self.__dataclass_fields__], 1)
+                raise TypeError(f"LLM: unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+    @property
+    def embeds(self) -> bool:
+        """True if the model is to give embeddings and not text."""
+        return self.more.get("task") in EMBEDDING_TASKS
+
+    @property
+    def kv_bits(self) -> int | None:
+        """The bits of a number in the KV cache, None for those of the model."""
+        kind = self.more.get("kv_cache_dtype", "auto")
+        if kind not in KV_BITS:
+            raise ValueError(f"kv_cache_dtype = {kind!r}: must be one of {', '.join(KV_BITS)}")
+        return KV_BITS[kind]
+
+    def config(self) -> Config:
+        """The config of a server for one caller. Warns of what has no effect."""
+        self._warn()
+        self._check()
+        device = self.more.get("device") or default_device()
+        return Config(
+            model=self._model(device),
+            pipeline=PipelineConfig(kind="embeddings" if self.embeds else "text"),
+            engine=self._engine(device),
+            workers=WorkersConfig(**self._workers()),
+            http=None,
+        )
+
+    def _model(self, device: str) -> ModelConfig:
+        return ModelConfig(
+            name=Path(self.model).name[:256] or "model",
+            path=self.model,
+            dtype=_dtype(self.dtype),
+            device=device,
+            tokenizer="none" if self.skip_tokenizer_init else self.tokenizer,
+            tokenizer_mode="slow" if self.tokenizer_mode == "slow" else "auto",
+            revision=self.revision,
+            tokenizer_revision=self.tokenizer_revision or (None if self.tokenizer else self.revision),
+        )
+
+    def _engine(self, device: str) -> EngineConfig:
+        given = {ours: self.more[theirs] for theirs, ours in ENGINE.items() if self.more.get(theirs) is not None}
+        captured = self.max_context_len_to_capture or self.max_seq_len_to_capture
+        if self.tensor_parallel_size > 1:
+            given |= {"kind": "vllm", "options": {"tensor_parallel_size": self.tensor_parallel_size}}
+        if device != "cpu":
+            given["memory_utilization"] = self.gpu_memory_utilization
+        return EngineConfig(
+            **{
+                "max_batch": MAX_BATCH,
+                "eager": bool(self.enforce_eager),
+                "eager_above": captured,
+                "overlap": False if self.disable_async_output_proc else None,
+                **given,
+            }
+        )
+
+    def _workers(self) -> dict[str, Any]:
+        return {name: self.more[name] for name in ("transport", "threads", "start_timeout_s") if name in self.more}
+
+    def _check(self) -> None:
+        if self.tokenizer_mode not in ("auto", "slow"):
+            raise ValueError(f"tokenizer_mode = {self.tokenizer_mode!r}: must be auto or slow")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(f"gpu_memory_utilization = {self.gpu_memory_utilization}: must be in (0, 1]")
+        if self.more.get("load_format", "auto") not in ("auto", "safetensors"):
+            raise ValueError(f"load_format = {self.more['load_format']!r}: only safetensors are read")
+        if self.more.get("hf_overrides"):
+            raise ValueError("hf_overrides: a checkpoint's config is used as it is; change config.json in a copy of it")
+
+    def _warn(self) -> None:
+        if self.trust_remote_code:
+            warnings.warn("trust_remote_code: code from a checkpoint is never run", stacklevel=5)
+        if self.max_context_len_to_capture is not None:
+            text = "max_context_len_to_capture is deprecated; use max_seq_len_to_capture"
+            warnings.warn(text, DeprecationWarning, stacklevel=5)
+        given = {name: getattr(self, name) for name in ("swap_space", "disable_custom_all_reduce")} | dict(self.more)
+        for name, reason in NO_EFFECT.items():
+            if name in given and name not in SILENT and given[name] not in (None, DEFAULTS.get(name)):
+                warnings.warn(f"{name} has no effect: {reason}", stacklevel=5)
+
+
+def _dtype(name: str) -> Literal["auto", "float32", "bfloat16", "float16"]:
+    names: dict[str, Literal["auto", "float32", "bfloat16", "float16"]] = {
+        "auto": "auto",
+        "float32": "float32",
+        "float": "float32",
+        "bfloat16": "bfloat16",
+        "float16": "float16",
+        "half": "float16",
+    }
+    short = str(name).removeprefix("torch.")
+    if short not in names:
+        raise ValueError(f"dtype = {name!r}: must be one of {', '.join(names)}")
+    return names[short]

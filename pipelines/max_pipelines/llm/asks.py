@@ -1,0 +1,46 @@
+"""One prompt of a call with all that is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from max_interfaces import RequestID, RequestOptions, TextGenerationRequest
+
+from .adapters import LoRARequest, PromptAdapterRequest
+from .prompts import Prompt
+from .sampling import SamplingParams
+
+NO_DEADLINE_S = 86_400.0  # a batch takes as long as it takes; this is the most that a request may have
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A prompt, or, in `fields`, a conversation; and what is asked of it."""
+
+    prompt: Prompt | None
+    params: SamplingParams
+    lora: LoRARequest | None = None
+    soft_prompt: PromptAdapterRequest | None = None
+    options: RequestOptions = field(default_factory=lambda: RequestOptions(deadline_s=NO_DEADLINE_S))
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def request(self, number: int, model: str, seed: int | None, processors: Sequence[str]) -> TextGenerationRequest:
+        """As the road takes it. ValueError, by vLLM's names, for what cannot be asked for."""
+        spelled = self.params.logprobs is not None or self.params.prompt_logprobs is not None
+        return TextGenerationRequest(
+            RequestID(str(number)),
+            model,
+            None if self.prompt is None else self.prompt.read,
+            sampling_params=self.params.translated(seed, processors),
+            adapter_id=None if self.lora is None else self.lora.lora_name,
+            token_texts=spelled and self.params.detokenize,
+            return_prompt=True,
+            **self.fields,
+        )
+
+
+def options_of(deadline_s: float | None, priority: int) -> RequestOptions:
+    """How long a request may take, and how urgent it is; as vLLM has it, the lower the `priority` the sooner."""
+    return RequestOptions(NO_DEADLINE_S if deadline_s is None else deadline_s, -priority)

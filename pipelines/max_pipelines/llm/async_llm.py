@@ -1,0 +1,190 @@
+"""`AsyncLLM`: the same calls for asyncio programs, and what `LLM` is a thin run of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from max_interfaces import RequestID
+
+from ..client import AsyncClient
+from .adapters import LoRARequest, PromptAdapterRequest
+from .answering import Answering
+from .arguments import Arguments
+from .asks import Ask, options_of
+from .batch import Bar
+from .chats import ChatForm
+from .conversations import Conversations
+from .guided import GuidedDecodingParams, guided
+from .outputs import RequestOutput
+from .prompts import Prompts, each, prompts_of
+from .sampling import SamplingParams
+from .tokenizer import LazyTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Params = SamplingParams | Sequence[SamplingParams] | None
+LoRAs = LoRARequest | Sequence[LoRARequest | None] | None
+Ids = Sequence[int] | Sequence[Sequence[int]] | None
+
+
+class AsyncLLM:
+    """vLLM's `LLM` with `await`: `async with AsyncLLM(model) as llm`. Its arguments are `LLM`'s.
+
+    Any number of tasks may call it at once, and each gets its own results. A call that is cancelled leaves nothing
+    behind. In a list of prompts, one that cannot be served fails alone: its output has the `error`, and a warning says
+    so; one prompt by itself raises it.
+    """
+
+    def __init__(self, model: str, **arguments: Any) -> None:
+        self._arguments = Arguments.of(model, arguments)
+        self._config = config = self._arguments.config()
+        self._client = AsyncClient.embedded(config)
+        shared = config.workers.transport == "thread"
+        self._answering = Answering(self._client, config.model.name, self._arguments.seed, shared=shared)
+        self._tokenizer = LazyTokenizer(config.model)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all that runs, and the model's processes. Safe to call twice."""
+        await self._client.close()
+
+    async def generate(
+        self,
+        prompts: Prompts | None = None,
+        sampling_params: Params = None,
+        prompt_token_ids: Ids = None,
+        use_tqdm: Bar = True,
+        lora_request: LoRAs = None,
+        prompt_adapter_request: PromptAdapterRequest | None = None,
+        guided_options_request: GuidedDecodingParams | Mapping[str, Any] | None = None,
+        priority: Sequence[int] | None = None,
+        *,
+        inputs: Prompts | None = None,
+        deadline_s: float | None = None,
+    ) -> list[RequestOutput]:
+        """Complete each prompt; the results are in their order. A lower `priority` goes first, as in vLLM.
+
+        Prompts are strings, lists of ids, `TextPrompt`s, `TokensPrompt`s, one or a list of them; `prompt_token_ids`
+        and `inputs` are older and newer ways to give them. `deadline_s` bounds each request's time.
+        """
+        given, single = self._prompts(prompts, prompt_token_ids, inputs)
+        params = each(sampling_params or SamplingParams(), len(given), "sampling_params")
+        loras, urgency = each(lora_request, len(given), "lora_request"), each(priority or 0, len(given), "priority")
+        form = guided(guided_options_request)
+        asks = [
+            Ask(prompt, _formed(one, form), lora, prompt_adapter_request, options_of(deadline_s, first))
+            for prompt, one, lora, first in zip(given, params, loras, urgency, strict=True)
+        ]
+        return await self._answering.whole(asks, single, use_tqdm)
+
+    async def chat(
+        self,
+        messages: Conversations,
+        sampling_params: Params = None,
+        use_tqdm: Bar = True,
+        lora_request: LoRAs = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        mm_processor_kwargs: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        *,
+        deadline_s: float | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one conversation, or each of a list, through the model's chat template or the one that is given.
+
+        ValueError if a new message is to begin and the last one to go on: only one of both can be.
+        """
+        form = ChatForm(
+            chat_template, add_generation_prompt, continue_final_message, tools, mm_processor_kwargs,
+            chat_template_kwargs,
+        )  # fmt: skip
+        asks, single = form.asked(messages, sampling_params, lora_request, deadline_s)
+        answers = await self._answering.whole(asks, single, use_tqdm)
+        for answer in answers:
+            self._spell(answer)
+        return answers
+
+    async def stream(
+        self,
+        prompt: Prompts,
+        sampling_params: SamplingParams | None = None,
+        *,
+        lora_request: LoRARequest | None = None,
+        prompt_adapter_request: PromptAdapterRequest | None = None,
+        deadline_s: float | None = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """One prompt's outputs while they are made: all so far, or what is new, as `output_kind` says.
+
+        Raises what `generate` raises for one prompt. Leaving early cancels it.
+        """
+        (given, *more), _ = self._prompts(prompt, None, None)
+        if more:
+            raise ValueError(f"stream: {1 + len(more)} prompts; give one, and stream each by itself")
+        params = sampling_params or SamplingParams()
+        ask = Ask(given, params, lora_request, prompt_adapter_request, options_of(deadline_s, 0))
+        async with aclosing(self._answering.stream(ask)) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def stream_chat(
+        self,
+        messages: Conversations,
+        sampling_params: SamplingParams | None = None,
+        *,
+        lora_request: LoRARequest | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        deadline_s: float | None = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """One conversation's answer while it is made. See `stream` and `chat`."""
+        form = ChatForm(chat_template, add_generation_prompt, continue_final_message, tools, None, chat_template_kwargs)
+        asks, single = form.asked(messages, sampling_params, lora_request, deadline_s)
+        if not single:
+            raise ValueError("stream_chat: several conversations; give one, and stream each by itself")
+        async with aclosing(self._answering.stream(asks[0])) as outputs:
+            async for output in outputs:
+                self._spell(output)
+                yield output
+
+    def cancel(self, request_id: str) -> None:
+        """End a request now; what it has so far is its result, with the finish reason `abort`."""
+        self._client.cancel(RequestID(request_id))
+
+    def get_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of transformers. ValueError for an LLM without one."""
+        return self._tokenizer.inner
+
+    def _prompts(self, prompts: Prompts | None, ids: Ids, inputs: Prompts | None) -> tuple[list[Any], bool]:
+        return prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)
+
+    def _spell(self, answer: RequestOutput) -> None:
+        """The text that a conversation's template made of it."""
+        if answer.prompt_token_ids and not self._arguments.skip_tokenizer_init:
+            answer.prompt = str(self.get_tokenizer().decode(list(answer.prompt_token_ids)))
+
+
+def _formed(params: SamplingParams, form: GuidedDecodingParams | None) -> SamplingParams:
+    """With the form of `guided_options_request`. ValueError if the parameters have one of their own."""
+    if form is None:
+        return params
+    if params.guided_decoding is not None:
+        raise ValueError("guided_options_request: the sampling parameters have guided_decoding; leave one out")
+    return replace(params, guided_decoding=form)
