@@ -68,6 +68,8 @@ class SamplingParams(Bounded):
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
     logits_processors: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
+    quantized_kv_start: TokenLimit = 5000
+    prefill_step_size: Annotated[int, Meta(ge=1, le=2**20)] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence

@@ -119,8 +119,9 @@ class TextGenerationRequest(Bounded):
     """An immutable request for text; the first fields in MAX's published order.
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
-    say where each belongs. With `token_texts` the outputs also spell each id that they name, with `return_prompt` the
-    first names the ids of the prompt. Raises ValueError naming the field, its value and its bound.
+    say where each belongs. With `token_texts` the outputs also spell each id that they name; with `return_prompt` the
+    first names the ids of the prompt; with `running_statistics` each says what the request has cost so far. Raises
+    ValueError naming the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -148,6 +149,7 @@ class TextGenerationRequest(Bounded):
     adapter_id: Name | None = None
     token_texts: bool = False
     return_prompt: bool = False
+    running_statistics: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence

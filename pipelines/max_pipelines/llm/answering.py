@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from functools import partial
 
 from max_interfaces import RequestFailed, TextGenerationRequest
 
 from ..client import AsyncClient
+from ..many import Bar, as_asked, run_all
+from ..own_processors import registered
 from .asks import Ask
-from .batch import Bar, as_asked, run_all
 from .outputs import RequestOutput, failed
-from .processors import registered
 from .results import Growing, counted, result_of
+from .sampling import SamplingParams, with_prompt
 
 SEED_STRIDE = 1_000_003  # so that neighbouring seeds do not give the same numbers, one request apart
 
@@ -36,8 +37,10 @@ class Answering:
 
     async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar) -> list[RequestOutput]:
         """The results of all, in their order. A `single` one that fails raises; of several it has the `error`."""
-        with registered([ask.params for ask in asks], shared=self._shared) as processors:
-            made = [self._made(ask, processors[id(ask.params)]) for ask in asks]
+        with ExitStack() as stack:
+            known = {id(ask.params): ask.params for ask in asks}
+            names = {key: stack.enter_context(self._processors(params)) for key, params in known.items()}
+            made = [self._made(ask, names[id(ask.params)]) for ask in asks]
             jobs = [partial(self._one, ask, request) for ask, request in zip(asks, made, strict=True)]
             results = await run_all(jobs, bar, counted, "prompts")
         broken = [result for result in results if isinstance(result, Exception)]
@@ -52,8 +55,8 @@ class Answering:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[RequestOutput, None]:
         """One's outputs while they are made."""
-        with registered([ask.params], shared=self._shared) as processors:
-            request = self._made(ask, processors[id(ask.params)])
+        with self._processors(ask.params) as processors:
+            request = self._made(ask, processors)
             growing = Growing(ask)
             async with aclosing(self._client.stream(request, ask.options)) as outputs:
                 try:
@@ -66,6 +69,9 @@ class Answering:
     async def _one(self, ask: Ask, request: TextGenerationRequest) -> RequestOutput:
         async with aclosing(self._client.stream(request, ask.options)) as outputs:
             return result_of(ask, [output async for output in outputs])
+
+    def _processors(self, params: SamplingParams) -> AbstractContextManager[tuple[str, ...]]:
+        return registered(params.logits_processors or (), with_prompt, shared=self._shared)
 
     def _made(self, ask: Ask, processors: Sequence[str]) -> TextGenerationRequest:
         number = next(self.numbers)

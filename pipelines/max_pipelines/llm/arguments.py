@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
-from .devices import default_device
+from ..devices import default_device
 
 MAX_BATCH = 64  # sequences at once, where `max_num_seqs` does not say: a batch's throughput is what is wanted here
 GIB = 2**30

@@ -8,11 +8,10 @@ from typing import Any
 
 from max_interfaces import RequestID, RequestOptions, TextGenerationRequest
 
+from ..many import NO_DEADLINE
 from .adapters import LoRARequest, PromptAdapterRequest
 from .prompts import Prompt
 from .sampling import SamplingParams
-
-NO_DEADLINE_S = 86_400.0  # a batch takes as long as it takes; this is the most that a request may have
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Ask:
     params: SamplingParams
     lora: LoRARequest | None = None
     soft_prompt: PromptAdapterRequest | None = None
-    options: RequestOptions = field(default_factory=lambda: RequestOptions(deadline_s=NO_DEADLINE_S))
+    options: RequestOptions = NO_DEADLINE
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self, number: int, model: str, seed: int | None, processors: Sequence[str]) -> TextGenerationRequest:
@@ -43,4 +42,4 @@ class Ask:
 
 def options_of(deadline_s: float | None, priority: int) -> RequestOptions:
     """How long a request may take, and how urgent it is; as vLLM has it, the lower the `priority` the sooner."""
-    return RequestOptions(NO_DEADLINE_S if deadline_s is None else deadline_s, -priority)
+    return RequestOptions(NO_DEADLINE.deadline_s if deadline_s is None else deadline_s, -priority)

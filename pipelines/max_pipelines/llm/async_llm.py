@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 from max_interfaces import RequestID
 
 from ..client import AsyncClient
+from ..many import Bar
 from .adapters import LoRARequest, PromptAdapterRequest
 from .answering import Answering
 from .arguments import Arguments
 from .asks import Ask, options_of
-from .batch import Bar
 from .chats import ChatForm
 from .conversations import Conversations
 from .guided import GuidedDecodingParams, guided

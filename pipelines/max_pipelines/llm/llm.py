@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
-import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
-from ..client.loop_thread import LoopThread
+from ..client.held import Held
 from .async_llm import AsyncLLM
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ def _waiting(
 
     def call(self: LLM, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
         self._legacy(kwargs)
-        return self._thread.run(method(self._llm, *args, **kwargs))
+        return self._held.run(method(self._llm, *args, **kwargs))
 
     functools.update_wrapper(call, method)
     return call
@@ -40,7 +38,7 @@ def _iterating(
     """The same outputs for a caller that waits for each."""
 
     def call(self: LLM, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
-        return self._thread.iterate(method(self._llm, *args, **kwargs))
+        return self._held.iterate(method(self._llm, *args, **kwargs))
 
     functools.update_wrapper(call, method)
     return call
@@ -125,13 +123,7 @@ class LLM:
             disable_async_output_proc=disable_async_output_proc,
             **kwargs,
         )
-        self._thread = LoopThread("maxpipe-llm")
-        self._end = weakref.finalize(self, _end, self._thread, self._llm)
-        try:
-            self._thread.run(self._llm.__aenter__())
-        except BaseException:
-            self._end()
-            raise
+        self._held = Held(self._llm, "maxpipe-llm")
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +135,7 @@ class LLM:
 
     def close(self) -> None:
         """End all that runs, and the model's processes. Safe to call twice."""
-        self._end()
+        self._held.close()
 
     generate = _waiting(AsyncLLM.generate)
     chat = _waiting(AsyncLLM.chat)
@@ -152,7 +144,7 @@ class LLM:
 
     def cancel(self, request_id: str) -> None:
         """End a request now, from any thread; its result is what it has, with the finish reason `abort`."""
-        self._thread.loop.call_soon_threadsafe(self._llm.cancel, request_id)
+        self._held.soon(self._llm.cancel, request_id)
 
     def get_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of transformers. ValueError for an LLM without one."""
@@ -161,16 +153,3 @@ class LLM:
     def _legacy(self, given: Mapping[str, object]) -> None:
         if self.DEPRECATE_LEGACY and given.get("prompt_token_ids") is not None:
             warnings.warn("prompt_token_ids: give TokensPrompt(prompt_token_ids=…)", DeprecationWarning, stacklevel=3)
-
-
-def _end(thread: LoopThread, llm: AsyncLLM) -> None:
-    """Close it, wherever it is collected: also in the thread that would have to close it."""
-
-    def close() -> None:
-        thread.run(llm.close())
-        thread.stop()
-
-    if thread.is_current:
-        threading.Thread(target=close, name="maxpipe-llm-end", daemon=True).start()
-    else:
-        close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -142,6 +143,17 @@ class BeamSearchParams:
 def in_their_words(problem: str) -> str:
     """A refusal of ours with the names that this face's caller knows."""
     return _NAMES.sub(lambda found: _THEIRS[found[0]], problem)
+
+
+def with_prompt(processor: Callable[..., Any]) -> Callable[..., Any]:
+    """A processor as ours are called. vLLM has two kinds: with the prompt's ids and without."""
+    try:
+        count = len(inspect.signature(processor).parameters)
+    except (TypeError, ValueError):  # written in C
+        count = 2
+    if count >= 3:
+        return lambda prompt, output, scores: processor(list(prompt), list(output), scores)
+    return lambda prompt, output, scores: processor(list(output), scores)
 
 
 def _texts(given: str | Sequence[str] | None) -> tuple[str, ...]:

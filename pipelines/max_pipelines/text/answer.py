@@ -45,6 +45,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._peak_memory = peak_memory
         self._thinking = preparation.constrainer.thinking(prompt)
+        self._running_statistics = preparation.attempt.request.running_statistics
         self._spelling = Spelling(tokenizer) if preparation.attempt.request.token_texts else None
         self._born = preparation.born
         self._first: float | None = None  # when the first token came
@@ -136,7 +137,7 @@ class Answer:
                 sequence.stop,
                 prompt_tokens,
                 prompt_log_probabilities,
-                None if final is ACTIVE else self._statistics(),
+                None if final is ACTIVE and not self._running_statistics else self._statistics(),
                 self._spelling
                 and self._spelling.of(tokens, texts, rest, log_probabilities, prompt_tokens, prompt_log_probabilities),
                 self._thinking,

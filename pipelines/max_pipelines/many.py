@@ -8,8 +8,9 @@ from typing import TypeAlias, TypeVar
 
 from tqdm import tqdm
 
-from max_interfaces import FailureKind, InvalidRequest, RequestFailed
+from max_interfaces import FailureKind, InvalidRequest, RequestFailed, RequestOptions
 
+NO_DEADLINE = RequestOptions(deadline_s=86_400.0)  # a batch takes as long as it takes; the most that there is
 WINDOW = 256  # requests on their way at once: enough for any batch, and few beside what a server takes
 ResultT = TypeVar("ResultT")
 Bar: TypeAlias = bool | Callable[..., "tqdm[object]"]

@@ -1,0 +1,100 @@
+"""`batch_generate`: many prompts at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from max_interfaces import TextGenerationOutput, TextGenerationRequest
+
+from ..many import NO_DEADLINE, run_all
+from .asking import refuse_media, request_of
+from .model import Model
+from .options import Options
+from .results import GIGABYTE, BatchResponse, BatchStats, told
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_TOKENS = 128
+
+
+def batch_generate(
+    model: Model,
+    processor: PreTrainedTokenizerBase,
+    images: Sequence[object] | object | None = None,
+    audios: Sequence[object] | object | None = None,
+    prompts: Sequence[str | Sequence[int]] | None = None,
+    max_tokens: int | Sequence[int] = MAX_TOKENS,
+    verbose: bool = False,
+    group_by_shape: bool = True,
+    track_image_sizes: bool = True,
+    **kwargs: Any,
+) -> BatchResponse:
+    """The text for each formatted prompt, in one batch; `max_tokens` is one number, or one for each.
+
+    Keyword arguments are those of `Options`, for all alike. `verbose` prints statistics. `group_by_shape` and
+    `track_image_sizes` are for images. ValueError for what this model cannot do, or another number of limits than of
+    prompts; RequestFailed if it breaks.
+    """
+    if not prompts:
+        raise ValueError("prompts: must not be empty")
+    options = Options.of(kwargs)
+    refuse_media(images=images, audios=audios, resize_shape=options.resize_shape)
+    limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+    if len(limits) != len(prompts):
+        raise ValueError(f"max_tokens: {len(limits)} of them for {len(prompts)} prompts; give one, or one for each")
+    begin = time.perf_counter()
+    texts = model.held.run(_all(model, processor, prompts, limits, options))
+    stats = _summed(texts, time.perf_counter() - begin)
+    if verbose:
+        print(*told(stats), sep="\n", flush=True)
+    return BatchResponse([text.text for text in texts], stats)
+
+
+async def _all(
+    model: Model,
+    processor: PreTrainedTokenizerBase,
+    prompts: Sequence[str | Sequence[int]],
+    limits: Sequence[int],
+    options: Options,
+) -> list[TextGenerationOutput]:
+    with options.named_processors(shared=model.shared) as processors:
+        requests = [
+            request_of(model, processor, prompt, options, processors, max_tokens=limit)
+            for prompt, limit in zip(prompts, limits, strict=True)
+        ]
+        jobs = [partial(_text, model, request) for request in requests]
+        found = await run_all(jobs, False, _counted, "prompts")
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
+    return [one for one in found if not isinstance(one, Exception)]
+
+
+async def _text(model: Model, request: TextGenerationRequest) -> TextGenerationOutput:
+    return await model.client.generate(request, NO_DEADLINE)
+
+
+def _counted(text: TextGenerationOutput) -> tuple[int, int]:
+    return text.num_prompt_tokens, len(text.tokens)
+
+
+def _summed(texts: Sequence[TextGenerationOutput], seconds: float) -> BatchStats:
+    """All figures in one. Prompts are read side by side: until the slowest has been, and from the first one on."""
+    figures = [text.statistics for text in texts if text.statistics is not None]
+    read = sum(text.num_prompt_tokens for text in texts)
+    made = sum(len(text.tokens) for text in texts)
+    prompt_s = max((one.prompt_s for one in figures), default=0.0)
+    generation_s = max(0.0, seconds - min((one.prompt_s for one in figures), default=0.0))
+    return BatchStats(
+        prompt_tokens=read,
+        prompt_tps=read / prompt_s if prompt_s else 0.0,
+        prompt_time=prompt_s,
+        generation_tokens=made,
+        generation_tps=made / generation_s if generation_s else 0.0,
+        generation_time=generation_s,
+        peak_memory=max((one.peak_memory for one in figures), default=0) / GIGABYTE,
+    )
