@@ -24,7 +24,8 @@ class SamplingParams(Bounded):
     `temperature` 0 is greedy. `top_k` -1 or 0, `top_p` 1, `min_p` 0, `typical_p` 1 and penalties at 0 (or 1 for the
     repetition penalty) are off. `seed` None asks the dispatcher for one. `logprobs` None is off, -1 the whole
     vocabulary. `logits_processors` names functions that were registered in the worker's own process, which only the
-    thread transport shares with its caller. Each face translates its own defaults and "off" values into these.
+    thread transport shares with its caller. `prefill_step_size` bounds the tokens of the prompt that a step reads. Each
+    face translates its own defaults and "off" values into these.
 
     Raises ValueError naming the field, its value and its bound.
     Source: https://docs.modular.com/max/api/python/interfaces (MAX 25.7 to 26.3).

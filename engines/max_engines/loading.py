@@ -188,9 +188,7 @@ def known_config(source: str, revision: str | None = None) -> PreTrainedConfig:
     raw, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     kind = raw.get("model_type")
     if kind in CONFIG_MAPPING:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=False
-        )
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         return config
     if "auto_map" in raw:
         raise ValueError(f"its architecture {kind!r} needs code from the checkpoint, and such code is never run")

@@ -120,7 +120,7 @@ class Scheduler:
                     if not self._admit(sequence, match):
                         door_open = False  # those behind it would take what it waits for
                         continue
-                prompts.append(Chunk.next(sequence, min(budget, sequence.wanted)))
+                prompts.append(Chunk.next(sequence, min(budget, sequence.wanted, sequence.most_at_once)))
                 budget -= prompts[-1].count
             else:
                 continue

@@ -12,6 +12,8 @@ from max_interfaces.text import LogProbabilities
 from .log_probabilities import join, prompt_log_probabilities
 from .sampling_row import SamplingRow
 
+LARGEST_STEP = 2**20  # tokens of one sequence in a step, if it does not say how many
+
 
 class Sequence:
     """Tokens computed and tokens wanted; there is no prefill and no decode state.
@@ -29,6 +31,7 @@ class Sequence:
         self.priority: int = start.priority
         self.cache_salt: str = start.cache_salt
         self.scores_prompt = start.sampling_params.prompt_logprobs is not None  # then all of it is computed
+        self.most_at_once: int = start.sampling_params.prefill_step_size or LARGEST_STEP
         self.blocks: list[int] = []
         self.computed = 0
         self.entry = 0  # how often it has lost its memory

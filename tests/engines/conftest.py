@@ -27,8 +27,10 @@ def _all_memory_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     made: list[Scheduler] = []
     note = Scheduler.__init__
 
-    def noted(scheduler: Scheduler, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int) -> None:
-        note(scheduler, cache, pool, max_batch, token_budget)
+    def noted(
+        scheduler: Scheduler, cache: KVCache, pool: BlockPool, max_batch: int, token_budget: int, **options: bool
+    ) -> None:
+        note(scheduler, cache, pool, max_batch, token_budget, **options)
         made.append(scheduler)
 
     monkeypatch.setattr(Scheduler, "__init__", noted)

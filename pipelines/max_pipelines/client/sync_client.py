@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import threading
-<<<<<<< HEAD
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
-=======
-from collections.abc import AsyncGenerator, Coroutine, Iterator
->>>>>>> 3f88a32 (LLM: vLLM's class on this engine (generate, chat, streams, cancel); tokenizers, revisions and engine limits by config)
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
