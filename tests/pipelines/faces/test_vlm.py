@@ -84,10 +84,9 @@ def test_the_names_of_the_fields() -> None:
 def test_an_end_of_the_text_and_further_ends(loaded: Loaded) -> None:
     ended = generate(*loaded, PROMPT, logit_bias={END: 100})
     assert (ended.finish_reason, ended.token, ended.generation_tokens) == ("stop", END, 1)
-    first = [*stream_generate(*loaded, PROMPT, max_tokens=6)]
-    wanted = first[3].token
-    by_id = [*stream_generate(*loaded, PROMPT, max_tokens=6, eos_tokens=[wanted])]
-    assert [one.token for one in by_id] == [one.token for one in first[:4]]
+    tokens = [one.token for one in stream_generate(*loaded, PROMPT, max_tokens=6)]
+    by_id = [*stream_generate(*loaded, PROMPT, max_tokens=6, eos_tokens=[tokens[-1]])]
+    assert [one.token for one in by_id] == tokens[: tokens.index(tokens[-1]) + 1]
     assert by_id[-1].finish_reason == "stop"
     assert len([*stream_generate(*loaded, PROMPT, max_tokens=6)]) == 6  # forgotten after the call
     assert end_ids(["</s>", 7], loaded[1]) == (END, 7)
