@@ -20,7 +20,7 @@ from .identity import RequestID
 from .options import DEFAULT_OPTIONS, Priority, RequestOptions, Tenant
 from .sampling import SamplingParams
 from .status import GenerationStatus
-from .text import LogProbabilities
+from .text import LogProbabilities, Score
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
@@ -231,18 +231,34 @@ class PromptReport:
     log_probabilities: LogProbabilities | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Hypothesis:
+    """A whole text that a beam search has found: its ids, its score, and how it ended.
+
+    `score` is the sum of the log probabilities after the rules on scores, divided by length ** `length_penalty`.
+    `log_probabilities`, the model's own, are there if `logprobs` or `top_n_tokens` asked.
+    """
+
+    tokens: TokenIds
+    score: Score
+    status: GenerationStatus
+    log_probabilities: LogProbabilities | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
     """What one engine step did for one sequence: the new ids in order, and where it stands now.
 
     An end-of-sequence id is counted as generated and is the last of `tokens`. `log_probabilities` has an entry for
-    each of `tokens`, if `logprobs` or `top_n_tokens` asked; `prompt` comes once, with the first token.
+    each of `tokens`, if `logprobs` or `top_n_tokens` asked; `prompt` comes once, with the first token. A beam search
+    has no `tokens`: its last delta has the `n` best `hypotheses`, the best first, or all if there are fewer.
     """
 
     tokens: TokenIds = ()
     status: GenerationStatus = GenerationStatus.ACTIVE
     log_probabilities: LogProbabilities | None = None
     prompt: PromptReport | None = None
+    hypotheses: Annotated[tuple[Hypothesis, ...], Meta(max_length=64)] = ()
 
 
 class TokenGenerator(Protocol):

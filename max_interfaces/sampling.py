@@ -15,6 +15,8 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]  # the range that OpenAI and MAX document
 TokenLimit = Annotated[int, Meta(ge=0, le=2**20)]
 NO_BIAS: FrozenMapping[int, float] = FrozenMapping({})
+_DRAWS_NOTHING = "means nothing with a beam_width, as no token is drawn; leave it"
+_DRAWING = {"best_of": None, "top_k": -1, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}  # and what is off
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class SamplingParams(Bounded):
     vocabulary. `logits_processors` names functions that were registered in the worker's own process, which only the
     thread transport shares with its caller. `prefill_step_size` bounds the tokens of the prompt that a step reads. Each
     face translates its own defaults and "off" values into these.
+
+    `beam_width` is off by None, and greedy by 1: so many beams are searched, and the `n` best texts given, by the sum
+    of their log probabilities / length ** `length_penalty`. A search ends when no beam could become better than the
+    worst of `beam_width` ended texts if it ended now; with `early_stopping` as soon as there are so many.
 
     Raises ValueError naming the field, its value and its bound.
     Source: https://docs.modular.com/max/api/python/interfaces (MAX 25.7 to 26.3).
@@ -71,6 +77,7 @@ class SamplingParams(Bounded):
     logits_processors: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
     quantized_kv_start: TokenLimit = 5000
     prefill_step_size: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    early_stopping: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
@@ -92,11 +99,26 @@ class SamplingParams(Bounded):
             )
         if self.best_of is not None and self.best_of < self.n:
             raise ValueError(f"SamplingParams.best_of = {self.best_of}: must be at least n = {self.n}")
+        if self.beam_width is not None:
+            self._check_search(self.beam_width)
+        elif self.length_penalty != 1 or self.early_stopping:
+            field = "early_stopping" if self.early_stopping else "length_penalty"
+            raise ValueError(f"SamplingParams.{field} = {getattr(self, field)}: means nothing without a beam_width")
+
+    def _check_search(self, width: int) -> None:
+        """A search draws nothing, and has its own way to the best."""
+        if self.n > width:
+            raise ValueError(f"SamplingParams.n = {self.n}: must be at most beam_width = {width}")
+        if self.temperature not in (0, 1):
+            raise ValueError(f"SamplingParams.temperature = {self.temperature}: {_DRAWS_NOTHING} 0.0")
+        for field, off in _DRAWING.items():
+            if getattr(self, field) != off:
+                raise ValueError(f"SamplingParams.{field} = {getattr(self, field)}: {_DRAWS_NOTHING} {off}")
 
     @property
     def greedy(self) -> bool:
-        """True when the likeliest token is always taken."""
-        return self.temperature == 0
+        """True when the likeliest token is always taken, or the likeliest few."""
+        return self.temperature == 0 or self.beam_width is not None
 
     def __hash__(self) -> int:
         return hash((self.temperature, self.top_k, self.top_p, self.seed, self.max_new_tokens, self.stop))

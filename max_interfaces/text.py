@@ -22,6 +22,7 @@ from .values import FrozenMapping, Json
 MAX_MEDIA_BYTES = 2**26
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 LogProbability = Annotated[float, Meta(ge=-1e9, le=0)]
+Score = Annotated[float, Meta(ge=-1e100, le=1e100)]  # a length to the power of -10 makes it large
 Media = Annotated[tuple[Annotated[bytes, Meta(max_length=MAX_MEDIA_BYTES)], ...], Meta(max_length=64)]
 LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype=FLOAT32)]
 
@@ -289,7 +290,7 @@ class TextGenerationOutput(Bounded):
     request does. `stop` is the stop text or id that ended it. `prompt_tokens` and `prompt_log_probabilities` come with
     the first output of a request that asked for them, the ids also for `echo`; `statistics` with its last;
     `token_texts` with each of a request that asked for them. `thinking` says that the prompt has opened a `<think>`
-    block, so that the text begins within it.
+    block, so that the text begins within it. `score` is that of a text of a beam search.
     """
 
     request_id: RequestID
@@ -307,6 +308,7 @@ class TextGenerationOutput(Bounded):
     statistics: GenerationStatistics | None = None
     token_texts: TokenTexts | None = None
     thinking: bool = False
+    score: Score | None = None
 
     @property
     def is_done(self) -> bool:

@@ -13,6 +13,7 @@ from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
 
+from .beams import BeamSearch, Move
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
 from .config import MEASURED_TOKENS, EngineConfig
@@ -23,7 +24,7 @@ from .loading import LoadedModel
 from .rules import SequenceError
 from .runner import ModelRunner
 from .sampler import Sampler
-from .sampling_row import check_start
+from .sampling_row import check_start, width_of
 from .scheduler import Scheduler
 from .sequence import Sequence
 from .shortage import Shortage
@@ -92,7 +93,7 @@ class Engine:
         check_start(start, self._model.vocab_size)
         if start.request_id in self._scheduler.sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
-        room = self.max_length - len(start.prompt)
+        room = self._room(start)
         if room < 1:
             raise ValueError(
                 f"SequenceStart.prompt has {len(start.prompt)} tokens: at most {self.max_length - 1} fit "
@@ -100,7 +101,7 @@ class Engine:
             )
         wanted = start.sampling_params.max_new_tokens
         limit = room if wanted is None else min(wanted, room)
-        self._scheduler.add(Sequence(start, limit))
+        self._scheduler.add(_team(start, limit))
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.
@@ -131,7 +132,7 @@ class Engine:
             self._doubted.difference_update(active)
             return self._due(active, passed)
         earlier = self._under_way
-        wait = earlier is not None and self._must_wait(active)
+        wait = earlier is not None and self._must_wait(active, earlier)
         self._under_way = None if wait else self._launch(active, earlier)
         if earlier is None:
             return self._due(active, {})
@@ -157,8 +158,27 @@ class Engine:
                 what = f"{len(findings)} things in the engine's memory were wrong and have been mended"
                 warnings.warn(f"{what}: {'; '.join(findings)[:1000]}", stacklevel=2)
 
-    def _must_wait(self, active: Collection[RequestID]) -> bool:
-        """True if a sequence's next token depends on one that has not been read, or nothing is left to launch."""
+    def _room(self, start: SequenceStart) -> int:
+        """How many tokens can follow the prompt. ValueError for more beams than there can be."""
+        length, width = len(start.prompt), width_of(start.sampling_params)
+        if width == 1:
+            return self.max_length - length
+        if width > self.config.max_batch:
+            most = f"this engine has {self.config.max_batch} sequences at once, and each beam is one"
+            raise ValueError(f"SamplingParams.beam_width = {width}: {most}")
+        room = min(self._model.context_length, self._scheduler.longest(length, width)) - length
+        if room < 1 <= self.max_length - length:
+            memory = f"the memory of {self._scheduler.capacity} tokens does not hold as many beams"
+            raise ValueError(f"SamplingParams.beam_width = {width}: {memory} after a prompt of {length}")
+        return room
+
+    def _must_wait(self, active: Collection[RequestID], earlier: Launched) -> bool:
+        """True if a sequence's next token depends on one that has not been read, or nothing is left to launch.
+
+        Of a search nothing may be under way when its beams get others' memory.
+        """
+        if any(chunk.sequence.search is not None and chunk.sequence.request_id in active for chunk in earlier.chunks):
+            return True
         sequences = [s for s in map(self._scheduler.sequences.get, active) if s is not None]
         if len(sequences) < len(active):
             return False  # an unknown one is refused before anything is read
@@ -181,6 +201,7 @@ class Engine:
             tokens = iter([] if launched.sampled is None else launched.sampled.resolve())
             chosen = iter([] if launched.sampled is None else launched.sampled.log_probabilities)
             scored = launched.prompt_scores()
+            moves = launched.moves()
         except Exception as problem:
             if self._under_way is not None:
                 self._scheduler.undo(self._under_way.chunks)
@@ -196,16 +217,36 @@ class Engine:
             self._scheduler.commit(chunk)
             sequence = chunk.sequence
             sequence.keep_scores(scored.get(chunk))
-            if sequence.status.is_done or self._scheduler.sequences.get(sequence.request_id) is not sequence:
+            if not self._goes_on(sequence):
                 continue  # it ended, or was released, after this had been launched
-            if token is None:
+            if token is None or sequence.search is not None:
                 deltas[sequence.request_id] = UNCHANGED
                 continue
             sequence.accept(token)
             report = None if sequence.prompt_told else sequence.report()
             deltas[sequence.request_id] = TokenDelta((token,), sequence.status, log_probabilities, report)
+        for sequence, move in moves.items():
+            if self._goes_on(sequence):
+                deltas[sequence.request_id] = self._moved(sequence, move)
         self._retire(active, deltas)
         return deltas
+
+    def _goes_on(self, sequence: Sequence) -> bool:
+        lead = sequence.team[0]
+        return not lead.status.is_done and self._scheduler.sequences.get(lead.request_id) is lead
+
+    def _moved(self, sequence: Sequence, move: Move) -> TokenDelta:
+        """Go on with other beams of a search, or end it."""
+        search = sequence.search
+        if search is None:
+            return UNCHANGED
+        search.take(move)
+        if move.done:
+            sequence.status = move.hypotheses[0].status
+        else:
+            self._scheduler.branch(sequence, move.beams)
+        report = None if sequence.prompt_told else sequence.report()
+        return TokenDelta((), sequence.status, None, report, search.best if move.done else ())
 
     def _due(self, active: Collection[RequestID], deltas: dict[RequestID, TokenDelta]) -> dict[RequestID, TokenDelta]:
         """What may be told now: the token of a sequence that was paused while it was under way waits for its return."""
@@ -256,3 +297,14 @@ class Engine:
                 self._scheduler.launched(scores.chunks)
         finally:
             self.release(start.request_id)
+
+
+def _team(start: SequenceStart, limit: int) -> Sequence:
+    """A sequence, with one for each of its beams if it is to be searched for."""
+    lead, width = Sequence(start, limit), width_of(start.sampling_params)
+    if width > 1:
+        search = BeamSearch(start.sampling_params, width, lead.row.end_ids, limit)
+        team = [lead, *(Sequence(start, limit) for _ in range(width - 1))]
+        for beam in team:
+            beam.team, beam.search = team, search
+    return lead

@@ -11,6 +11,7 @@ from torch import Tensor
 from max_interfaces.text import LogProbabilities
 
 from . import sequence
+from .beams import BeamSearch, Move
 from .rules import SequenceError
 from .sampled import Sampled
 from .scheduler import Chunk
@@ -32,6 +33,21 @@ class Launched:
         """Which of the sampled tokens is whose."""
         sampling = [chunk.sequence for chunk in self.chunks if chunk.samples]
         return {sampler: row for row, sampler in enumerate(sampling)}
+
+    def moves(self) -> dict[sequence.Sequence, Move]:
+        """Where each beam search goes from here. SequenceError names the first that has nowhere to go."""
+        if self.sampled is None:
+            return {}
+        leads = dict.fromkeys(sampler.team[0] for sampler in self.rows if sampler.search is not None)
+        return {lead: self._move(lead, lead.search, self.sampled) for lead in leads if lead.search is not None}
+
+    def _move(self, lead: sequence.Sequence, search: BeamSearch, sampled: Sampled) -> Move:
+        beams = lead.rows
+        found = [sampled.continuations[self.rows[beam]] for beam in beams]
+        move = search.move([beam.row.output for beam in beams], found)
+        if move.done and not move.hypotheses:
+            raise SequenceError(str(lead.request_id), "no token can follow any of its beams: every score is -inf")
+        return move
 
     def prompt_scores(self) -> dict[Chunk, LogProbabilities | None]:
         """The log probabilities of the prompts. SequenceError names the first with one that is no number."""

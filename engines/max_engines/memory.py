@@ -44,6 +44,11 @@ class SequenceMemory:
         """Tokens that fit in the memory."""
         return self.pool.total * self._size
 
+    def longest(self, prompt: int, rows: int) -> int:
+        """Tokens that each of so many rows can have if they share the full blocks of a prompt of `prompt` tokens."""
+        shared = prompt // self._size
+        return (shared + max(0, self.pool.total - shared) // rows) * self._size
+
     def match(self, sequence: Sequence) -> Match:
         """What of a sequence's tokens is in the cache."""
         if sequence.scores_prompt or not self._shares:
@@ -139,11 +144,12 @@ class SequenceMemory:
         claims: dict[int, bytes] = {}  # what full blocks hold
         for sequence in sequences:
             own = set(sequence.blocks[sequence.computed // self._size :])  # it writes into them
+            beams = Counter(block for beam in sequence.team for block in beam.blocks)  # they separate before they do
             possible = (
                 len(set(sequence.blocks)) == len(sequence.blocks)
                 and all(0 <= block < self.pool.total for block in sequence.blocks)
                 and sequence.computed <= len(sequence.blocks) * self._size
-                and all(owners[block] == 1 for block in own)
+                and all(owners[block] == beams[block] for block in own)
             )
             if not possible or not self._agree(sequence, claims):
                 findings.append(f"{sequence.request_id} has {sequence.computed} tokens in the blocks {sequence.blocks}")

@@ -16,7 +16,7 @@ from .loading import LoadedModel
 from .log_probabilities import prompt_log_probabilities
 from .rules import Watermark
 from .sampler import Sampler
-from .sampling_row import check_start
+from .sampling_row import check_start, width_of
 from .sequence import Sequence
 
 
@@ -40,6 +40,9 @@ class ReferenceEngine:
     def add(self, start: SequenceStart) -> None:
         """Take a sequence. ValueError, naming the field, for what it cannot do."""
         check_start(start, self._model.vocab_size)
+        if width_of(start.sampling_params) > 1:
+            width = start.sampling_params.beam_width
+            raise ValueError(f"SamplingParams.beam_width = {width}: the reference engine has no beams; leave it None")
         if start.request_id in self._sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
         context = self._model.context_length

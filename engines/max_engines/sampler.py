@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .continuations import Continuations
 from .draw import DrawFromAll, DrawFromFew, look
 from .likeliest import COLUMNS, highest
 from .log_probabilities import PendingLogProbabilities, Wanted
@@ -34,15 +35,19 @@ class Sampler:
         """
         plan = self._plan_for(logits, rows)
         raw = {wanted: logits[indices] for wanted, indices in plan.asked.items()}
+        told = {index: (logits[index].clone(), wanted) for index, wanted in plan.told.items()}
+        searched: list[Continuations] = []
         if plan.as_they_are:
             best, tokens = highest(logits)
         else:
-            best, tokens = plan.choose(plan.scores(logits))
+            scores = plan.scores(logits)
+            best, tokens = plan.choose(scores)
+            searched = plan.continuations(scores, told)
         pending = [
             (indices, PendingLogProbabilities(raw[wanted], tokens[indices], wanted))
             for wanted, indices in plan.asked.items()
         ]
-        return Sampled(tokens, best, plan.names, pending)
+        return Sampled(tokens, best, plan.names, pending, searched)
 
     def _plan_for(self, logits: Tensor, rows: Sequence[SamplingRow]) -> Plan:
         size = logits.shape[1]
@@ -60,8 +65,14 @@ class Plan:
         self.layout = layout
         self.names = [row.name for row in rows]
         self.asked: dict[Wanted, list[int]] = {}
+        self.told: dict[int, Wanted] = {}  # by beams, of each of their continuations
+        self._beams: dict[int, list[int]] = {}  # by how many continuations they want
         for index, row in enumerate(rows):
-            if row.wanted is not None:
+            if row.continuations:
+                self._beams.setdefault(row.continuations, []).append(index)
+            if row.wanted is not None and row.continuations:
+                self.told[index] = row.wanted
+            elif row.wanted is not None:
                 self.asked.setdefault(row.wanted, []).append(index)
         self._applied = []
         for rule in rules:
@@ -74,17 +85,29 @@ class Plan:
     @property
     def as_they_are(self) -> bool:
         """True if the highest logit is the choice in every row."""
-        return not self._applied and not self._draws
+        return not self._applied and not self._draws and not self._beams
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Scores float32[rows, columns] after the rules on scores; columns past the vocabulary are -inf."""
+        """Scores float32[rows, columns] after the rules on scores; columns past the vocabulary are -inf.
+
+        Those of beams are log probabilities, to which the rules apply as they are, as in transformers.
+        """
         scores = logits.float()
         if self.layout.columns > self.layout.vocab_size:
             scores = pad(scores, (0, self.layout.columns - self.layout.vocab_size), value=-torch.inf)
         scores = scores.contiguous()
+        for beams in self._beams.values():
+            scores[beams] = scores[beams].log_softmax(1)
         for apply in self._applied:
             apply(scores)
         return scores
+
+    def continuations(self, scores: Tensor, told: Mapping[int, tuple[Tensor, Wanted]]) -> list[Continuations]:
+        """What may follow the rows that are beams, after the rules; `told` has the logits for those that tell them."""
+        return [
+            Continuations(scores, beams, count, {index: told[index] for index in beams if index in told})
+            for count, beams in self._beams.items()
+        ]
 
     def choose(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The highest score of each row, and the token that is chosen: that one's, or one drawn."""

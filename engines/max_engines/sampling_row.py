@@ -14,8 +14,9 @@ class SamplingRow:
     """One sequence as the sampler sees it: its parameters, its prompt and its output so far.
 
     `output` begins with the ids accepted from another worker, so that penalties, constraint and random stream go on
-    where they were; it only ever grows. `unread` more have been sampled, but nobody knows them yet. `end_ids` are the
-    ids that end the sequence.
+    where they were; it only ever grows, but for a beam that becomes another. `unread` more have been sampled, but
+    nobody knows them yet. `end_ids` are the ids that end the sequence. A beam wants so many `continuations`, and no
+    token.
     """
 
     def __init__(self, start: SequenceStart) -> None:
@@ -27,10 +28,15 @@ class SamplingRow:
         self.constraint: TokenConstraint | None = start.constraint
         self.bad_words: tuple[tuple[int, ...], ...] = start.bad_words
         self.prompt: tuple[int, ...] = start.prompt
-        self.output: list[int] = list(start.accepted)
         self.unread = 0
         self.end_ids: frozenset[int] = eos | frozenset(params.stop_token_ids)
         self.wanted: Wanted | None = Wanted.of_output(params)
+        self.continuations = width_of(params) + len(self.end_ids) if width_of(params) > 1 else 0
+        self.say([*start.accepted])
+
+    def say(self, output: list[int]) -> None:
+        """Make `output`, which is the row's own from now on, what has been said."""
+        self.output = output
         self._generated, self._counted = TokenCounts(), 0
         self._seen, self._first, self._last = TokenCounts(), 0, 0  # of the ids at these positions, prompt first
 
@@ -79,20 +85,25 @@ class SamplingRow:
 
 
 # What the engine does not do yet, and the value that means "not asked for". Anything else is refused by name.
-_NOT_YET: dict[str, object] = {"beam_width": None, "kv_bits": None, "max_kv_size": None}
+_NOT_YET: dict[str, object] = {"kv_bits": None, "max_kv_size": None}
+
+
+def width_of(params: SamplingParams) -> int:
+    """How many beams a sequence has; 1 if it is none that is searched for."""
+    return params.beam_width or 1
 
 
 def check_start(start: SequenceStart, vocab_size: int) -> None:
     """Refuse what cannot be done: ValueError naming the field, its value and its bound.
 
-    What the text pipeline sees to is nothing to a sequence and is not looked at: n, best_of, echo, truncate, stop,
+    What the text pipeline sees to is nothing to a sequence and is not looked at: best_of, echo, truncate, stop,
     bad_words (their ids come in `SequenceStart.bad_words`), grammar, thinking_budget (both come as its constraint) and
     how to detokenise.
     """
     params = start.sampling_params
     for field, off in _NOT_YET.items():
         value = getattr(params, field)
-        if value != off and not (field == "beam_width" and value == 1):
+        if value != off:
             raise ValueError(
                 f"SamplingParams.{field} = {value!r:.80}: this engine does not do it yet; leave it {off!r}"
             )
@@ -100,6 +111,8 @@ def check_start(start: SequenceStart, vocab_size: int) -> None:
         raise ValueError("SequenceStart.prompt = (): needs at least one token")
     if params.allowed_token_ids is not None and not params.allowed_token_ids:
         raise ValueError("SamplingParams.allowed_token_ids = (): no token could ever follow")
+    if start.accepted and width_of(params) > 1:
+        raise ValueError(f"SequenceStart.accepted has {len(start.accepted)} ids: a beam search begins with its prompt")
     if not all(start.bad_words):
         raise ValueError("SequenceStart.bad_words: has a run without ids; each needs at least one")
     _check_ids(start, vocab_size)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from max_interfaces.identity import RequestID
 
+from .beams import Beam
 from .blocks import BlockPool
+from .branching import Branching
 from .kv_cache import KVCache
 from .memory import Match, SequenceMemory
 from .sequence import Sequence
@@ -64,6 +66,9 @@ class Scheduler:
     always goes on, unless one before it enters; and if none has memory, the first of those that wait enters: all
     finish. Deadlines are the dispatcher's, which stops between two steps what is late.
 
+    The beams of a search sample in one step, or none of them does; they lose their memory together, and get it back as
+    a trunk, the tokens that all have in common, from which they branch again.
+
     Scheduling moves memory but no token: a step that fails after it has lost nothing. `token_budget` and `batch`, the
     most sequences that a step moves, may change between two schedules; `planned` is the last one.
     """
@@ -74,6 +79,7 @@ class Scheduler:
         self.sequences: dict[RequestID, Sequence] = {}
         self.pool = pool
         self._memory = SequenceMemory(cache, pool, shares=shares)
+        self._branching = Branching(cache, pool)
         self._max_batch = max_batch
         self.token_budget = token_budget
         self.batch = max_batch
@@ -86,6 +92,10 @@ class Scheduler:
     def capacity(self) -> int:
         """Tokens that fit in the memory."""
         return self._memory.capacity
+
+    def longest(self, prompt: int, rows: int) -> int:
+        """Tokens, prompt and output, that each of so many beams can have."""
+        return self._memory.longest(prompt, rows)
 
     def add(self, sequence: Sequence) -> None:
         """Take a sequence, which waits from now on."""
@@ -103,15 +113,18 @@ class Scheduler:
         singles: list[Chunk] = []
         prompts: list[Chunk] = []
         promised: set[bytes] = set()  # keys of the blocks that this step and those after it compute
-        budget = self.token_budget - min(self.batch, sum(1 for s in ready if s.blocks and s.wanted == 1))
+        budget = self.token_budget - min(self.batch, sum(len(s.rows) for s in ready if s.speaks))
         door_open = True
         for sequence in ready:
-            if len(singles) + len(prompts) == self.batch:
+            rows, planned = sequence.rows, len(singles) + len(prompts)
+            if planned and planned + len(rows) > self.batch:
                 break
-            if sequence.blocks and sequence.wanted == 1:
+            if len(rows) > 1 and not self._spread(sequence):
+                continue
+            if sequence.speaks:
                 if not self._grow(sequence):
                     continue
-                singles.append(Chunk.next(sequence, 1))
+                singles += [Chunk.next(row, 1) for row in rows]
             elif budget > 0 and (sequence.blocks or door_open):
                 if not sequence.blocks:
                     match = self._memory.match(sequence)
@@ -120,8 +133,9 @@ class Scheduler:
                     if not self._admit(sequence, match):
                         door_open = False  # those behind it would take what it waits for
                         continue
-                prompts.append(Chunk.next(sequence, min(budget, sequence.wanted, sequence.most_at_once)))
-                budget -= prompts[-1].count
+                for chunk in self._chunks(sequence, min(budget, sequence.most_at_once)):
+                    prompts.append(chunk)
+                    budget -= chunk.count
             else:
                 continue
             if sequence.next_border <= sequence.prompt_length:  # not all of its prompt can be found yet
@@ -148,6 +162,10 @@ class Scheduler:
         if chunk.current:
             self._memory.commit(chunk.sequence, chunk.last)
 
+    def branch(self, sequence: Sequence, beams: Collection[Beam]) -> None:
+        """Go on with other beams of a search, each with a token more."""
+        self._branching.branch(sequence.team, tuple(beams))
+
     def suspect(self, request_id: RequestID) -> None:
         """Note that what a sequence has computed may be no numbers: it is wiped out when it is released."""
         sequence = self.sequences.get(request_id)
@@ -156,7 +174,7 @@ class Scheduler:
 
     def retire(self, sequence: Sequence) -> None:
         """Free the memory of a sequence that is done, and note that its end has been told."""
-        self._memory.drop(sequence)
+        self._drop(sequence)
         sequence.reported = True
 
     def release(self, request_id: RequestID) -> None:
@@ -165,15 +183,16 @@ class Scheduler:
         if sequence is not None:
             del self._ranked[bisect_left(self._ranked, sequence.rank, key=_rank)]
             if sequence.suspect:
-                self._memory.wipe(sequence)
+                for row in sequence.team:
+                    self._memory.wipe(row)
             else:
-                self._memory.drop(sequence)
+                self._drop(sequence)
 
     def audit(self) -> list[str]:
         """Check that every block has its owners and nothing else, and mend what does not; what was found, in words."""
         findings = [] if len(self._ranked) == len(self.sequences) else ["a sequence has no rank, or two"]
         self._ranked = sorted(self.sequences.values(), key=_rank)
-        return findings + self._memory.audit(self._ranked)
+        return findings + self._memory.audit([row for sequence in self._ranked for row in sequence.team])
 
     def _ready(self, active: Collection[RequestID]) -> list[Sequence]:
         """The sequences that this step may move, by rank. It costs no sort: each has its turn noted."""
@@ -191,37 +210,78 @@ class Scheduler:
         paused = [s for s in running if s.turn != self._turn]
         lower = [s for s in running if s.turn == self._turn and s.priority < sequence.priority]
         victims = lower + paused  # the last goes first
-        staying = len(running) - len(victims)
+        staying = _places(running) - _places(victims)
         if match.source is not None and self._memory.cost(sequence, match) > self.pool.free:
             match = self._memory.without_copy(match)  # what it would copy is in the way of what it needs
-        help_to_come = sum(len(s.blocks) for s in victims)
+        help_to_come = sum(s.held for s in victims)
         cost = self._memory.cost(sequence, match)
-        if staying >= self._max_batch or cost + staying > self.pool.free + help_to_come:
+        if staying + sequence.places > self._max_batch or cost + staying > self.pool.free + help_to_come:
             return False  # nobody is thrown out in vain
         # One block per running sequence is left free: else it would be the first to be thrown out again.
-        active = staying + len(lower)
-        while staying + len(victims) >= self._max_batch or cost + active > self.pool.free:
+        active = staying + _places(lower)
+        while staying + _places(victims) + sequence.places > self._max_batch or cost + active > self.pool.free:
             if not victims:
                 return False
             victim = victims.pop()
-            active -= victim.turn == self._turn
-            self._memory.drop(victim)
+            active -= victim.places * (victim.turn == self._turn)
+            self._drop(victim)
             cost = self._memory.cost(sequence, match)
         self._memory.enter(sequence, match)
         return True
 
-    def _grow(self, sequence: Sequence) -> bool:
-        """See that a running sequence has a block for its next token, at the expense of others if need be."""
-        missing = self._memory.missing(sequence)
-        if not missing:
+    def _chunks(self, sequence: Sequence, budget: int) -> list[Chunk]:
+        """What to compute of one that does not speak yet, `budget` tokens at most.
+
+        Of several beams all but the last token, which they have in one step; of their trunk no more than that.
+        """
+        rows = sequence.rows
+        if len(rows) == 1:
+            return [Chunk.next(sequence, min(budget, sequence.wanted))]
+        if not all(row.blocks for row in rows):
+            return [Chunk.next(sequence, min(budget, sequence.trunk - sequence.computed))]
+        chunks: list[Chunk] = []
+        for row in rows:
+            count = min(budget - sum(chunk.count for chunk in chunks), row.wanted - 1)
+            if count > 0:
+                chunks.append(Chunk.next(row, count))
+        return chunks
+
+    def _spread(self, sequence: Sequence) -> bool:
+        """See that the beams of a search have memory if their trunk has been computed. False if there is too little."""
+        rows = sequence.rows
+        if not sequence.blocks or all(row.blocks for row in rows) or sequence.computed < sequence.trunk:
             return True
-        while missing > self.pool.free:
+        if not self._make_room(sequence, self._branching.needed(rows, sequence.trunk)):
+            return False
+        self._branching.spread(rows, sequence.trunk)
+        return True
+
+    def _grow(self, sequence: Sequence) -> bool:
+        """See that each row of a running sequence has a block for its next token, its own."""
+        rows = sequence.rows
+        missing = [self._memory.missing(row) for row in rows]
+        copies = self._branching.copies(rows)
+        if not copies and not any(missing):
+            return True
+        if not self._make_room(sequence, copies + sum(missing)):
+            return False
+        self._branching.separate(rows)
+        for row, count in zip(rows, missing, strict=True):
+            self._memory.grow(row, count)
+        return True
+
+    def _make_room(self, sequence: Sequence, count: int) -> bool:
+        """See that `count` blocks are free for a running sequence, at the expense of others if need be."""
+        while count > self.pool.free:
             victim = self._victim(sequence)
             if victim is None:
                 return False
-            self._memory.drop(victim)
-        self._memory.grow(sequence, missing)
+            self._drop(victim)
         return True
+
+    def _drop(self, sequence: Sequence) -> None:
+        for row in sequence.team:
+            self._memory.drop(row)
 
     def _victim(self, needy: Sequence) -> Sequence | None:
         """The last paused sequence, or the last one behind `needy`; None if there is neither."""
@@ -233,6 +293,10 @@ class Scheduler:
                 if last is None and sequence.rank > needy.rank:
                     last = sequence
         return last
+
+
+def _places(sequences: Collection[Sequence]) -> int:
+    return sum(sequence.places for sequence in sequences)
 
 
 def _rank(sequence: Sequence) -> tuple[int, int]:

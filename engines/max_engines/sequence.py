@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from max_interfaces.identity import RequestID
@@ -9,10 +11,37 @@ from max_interfaces.protocols import PromptReport, SequenceStart
 from max_interfaces.status import GenerationStatus
 from max_interfaces.text import LogProbabilities
 
+from .beams import BeamSearch
 from .log_probabilities import join, prompt_log_probabilities
 from .sampling_row import SamplingRow
 
 LARGEST_STEP = 2**20  # tokens of one sequence in a step, if it does not say how many
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beginning:
+    """What of a sequence another beam can go on from; the fields are the sequence's."""
+
+    output: list[int]
+    blocks: list[int]
+    computed: int
+    keys: list[bytes]
+    tail_key: bytes
+    published: int
+    next_border: int
+
+    @classmethod
+    def of(cls, sequence: Sequence) -> Beginning:
+        """A copy of what it has."""
+        return cls(
+            [*sequence.row.output],
+            [*sequence.blocks],
+            sequence.computed,
+            [*sequence.keys],
+            sequence.tail_key,
+            sequence.published,
+            sequence.next_border,
+        )
 
 
 class Sequence:
@@ -22,6 +51,9 @@ class Sequence:
     thrown away at any time and computed again: only `row.output` and `status` are what the sequence is.
     `cached_tokens` of the prompt were found in the prefix cache. `keys`, `tail_key`, `published` and `next_border` are
     notes of the `SequenceMemory`, `rank` and `turn` of the `Scheduler`.
+
+    A beam search is the sequence of its best beam. Its other beams, which nobody else sees, are sequences, too: all are
+    in `team`, whose first ones are alive, in the order of their ranks. Any other sequence is a team of itself.
     """
 
     def __init__(self, start: SequenceStart, limit: int) -> None:
@@ -42,7 +74,9 @@ class Sequence:
         self.next_border = 0  # computed tokens at which there is something to make findable
         self.rank = (0, 0)  # who comes first: the smaller one
         self.turn = 0  # the last step that named it
-        self._limit = limit
+        self.limit = limit
+        self.team: list[Sequence] = [self]
+        self.search: BeamSearch | None = None
         self._side_by_side = 0
         self._prompt_scores: list[LogProbabilities] = []
         self._scored = 0  # tokens of the prompt whose followers have theirs
@@ -64,7 +98,7 @@ class Sequence:
     @property
     def ended(self) -> bool:
         """True if it has all the tokens it may have, though the last may be unread, or has ended otherwise."""
-        return self.status is not GenerationStatus.ACTIVE or self.row.position >= self._limit
+        return self.status is not GenerationStatus.ACTIVE or self.row.position >= self.limit
 
     @property
     def wanted(self) -> int:
@@ -75,6 +109,36 @@ class Sequence:
     def running(self) -> bool:
         """True while it holds memory."""
         return bool(self.blocks)
+
+    @property
+    def rows(self) -> list[Sequence]:
+        """The beams that are alive, the best first; or itself alone."""
+        return self.team if self.search is None else self.team[: len(self.search.beams)]
+
+    @property
+    def places(self) -> int:
+        """How many rows of a step are kept free for it."""
+        return len(self.team)
+
+    @property
+    def held(self) -> int:
+        """How many blocks it has, with all its beams."""
+        return len(self.blocks) if self.search is None else len({block for row in self.team for block in row.blocks})
+
+    @property
+    def speaks(self) -> bool:
+        """True if all that is left to compute is one token of each of its rows."""
+        if self.search is None:
+            return bool(self.blocks) and self.wanted == 1
+        return all(row.blocks and row.wanted == 1 for row in self.rows)
+
+    @property
+    def trunk(self) -> int:
+        """How many tokens all its rows have in common, from the first on; all that it has if there is one row."""
+        outputs = [row.row.output for row in self.rows]
+        first, last = min(outputs), max(outputs)
+        apart = (at for at, (one, other) in enumerate(zip(first, last, strict=True)) if one != other)
+        return self.prompt_length + next(apart, len(first))
 
     @property
     def side_by_side(self) -> int:
@@ -116,6 +180,19 @@ class Sequence:
         self.row.output.append(token)
         self.status = self._status()
 
+    def become(self, other: Beginning) -> None:
+        """Be as another beam was; the blocks that it had must have been shared."""
+        self.row.say([*other.output])
+        self.blocks, self.computed = [*other.blocks], other.computed
+        self.keys, self.tail_key = [*other.keys], other.tail_key
+        self.published, self.next_border = other.published, other.next_border
+        self._side_by_side = 0
+
+    def replace_block(self, index: int, block: int) -> None:
+        """Have another block with the same content."""
+        self.blocks[index] = block
+        self._side_by_side = 0
+
     def forget(self) -> list[int]:
         """Drop what was computed and return the blocks, which are no longer its own."""
         blocks, self.blocks = self.blocks, []
@@ -128,6 +205,6 @@ class Sequence:
         output = self.row.output
         if output and output[-1] in self.row.end_ids and len(output) >= self.row.params.min_new_tokens:
             return GenerationStatus.END_OF_SEQUENCE
-        if len(output) >= self._limit:
+        if len(output) >= self.limit:
             return GenerationStatus.MAXIMUM_LENGTH
         return GenerationStatus.ACTIVE

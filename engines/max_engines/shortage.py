@@ -53,10 +53,13 @@ class Shortage:
         if tokens < 2 or not out_of_memory(problem):
             return False
         scheduler, self._good = self._scheduler, 0
+        before = scheduler.token_budget, scheduler.batch
         if tokens > rows:
             scheduler.token_budget = min(scheduler.token_budget, max(1, tokens // 2))
         else:
             scheduler.batch = min(scheduler.batch, rows - max(1, rows // 8))
+        if (scheduler.token_budget, scheduler.batch) == before:
+            return False  # the beams of one search cannot be parted
         held = f"{scheduler.token_budget} tokens and {scheduler.batch} sequences"
         warnings.warn(f"a step ran out of memory: steps have at most {held} for now: {problem}", stacklevel=2)
         return True

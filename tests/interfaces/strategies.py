@@ -137,12 +137,17 @@ def _fields(kind: Any) -> list[tuple[str, bool]]:
 
 
 def _mend_sampling(fields: Fields) -> Fields:
-    """Least is at most most, and the best are taken of at least as many as are returned."""
+    """Least is at most most, the best are taken of at least as many as are returned, and beams draw nothing."""
     if fields.get("max_new_tokens") is not None and "min_new_tokens" in fields:
         fields["min_new_tokens"] = min(fields["min_new_tokens"], fields["max_new_tokens"])
     if fields.get("best_of") is not None:
         fields["best_of"] = max(fields["best_of"], fields.get("n", 1))
-    return fields
+    if fields.get("beam_width") is None:
+        return {name: value for name, value in fields.items() if name not in ("length_penalty", "early_stopping")}
+    drawing = ("temperature", "best_of", "top_k", "top_p", "min_p", "typical_p")
+    return {name: value for name, value in fields.items() if name not in drawing} | {
+        "n": min(fields.get("n", 1), fields["beam_width"])
+    }
 
 
 def _mend_audio(fields: Fields) -> Fields:

@@ -20,6 +20,7 @@ PINNED = [
     "FailureKind",
     "GenerationStatistics",
     "GenerationStatus",
+    "Hypothesis",
     "InvalidRequest",
     "Json",
     "LoRAOperation",
