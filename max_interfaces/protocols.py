@@ -231,7 +231,7 @@ class PromptReport:
     log_probabilities: LogProbabilities | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """A whole text that a beam search has found: its ids, its score, and how it ended.
 

@@ -206,7 +206,6 @@ def test_a_step_that_fails_changes_nothing_and_can_be_repeated_with_fewer(
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("beam_width", 4),
         ("kv_bits", 8),
         ("max_kv_size", 64),
     ],

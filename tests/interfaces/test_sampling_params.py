@@ -59,6 +59,7 @@ def test_one_stop_string_may_be_given_as_it_is() -> None:
 
 def test_greedy_is_temperature_zero() -> None:
     assert SamplingParams(temperature=0).greedy
+    assert SamplingParams(beam_width=1).greedy
     assert not SamplingParams().greedy
 
 
@@ -102,6 +103,13 @@ def test_nonsense_is_refused_by_field_value_and_bound(field: str, value: Any, bo
         ({"logit_bias": {10**5000: 1.0}}, "logit_bias key = <int>: must be at most"),
         ({"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens = 4: must be at most max_new_tokens = 3"),
         ({"n": 3, "best_of": 2}, "best_of = 2: must be at least n = 3"),
+        ({"n": 3, "beam_width": 2}, "n = 3: must be at most beam_width = 2"),
+        ({"beam_width": 2, "best_of": 2}, "best_of = 2: means nothing with a beam_width.*leave it None"),
+        ({"beam_width": 2, "temperature": 0.7}, r"temperature = 0.7: means nothing with a beam_width.*leave it 0\.0"),
+        ({"beam_width": 1, "top_p": 0.7}, r"top_p = 0.7: means nothing with a beam_width.*leave it 1\.0"),
+        ({"beam_width": 1, "top_k": 7}, "top_k = 7: means nothing with a beam_width.*leave it -1"),
+        ({"length_penalty": 2.0}, r"length_penalty = 2\.0: means nothing without a beam_width"),
+        ({"early_stopping": True}, "early_stopping = True: means nothing without a beam_width"),
     ],
 )
 def test_what_is_wrong_inside_or_between_fields_is_said(fields: dict[str, Any], said: str) -> None:

@@ -88,6 +88,15 @@ def test_a_stop_text_ends_it(whole: str, address: str) -> None:
     assert done.stdout == whole[: whole.index(stop)] + "\n"
 
 
+def test_a_search_may_find_something_likelier(whole: str, address: str) -> None:
+    options = ("--max-new-tokens", "20", "--connect", address)
+    assert run("the quick", "--beam-width", "1", *options).stdout == whole
+    found = run("the quick", "--beam-width", "4", "--length-penalty", "0", *options)
+    assert (found.returncode, found.stderr) == (0, "")
+    refused = run("the quick", "--length-penalty", "0", *options)
+    assert (refused.returncode, "means nothing without a beam_width" in refused.stderr) == (2, True)
+
+
 def test_a_seed_says_it_again(address: str) -> None:
     options = ("--temperature", "1", "--top-p", "0.9", "--max-new-tokens", "9", "--connect", address)
     first, again, other = (run("hi", "--seed", seed, *options).stdout for seed in "334")

@@ -190,6 +190,7 @@ def test_half_a_reference_is_refused(codec: SnacCodec, fields: dict[str, object]
         ({"voice": "eve", "input": None, "prompt": [9]}, "ann, bob"),
         ({"speed": 2.0}, "speed"),
         ({"adapter_id": "x"}, "adapter_id"),
+        ({"sampling_params": SamplingParams(beam_width=4)}, "beam_width = 4: speech is not searched for"),
         ({"input": "one two three four"}, "4 words.*3 at most"),
         ({"buffer_speech_tokens": np.array([100])}, "whole frames"),
         ({"buffer_speech_tokens": np.array([5] * 7)}, "speech token 0"),

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -35,9 +36,11 @@ from max_pipelines.client import AsyncClient, Client
 from max_pipelines.client.outputs import join_texts
 from max_pipelines.config import Config
 from max_pipelines.text.build import build
-from tests.tiny_text import CONTEXT
+from tests.engines.beam_tools import by_transformers as beams_of
+from tests.tiny_text import CONTEXT, END
 
 PROMPT = "the quick brown fox"
+SEARCH = {"beam_width": 4, "n": 3, "max_new_tokens": 30, "echo": True}
 SAMPLED = {"temperature": 0.9, "top_p": 0.95, "seed": 5}
 
 
@@ -141,6 +144,30 @@ def test_best_of_is_the_likeliest_of_them(client: Client) -> None:
     assert best.log_probabilities is None
 
 
+def test_a_beam_search_is_that_of_transformers(client: Client, tiny_text: Config, tokenizer: TextTokenizer) -> None:
+    ids = tokenizer.encode(PROMPT)
+    ends = [token for token in range(20, 40) if token not in ids]
+    expected = beams_of(Path(tiny_text.model.path), ids, 4, 20, sorted({END, *ends}))
+    asked = request(beam_width=4, n=3, logprobs=0, stop_token_ids=tuple(ends))
+    found = client.generate_all(asked)
+    assert [output.tokens for output in found] == [tokens for tokens, _ in expected[:3]]
+    assert [output.score for output in found] == pytest.approx([score for _, score in expected[:3]], abs=1e-4)
+    assert [output.index for output in found] == [0, 1, 2]
+    for output in found:
+        ended = output.tokens[-1] in {END, *ends}
+        assert output.text == tokenizer.decode(output.tokens[: -1 if ended else None])
+        assert output.final_status.is_done
+        assert output.log_probabilities is not None
+        scores = output.log_probabilities.token_log_probabilities
+        assert sum(scores) / len(scores) == pytest.approx(output.score, abs=1e-4)
+    assert found[0].statistics is not None
+    assert found[0].statistics.generated_tokens == sum(len(output.tokens) for output in found)
+    streamed = list(client.stream(replace(asked, request_id=RequestID())))
+    assert [output.text for output in streamed] == [output.text for output in found]  # each comes whole
+    plain = client.generate(request(beam_width=1, temperature=1.0))
+    assert (plain.tokens, plain.score) == (client.generate(request()).tokens, None)
+
+
 def test_greedy_n_gives_equal_texts(client: Client) -> None:
     first, second = client.generate_all(request(n=2))
     assert first.text == second.text
@@ -193,6 +220,7 @@ HELLO = (TextGenerationRequestMessage(MessageRole.USER, "hello"),)
         (request(None, messages=HELLO, chat_template="{% for %}"), "chat_template"),
         (request(None, messages=HELLO, chat_template=HOSTILE), "took longer"),
         (request(kv_bits=4), "kv_bits"),
+        (request(beam_width=40), "beam_width = 40: this engine has 16 sequences"),
         (request(thinking_budget=5, stop_token_ids=(100_000,)), "100000"),
     ],
 )
@@ -220,11 +248,11 @@ def test_a_cancelled_request_ends_and_the_next_one_is_served(client: Client) -> 
     assert client.generate(request()).tokens
 
 
-@pytest.mark.parametrize("done", [5, 40])
+@pytest.mark.parametrize("done", [1, 5, 40])
 def test_another_worker_goes_on_with_a_text(done: int, tiny_text: Config) -> None:
     """In float32 the tokens are the same, and no text is lost or given twice."""
     long = {"max_new_tokens": 60, "ignore_eos": True, **SAMPLED}
-    for fields in ({**long, "stop": ("quick brown",)}, {**long, "n": 3, "echo": True}, {**long, "best_of": 2}):
+    for fields in ({**long, "stop": ("quick brown",)}, {**long, "n": 3, "echo": True}, {**long, "best_of": 2}, SEARCH):
         asked = request(**fields)
         attempt = Attempt(asked, seed=5)
         expected = join_texts([output_of(chunk) for chunk in chunks_of(tiny_text, attempt)])
@@ -232,7 +260,7 @@ def test_another_worker_goes_on_with_a_text(done: int, tiny_text: Config) -> Non
         if output_of(heard[-1]).is_done:
             continue
         tokens = tuple(token for chunk in heard for token in chunk.tokens)
-        rest = chunks_of(tiny_text, replace(attempt, number=2, tokens=tokens))
+        rest = chunks_of(tiny_text, replace(attempt, number=2, tokens=tokens, next_seq=len(heard)))
         again = join_texts([output_of(chunk) for chunk in (*heard, *rest)])
         assert [one.text for one in again] == [one.text for one in expected]
         assert [one.tokens for one in again] == [one.tokens for one in expected]

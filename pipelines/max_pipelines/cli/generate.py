@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-p", type=float, default=0.0, metavar="P", help="only what is P times as likely as the likeliest (0)"
     )
     sampling.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 repeats less (1)")
+    sampling.add_argument(
+        "--beam-width", type=int, metavar="W", help="search with W beams; the text comes when it ends"
+    )
+    sampling.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="P", help="of a search: above 0 prefers long texts (1)"
+    )
     sampling.add_argument("--truncate", type=int, metavar="N", help="read the last N tokens of the prompt alone")
     sampling.add_argument("--seed", type=int, metavar="N", help="write the same again")
     sampling.add_argument(
@@ -89,6 +95,8 @@ def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:
         truncate=options.truncate,
         seed=options.seed,
         stop=options.stop,
+        beam_width=options.beam_width,
+        length_penalty=options.length_penalty,
     )
     chat = options.chat or options.system is not None
     system = [] if options.system is None else [TextGenerationRequestMessage(MessageRole.SYSTEM, options.system)]

@@ -75,8 +75,10 @@ def tuned(params: SamplingParams, defaults: SamplingDefaults) -> SamplingParams:
     """The request's sampling; where it leaves the choice of tokens as it is, what the voice was tuned for.
 
     A request that sets any of temperature, top_k, top_p, min_p, typical_p or the repetition penalty is taken at its
-    word in all of them.
+    word in all of them. ValueError for a beam search, whose sound could not begin before its end.
     """
+    if params.beam_width is not None:
+        raise ValueError(f"SamplingParams.beam_width = {params.beam_width}: speech is not searched for; leave it None")
     chosen = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
     limit = defaults.max_new_tokens if params.max_new_tokens is None else params.max_new_tokens
     if any(getattr(params, name) != getattr(UNTOUCHED, name) for name in chosen):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from max_engines.detokenizer import Detokenizer
 from max_engines.tokenizer import TextTokenizer
-from max_interfaces import Chunk, GenerationStatus, RequestID, TextGenerationOutput
+from max_interfaces import Chunk, GenerationStatus, Hypothesis, RequestID, TextGenerationOutput
 from max_interfaces.conversion import unchecked
 from max_interfaces.protocols import TokenDelta
 from max_interfaces.text import GenerationStatistics, LogProbabilities
@@ -73,11 +73,14 @@ class Answer:
 
     def take(self, key: RequestID, delta: TokenDelta) -> list[TextChunk]:
         """The engine's news of the sequence it knows as `key`."""
-        if not delta.tokens and delta.status is ACTIVE:
-            return []  # it reads the prompt
-        sequence = self.running[key]
-        if self._first is None or delta.prompt is not None:
+        if delta.prompt is not None or (self._first is None and delta.tokens):
             self._note_prompt(delta)
+        if not delta.tokens and delta.status is ACTIVE:
+            return []  # it reads the prompt, or searches
+        if self.plan.searched:
+            del self.running[key]
+            return list(self._searched(delta))
+        sequence = self.running[key]
         tokens, texts, rest = sequence.take(delta)
         if sequence.status is not ACTIVE:
             del self.running[key]
@@ -88,7 +91,7 @@ class Answer:
         return [] if self.running else list(self._ranked(self._ranking))
 
     def _note_prompt(self, delta: TokenDelta) -> None:
-        if self._first is None and delta.tokens:
+        if self._first is None:
             self._first = time.monotonic()
         if delta.prompt is not None:
             cached = delta.prompt.cached_tokens  # the fewest: what one sequence computes, the others find
@@ -104,6 +107,18 @@ class Answer:
             given = held.log_probabilities if self.plan.logprobs else None
             yield self._chunk(held.sequence, tuple(held.tokens), tuple(held.texts), held.rest, given, last)
 
+    def _searched(self, delta: TokenDelta) -> Iterator[TextChunk]:
+        """One output for each text that a search has found, the best first; one at least, though it may be empty."""
+        found = delta.hypotheses or (Hypothesis((), 0.0, delta.status),)
+        self._sequences = [TextSequence(rank, self.plan, self._detokenizer()) for rank in range(len(found))]
+        told = [
+            sequence.take(TokenDelta(one.tokens, one.status))
+            for sequence, one in zip(self._sequences, found, strict=True)
+        ]
+        for rank in range(min(self._given, len(found) - 1), len(found)):
+            sequence, one, last = self._sequences[rank], found[rank], rank + 1 == len(found)
+            yield self._chunk(sequence, *told[rank], one.log_probabilities, last, one.score)
+
     def _chunk(
         self,
         sequence: TextSequence,
@@ -112,6 +127,7 @@ class Answer:
         rest: str,
         log_probabilities: LogProbabilities | None,
         last: bool = True,
+        score: float | None = None,
     ) -> TextChunk:
         status = sequence.status
         text = "".join(texts) + rest
@@ -141,10 +157,11 @@ class Answer:
                 self._spelling
                 and self._spelling.of(tokens, texts, rest, log_probabilities, prompt_tokens, prompt_log_probabilities),
                 self._thinking,
+                score,
             )
         )
-        if self.plan.ranked:
-            tokens = NO_TOKENS  # no part of a ranked answer can be gone on from: the ranks need all of it
+        if self.plan.at_once:
+            tokens = NO_TOKENS  # no part of it can be gone on from: the ranks need all of it
         elif self.plan.sequences > 1:
             tokens = run_of(sequence.index, tokens, status is not ACTIVE)
         return Chunk(self.request_id, output, tokens)

@@ -13,8 +13,8 @@ class TextPlan:
     """The sampling of each sequence, and how its tokens become the answer.
 
     `sequences` are generated and `answers` of them given. If they are `ranked`, those are the best, the best first, and
-    nothing can be given before all have ended. `logprobs` says whether the caller asked for log probabilities, which
-    ranking needs in any case.
+    nothing can be given before all have ended. One that is `searched` is given as `answers` texts when the search has
+    ended. `logprobs` says whether the caller asked for log probabilities, which ranking needs in any case.
     """
 
     sampling_params: SamplingParams
@@ -26,9 +26,15 @@ class TextPlan:
     sequences: int
     answers: int
     ranked: bool
+    searched: bool
     echo: bool
     logprobs: bool
     return_prompt: bool
+
+    @property
+    def at_once(self) -> bool:
+        """True if nothing is given before all of it is known: then an attempt begins anew."""
+        return self.ranked or self.searched
 
     @property
     def wants_prompt(self) -> bool:
@@ -48,8 +54,11 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
         raise ValueError(f"stop = {stop!r:.80}: a stop text needs detokenize = True; or give stop_token_ids")
     if params.prompt_logprobs is not None and params.max_new_tokens == 0:
         raise ValueError("max_new_tokens = 0: prompt_logprobs come with the first new token; ask for 1")
+    searched = params.beam_width is not None and params.beam_width > 1
+    if stop and searched:
+        raise ValueError(f"stop = {stop!r:.80}: a beam search looks at ids, and not at texts; give stop_token_ids")
     asked = _most(params.logprobs, request.logprobs or None)
-    sequences = params.n if params.best_of is None else params.best_of
+    sequences = 1 if searched else params.n if params.best_of is None else params.best_of
     ranked = params.best_of is not None and sequences > 1
     return TextPlan(
         sampling_params=replace(params, logprobs=0 if asked is None and ranked else asked),
@@ -61,6 +70,7 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
         sequences=sequences,
         answers=params.n,
         ranked=ranked,
+        searched=searched,
         echo=request.echo or params.echo,
         logprobs=asked is not None or params.top_n_tokens > 0,
         return_prompt=request.return_prompt,

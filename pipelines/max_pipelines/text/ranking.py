@@ -13,17 +13,19 @@ MOST_HELD = 2**22  # log probabilities: some 0.4 GiB of Python's floats and dict
 
 
 def check_held(plan: TextPlan, longest: int, vocab_size: int) -> None:
-    """ValueError for a ranked request of texts of up to `longest` tokens whose log probabilities would fill the memory.
+    """ValueError for a request that is given at once if its log probabilities, of texts of up to `longest` tokens, would
+    fill the memory.
 
     Nothing of them can be given away before the last text has ended.
     """
     params = plan.sampling_params
     each = vocab_size if params.logprobs == -1 else 1 + max(params.logprobs or 0, params.top_n_tokens)
-    held = plan.sequences * longest * each
-    if plan.ranked and held > MOST_HELD:
+    field, texts = ("beam_width", 2 * (params.beam_width or 1)) if plan.searched else ("best_of", plan.sequences)
+    held = texts * longest * each  # a search has beams, and as many texts that have ended
+    if plan.at_once and held > MOST_HELD:
         raise ValueError(
-            f"SamplingParams.best_of = {plan.sequences}: texts of {longest} tokens with {each} log probabilities each "
-            f"make {held}, at most {MOST_HELD} can be held back; ask for fewer, or for a lower max_new_tokens"
+            f"SamplingParams.{field} = {getattr(params, field)}: "
+            f"texts of {longest} tokens with {each} log probabilities each make {held}, at most {MOST_HELD} can be held back; ask for fewer, or for a lower max_new_tokens"
         )
 
 
