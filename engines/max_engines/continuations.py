@@ -24,7 +24,8 @@ class Continuations:
         self, scores: Tensor, rows: Sequence[int], count: int, raw: Mapping[int, tuple[Tensor, Wanted]]
     ) -> None:
         self._rows = rows
-        values, ids = likeliest(scores[list(rows)], min(count, scores.shape[1]))
+        own = scores if len(rows) == len(scores) else scores[list(rows)]
+        values, ids = likeliest(own, min(count, scores.shape[1]))
         self._copy = HostCopy(values, ids)
         self._told: dict[int, PendingLogProbabilities] = {}
         for row, (logits, wanted) in raw.items():

@@ -225,9 +225,9 @@ class Engine:
             sequence.accept(token)
             report = None if sequence.prompt_told else sequence.report()
             deltas[sequence.request_id] = TokenDelta((token,), sequence.status, log_probabilities, report)
-        for sequence, move in moves.items():
+        for sequence, (search, move) in moves.items():
             if self._goes_on(sequence):
-                deltas[sequence.request_id] = self._moved(sequence, move)
+                deltas[sequence.request_id] = self._moved(sequence, search, move)
         self._retire(active, deltas)
         return deltas
 
@@ -235,11 +235,8 @@ class Engine:
         lead = sequence.team[0]
         return not lead.status.is_done and self._scheduler.sequences.get(lead.request_id) is lead
 
-    def _moved(self, sequence: Sequence, move: Move) -> TokenDelta:
+    def _moved(self, sequence: Sequence, search: BeamSearch, move: Move) -> TokenDelta:
         """Go on with other beams of a search, or end it."""
-        search = sequence.search
-        if search is None:
-            return UNCHANGED
         search.take(move)
         if move.done:
             sequence.status = move.hypotheses[0].status

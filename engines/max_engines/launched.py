@@ -34,12 +34,12 @@ class Launched:
         sampling = [chunk.sequence for chunk in self.chunks if chunk.samples]
         return {sampler: row for row, sampler in enumerate(sampling)}
 
-    def moves(self) -> dict[sequence.Sequence, Move]:
+    def moves(self) -> dict[sequence.Sequence, tuple[BeamSearch, Move]]:
         """Where each beam search goes from here. SequenceError names the first that has nowhere to go."""
         if self.sampled is None:
             return {}
-        leads = dict.fromkeys(sampler.team[0] for sampler in self.rows if sampler.search is not None)
-        return {lead: self._move(lead, lead.search, self.sampled) for lead in leads if lead.search is not None}
+        searches = {row.team[0]: row.search for row in self.rows if row.search is not None}
+        return {lead: (search, self._move(lead, search, self.sampled)) for lead, search in searches.items()}
 
     def _move(self, lead: sequence.Sequence, search: BeamSearch, sampled: Sampled) -> Move:
         beams = lead.rows

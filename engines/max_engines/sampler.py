@@ -97,7 +97,10 @@ class Plan:
             scores = pad(scores, (0, self.layout.columns - self.layout.vocab_size), value=-torch.inf)
         scores = scores.contiguous()
         for beams in self._beams.values():
-            scores[beams] = scores[beams].log_softmax(1)
+            if len(beams) == len(scores):
+                scores = scores.log_softmax(1)
+            else:
+                scores[beams] = scores[beams].log_softmax(1)
         for apply in self._applied:
             apply(scores)
         return scores

@@ -294,7 +294,7 @@ def test_a_template_tools_and_options_of_the_requests_own(bench: Bench) -> None:
         (request(adapter_id="x"), "adapter_id"),
         (request(best_of=256, logprobs=-1), r"best_of = 256: texts of 50 tokens with 408 log probabilities"),
         (request(beam_width=4, stop=("x",)), "stop = .*a beam search looks at ids"),
-        (request(beam_width=64, logprobs=-1), "beam_width = 64: texts of 50 tokens with 408 log probabilities"),
+        (request(beam_width=64, logprobs=-1, max_new_tokens=90), "beam_width = 64: texts of 90 tokens with 408"),
         (request("a" * 6401), "prompt: has 6401 characters, which cannot fit in 100 tokens"),
         (request("a" * 6401, truncate=100), "prompt: has 6401 characters, which cannot fit"),
         (chat((MessageRole.USER, "a" * 6401)), "messages: has 6401 characters, which cannot fit in 100 tokens"),

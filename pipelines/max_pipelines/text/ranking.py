@@ -13,10 +13,9 @@ MOST_HELD = 2**22  # log probabilities: some 0.4 GiB of Python's floats and dict
 
 
 def check_held(plan: TextPlan, longest: int, vocab_size: int) -> None:
-    """ValueError for a request that is given at once if its log probabilities, of texts of up to `longest` tokens, would
-    fill the memory.
+    """ValueError for a request that is given at once if its log probabilities would fill the memory.
 
-    Nothing of them can be given away before the last text has ended.
+    Nothing of them can be given away before the last text has ended. A text has up to `longest` tokens.
     """
     params = plan.sampling_params
     each = vocab_size if params.logprobs == -1 else 1 + max(params.logprobs or 0, params.top_n_tokens)
@@ -24,8 +23,9 @@ def check_held(plan: TextPlan, longest: int, vocab_size: int) -> None:
     held = texts * longest * each  # a search has beams, and as many texts that have ended
     if plan.at_once and held > MOST_HELD:
         raise ValueError(
-            f"SamplingParams.{field} = {getattr(params, field)}: "
-            f"texts of {longest} tokens with {each} log probabilities each make {held}, at most {MOST_HELD} can be held back; ask for fewer, or for a lower max_new_tokens"
+            f"SamplingParams.{field} = {getattr(params, field)}: texts of {longest} tokens with {each} "
+            f"log probabilities each make {held}, at most {MOST_HELD} can be held back; ask for fewer, "
+            "or for a lower max_new_tokens"
         )
 
 
