@@ -248,7 +248,7 @@ def test_what_could_never_run_is_refused_by_name(engine: Engine) -> None:
         ({"block_size": 33}, "block_size = 33"),
         ({"num_blocks": 0}, "num_blocks = 0"),
         ({"kv_memory": 0}, "kv_memory = 0"),
-        ({"num_blocks": 4, "kv_memory": 10**6}, "not both"),
+        ({"num_blocks": 4, "kv_memory": 10**6}, "give one of num_blocks"),
     ],
 )
 def test_a_bad_configuration_is_refused_by_name(options: Params, words: str) -> None:

@@ -161,8 +161,7 @@ class Arguments:
             raise ValueError("hf_overrides: a checkpoint's config is used as it is; change config.json in a copy of it")
 
     def _warn(self) -> None:
-        if self.trust_remote_code:
-            warnings.warn("trust_remote_code: code from a checkpoint is never run", stacklevel=5)
+        warn_if_trusted(self.trust_remote_code)
         if self.max_context_len_to_capture is not None:
             text = "max_context_len_to_capture is deprecated; use max_seq_len_to_capture"
             warnings.warn(text, DeprecationWarning, stacklevel=5)
@@ -170,6 +169,12 @@ class Arguments:
         for name, reason in NO_EFFECT.items():
             if name in given and name not in SILENT and given[name] not in (None, DEFAULTS.get(name)):
                 warnings.warn(f"{name} has no effect: {reason}", stacklevel=5)
+
+
+def warn_if_trusted(trusted: bool) -> None:
+    """Say that no checkpoint is, to a caller who allows its code."""
+    if trusted:
+        warnings.warn("trust_remote_code: code from a checkpoint is never run", stacklevel=5)
 
 
 def _dtype(name: str) -> Literal["auto", "float32", "bfloat16", "float16"]:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 from ..client.held import Held
+from .arguments import warn_if_trusted
 from .async_llm import AsyncLLM
 
 if TYPE_CHECKING:
@@ -101,12 +102,12 @@ class LLM:
         disable_async_output_proc: bool = False,
         **kwargs: Any,
     ) -> None:
+        warn_if_trusted(trust_remote_code)
         self._llm = AsyncLLM(
             model,
             tokenizer=tokenizer,
             tokenizer_mode=tokenizer_mode,
             skip_tokenizer_init=skip_tokenizer_init,
-            trust_remote_code=trust_remote_code,
             tensor_parallel_size=tensor_parallel_size,
             dtype=dtype,
             quantization=quantization,

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.pipelines.http.facing import Facing, facing, trivial
+from tests.tiny_encoders import make_encoder, serving
 from tests.tiny_text import make_tiny_text
 
 
@@ -20,4 +21,11 @@ async def text(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def voice() -> AsyncIterator[Facing]:
     async with facing(trivial()) as face:
+        yield face
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def vectors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing]:
+    folder = make_encoder(tmp_path_factory.mktemp("encoder"), "bert", "pooling_mode_mean_tokens")
+    async with facing(serving(folder, transport="thread")) as face:
         yield face

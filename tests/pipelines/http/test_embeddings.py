@@ -11,18 +11,10 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.pipelines.http.facing import Facing, facing
-from tests.tiny_encoders import make_encoder, serving
+from tests.pipelines.http.facing import Facing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TEXTS = ["the quick brown fox", "a list of words", "naïve"]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def vectors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Facing]:
-    folder = make_encoder(tmp_path_factory.mktemp("encoder"), "bert", "pooling_mode_mean_tokens")
-    async with facing(serving(folder, transport="thread")) as face:
-        yield face
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

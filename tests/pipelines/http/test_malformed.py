@@ -16,6 +16,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/audio/speech": {"model": "voice", "input": "Some words.", "response_format": "pcm"},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
     "/v1/completions": {"prompt": "hi", "max_tokens": 2},
+    "/v1/embeddings": {"input": "hi"},
+    "/models/tiny/v1/embeddings": {"input": "hi"},
     "/models/tiny/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
     "/models/tiny/v1/completions": {"prompt": "hi", "max_tokens": 2},
     "/generate": {"inputs": "hi", "parameters": {"max_new_tokens": 2}},
@@ -60,7 +62,9 @@ def path(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def served(path: str, text: Facing, voice: Facing) -> Facing:
+def served(path: str, text: Facing, voice: Facing, vectors: Facing) -> Facing:
+    if "embeddings" in path:
+        return vectors
     return voice if "speech" in path else text
 
 
