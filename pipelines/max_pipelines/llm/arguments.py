@@ -133,8 +133,6 @@ class Arguments:
     def _engine(self, device: str) -> EngineConfig:
         given = {ours: self.more[theirs] for theirs, ours in ENGINE.items() if self.more.get(theirs) is not None}
         captured = self.max_context_len_to_capture or self.max_seq_len_to_capture
-        if self.tensor_parallel_size > 1:
-            given |= {"kind": "vllm", "options": {"tensor_parallel_size": self.tensor_parallel_size}}
         if device != "cpu":
             given["memory_utilization"] = self.gpu_memory_utilization
         return EngineConfig(
@@ -151,6 +149,9 @@ class Arguments:
         return {name: self.more[name] for name in ("transport", "threads", "start_timeout_s") if name in self.more}
 
     def _check(self) -> None:
+        if self.tensor_parallel_size != 1:
+            size = self.tensor_parallel_size
+            raise ValueError(f"tensor_parallel_size = {size}: the engine runs on one device; give 1")
         if self.tokenizer_mode not in ("auto", "slow"):
             raise ValueError(f"tokenizer_mode = {self.tokenizer_mode!r}: must be auto or slow")
         if not 0 < self.gpu_memory_utilization <= 1:

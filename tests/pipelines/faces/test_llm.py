@@ -330,6 +330,7 @@ def test_arguments_that_cannot_be_had_are_refused(folder: str) -> None:
         ({"hf_overrides": {"a": 1}}, "hf_overrides"),
         ({"gpu_memory_utilization": 2.0}, "must be in"),
         ({"dtype": "int3"}, "dtype"),
+        ({"tensor_parallel_size": 2}, "runs on one device; give 1"),
     ):
         with pytest.raises(ValueError, match=words):
             Arguments.of(folder, given).config()
