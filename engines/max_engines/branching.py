@@ -35,12 +35,13 @@ class Branching:
             row.become(beginning)
         for row in team[len(beams) :]:
             self._pool.release(row.forget())
-        for row, beam in zip(team, beams, strict=False):
+        team[0].rows = [*team[: len(beams)]]
+        for row, beam in zip(team[0].rows, beams, strict=True):
             row.accept(beam.token)
 
     def copies(self, rows: Rows[Sequence]) -> int:
         """How many blocks `separate` takes."""
-        return sum(count - 1 for count in self._tails(rows).values())
+        return 0 if len(rows) == 1 else sum(count - 1 for count in self._tails(rows).values())
 
     def separate(self, rows: Rows[Sequence]) -> None:
         """Let each of `rows` write its next token into a block of its own. OutOfBlocks if `copies` are not free."""
@@ -76,8 +77,6 @@ class Branching:
 
     def _tails(self, rows: Rows[Sequence]) -> Counter[int]:
         """How many of `rows` would write into each block."""
-        if len(rows) == 1:
-            return Counter()
         nexts = [(row.blocks, row.computed // self._size) for row in rows]
         return Counter(blocks[index] for blocks, index in nexts if index < len(blocks))
 

@@ -36,7 +36,7 @@ class Launched:
 
     def moves(self) -> dict[sequence.Sequence, tuple[BeamSearch, Move]]:
         """Where each beam search goes from here. SequenceError names the first that has nowhere to go."""
-        if self.sampled is None:
+        if self.sampled is None or not self.sampled.continuations:
             return {}
         searches = {row.team[0]: row.search for row in self.rows if row.search is not None}
         return {lead: (search, self._move(lead, search, self.sampled)) for lead, search in searches.items()}

@@ -259,15 +259,14 @@ class Scheduler:
     def _grow(self, sequence: Sequence) -> bool:
         """See that each row of a running sequence has a block for its next token, its own."""
         rows = sequence.rows
-        missing = [self._memory.missing(row) for row in rows]
-        copies = self._branching.copies(rows)
-        if not copies and not any(missing):
+        wanted = sum(map(self._memory.missing, rows)) + self._branching.copies(rows)
+        if not wanted:
             return True
-        if not self._make_room(sequence, copies + sum(missing)):
+        if not self._make_room(sequence, wanted):
             return False
         self._branching.separate(rows)
-        for row, count in zip(rows, missing, strict=True):
-            self._memory.grow(row, count)
+        for row in rows:
+            self._memory.grow(row, self._memory.missing(row))
         return True
 
     def _make_room(self, sequence: Sequence, count: int) -> bool:

@@ -52,8 +52,8 @@ class Sequence:
     `cached_tokens` of the prompt were found in the prefix cache. `keys`, `tail_key`, `published` and `next_border` are
     notes of the `SequenceMemory`, `rank` and `turn` of the `Scheduler`.
 
-    A beam search is the sequence of its best beam. Its other beams, which nobody else sees, are sequences, too: all are
-    in `team`, whose first ones are alive, in the order of their ranks. Any other sequence is a team of itself.
+    A beam search is the sequence of its best beam. Its other beams, which nobody else sees, are sequences, too: `team`
+    has room for all, and `rows` are those that are alive, the best first. Any other sequence has itself in both.
     """
 
     def __init__(self, start: SequenceStart, limit: int) -> None:
@@ -76,6 +76,7 @@ class Sequence:
         self.turn = 0  # the last step that named it
         self.limit = limit
         self.team: list[Sequence] = [self]
+        self.rows: list[Sequence] = [self]
         self.search: BeamSearch | None = None
         self._side_by_side = 0
         self._prompt_scores: list[LogProbabilities] = []
@@ -109,11 +110,6 @@ class Sequence:
     def running(self) -> bool:
         """True while it holds memory."""
         return bool(self.blocks)
-
-    @property
-    def rows(self) -> list[Sequence]:
-        """The beams that are alive, the best first; or itself alone."""
-        return self.team if self.search is None else self.team[: len(self.search.beams)]
 
     @property
     def places(self) -> int:
