@@ -166,7 +166,7 @@ class Engine:
         if width > self.config.max_batch:
             most = f"this engine has {self.config.max_batch} sequences at once, and each beam is one"
             raise ValueError(f"SamplingParams.beam_width = {width}: {most}")
-        room = min(self._model.context_length, self._scheduler.longest(length, width)) - length
+        room = min(self.max_length, self._scheduler.longest(length, width)) - length
         if room < 1 <= self.max_length - length:
             memory = f"the memory of {self._scheduler.capacity} tokens does not hold as many beams"
             raise ValueError(f"SamplingParams.beam_width = {width}: {memory} after a prompt of {length}")

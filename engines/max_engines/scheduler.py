@@ -119,8 +119,6 @@ class Scheduler:
             rows, planned = sequence.rows, len(singles) + len(prompts)
             if planned and planned + len(rows) > self.batch:
                 break
-            if len(rows) > 1 and not self._spread(sequence):
-                continue
             if sequence.speaks:
                 if not self._grow(sequence):
                     continue
@@ -232,29 +230,24 @@ class Scheduler:
     def _chunks(self, sequence: Sequence, budget: int) -> list[Chunk]:
         """What to compute of one that does not speak yet, `budget` tokens at most.
 
-        Of several beams all but the last token, which they have in one step; of their trunk no more than that.
+        Of several beams first the trunk, and then of each all but its last token, which they have in one step.
         """
         rows = sequence.rows
         if len(rows) == 1:
             return [Chunk.next(sequence, min(budget, sequence.wanted))]
         if not all(row.blocks for row in rows):
-            return [Chunk.next(sequence, min(budget, sequence.trunk - sequence.computed))]
+            trunk = sequence.trunk
+            if sequence.computed < trunk:
+                return [Chunk.next(sequence, min(budget, trunk - sequence.computed))]
+            if not self._make_room(sequence, self._branching.needed(rows, trunk)):
+                return []
+            self._branching.spread(rows, trunk)
         chunks: list[Chunk] = []
         for row in rows:
             count = min(budget - sum(chunk.count for chunk in chunks), row.wanted - 1)
             if count > 0:
                 chunks.append(Chunk.next(row, count))
         return chunks
-
-    def _spread(self, sequence: Sequence) -> bool:
-        """See that the beams of a search have memory if their trunk has been computed. False if there is too little."""
-        rows = sequence.rows
-        if not sequence.blocks or all(row.blocks for row in rows) or sequence.computed < sequence.trunk:
-            return True
-        if not self._make_room(sequence, self._branching.needed(rows, sequence.trunk)):
-            return False
-        self._branching.spread(rows, sequence.trunk)
-        return True
 
     def _grow(self, sequence: Sequence) -> bool:
         """See that each row of a running sequence has a block for its next token, its own."""
