@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+from safetensors.torch import save_file
+from transformers import AutoModel, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from max_engines.embedding.encoder import Encoder, load_encoder
 from tests.tiny_encoders import CONTEXT, DECODERS, ENCODERS, VOCAB, make_encoder, plain
@@ -102,11 +106,97 @@ def test_what_cannot_be_followed_is_refused_by_its_name(tmp_path: Path) -> None:
     folder = make_encoder(tmp_path, "bert", "pooling_mode_weightedmean_tokens")
     with pytest.raises(ValueError, match="pools by pooling_mode_weightedmean_tokens; one of mean, last and cls"):
         load_encoder(folder)
-    modules = json.loads((folder / "modules.json").read_text())
-    modules[1]["type"] = "sentence_transformers.models.WordWeights"
-    (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ValueError, match="a module 'WordWeights'"):
+    change_modules(folder, lambda modules: modules[1].update(type="sentence_transformers.models.WordWeights"))
+    with pytest.raises(ValueError, match=r"a module 'sentence_transformers\.models\.WordWeights'"):
         load_encoder(folder)
+
+
+def change_modules(folder: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    file = folder / "modules.json"
+    modules = json.loads(file.read_text())
+    change(modules)
+    file.write_text(json.dumps(modules))
+
+
+def test_a_module_of_the_checkpoints_own_is_not_taken_for_the_known_one_of_that_name(tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path, "bert", POOLINGS["mean"])
+    change_modules(folder, lambda modules: modules[0].update(type="custom_st.Transformer"))
+    with pytest.raises(ValueError, match=r"a module 'custom_st\.Transformer'"):
+        load_encoder(folder)
+
+
+def test_modules_in_an_order_that_is_not_ours_are_refused(tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path, "bert", POOLINGS["mean"])
+    change_modules(folder, lambda modules: modules.insert(1, modules.pop()))
+    with pytest.raises(ValueError, match="by Transformer, Normalize, Pooling; known is Transformer, Pooling, Dense"):
+        load_encoder(folder)
+
+
+def add_dense(folder: Path, number: int, weights: dict[str, torch.Tensor], **config: object) -> None:
+    """A linear layer behind the pooling, as sentence-transformers saves it."""
+    name = f"{number}_Dense"
+    (folder / name).mkdir()
+    (folder / name / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / name / "model.safetensors")
+    entry = {"idx": number, "name": str(number), "path": name, "type": "sentence_transformers.models.Dense"}
+    change_modules(folder, lambda modules: modules.insert(number, entry))
+
+
+def test_linear_layers_behind_the_pooling(tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path, "bert", POOLINGS["mean"])
+    first, bias, second = torch.randn(32, 64), torch.randn(32), torch.randn(48, 32)
+    add_dense(folder, 2, {"linear.weight": first, "linear.bias": bias})  # Tanh, if nothing is said
+    add_dense(folder, 3, {"linear.weight": second}, activation_function="torch.nn.modules.linear.Identity")
+    encoder = load_encoder(folder, dtype="float32")
+    assert encoder.width == 48
+    (vector,) = encoder.embed([[9, 10, 11]])
+    pooled = torch.from_numpy(expected(folder, [9, 10, 11], "mean", normalized=False))
+    wanted = second @ torch.tanh(first @ pooled + bias)
+    assert np.abs(encoder.finished(vector, None) - (wanted / wanted.norm()).numpy()).max() <= CLOSE
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "words"),
+    [
+        ({"linear.weight": torch.ones(8, 64)}, {"activation_function": "theirs.Tanh"}, "function 'theirs.Tanh'"),
+        ({"linear.weight": torch.ones(8, 64)}, {"activation_function": "torch.nn.Mish"}, "function 'torch.nn.Mish'"),
+        ({"linear.weight": torch.ones(8, 64)}, {"use_residual": True}, "has a residual"),
+        ({"linear.weight": torch.ones(8, 64)}, {"module_input_name": "token_embeddings"}, "maps tokens"),
+        ({"weight": torch.ones(8, 64)}, {}, "no model.safetensors with a linear.weight"),
+        ({"linear.weight": torch.full((8, 64), torch.nan)}, {}, "NaN"),
+        ({"linear.weight": torch.ones(8, 65)}, {}, "maps vectors of 65 numbers, and they have 64"),
+    ],
+)
+def test_a_layer_that_is_not_ours_is_refused(
+    weights: dict[str, torch.Tensor], config: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    folder = make_encoder(tmp_path, "bert", POOLINGS["mean"])
+    add_dense(folder, 2, weights, **config)
+    with pytest.raises(ValueError, match=words):
+        load_encoder(folder)
+
+
+SMALL: dict[str, object] = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("FNetConfig", {**SMALL, "vocab_size": VOCAB}, "FNetModel does not read token ids|another vector beside"),
+        ("NystromformerConfig", {**SMALL, "vocab_size": VOCAB, "initializer_range": 0.2}, "another vector beside"),
+        ("ViTConfig", {**SMALL, "image_size": 32}, "ViTModel does not read token ids"),
+    ],
+)
+def test_what_mixes_a_text_with_its_padding_is_refused(
+    name: str, options: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    module = AutoModel.from_config(getattr(transformers, name)(**options))  # type: ignore[no-untyped-call]
+    module.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        load_encoder(tmp_path)
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +12,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedModel
 
-from ..loading import DType, context_length, known_config, load_module, model_source
+from ..loading import DType, context_length, first_line, known_config, load_module, model_source
+from .dense import Dense, load_dense
 from .pooling import Pooling, cut, pooled
 from .recipe import Recipe, read_recipe
 
 NOT_USED = "pooler."  # BERT's own, trained for another task; checkpoints often lack it
+PADDING_ERROR = 1e-3  # of the largest number; rounding in float32 is a hundredth of it, Nystromformer's five times
+PADDING_ERROR_ROUNDED = 0.1  # in bfloat16 and float16, where many layers of rounding lie between
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoder:
-    """`module` gives a vector for each token, `recipe` makes one for the text. No text has over `max_tokens` tokens."""
+    """`module` gives a vector for each token, `recipe` makes one for the text, which `layers` map, one after the other.
+
+    No text has over `max_tokens` tokens.
+    """
 
     module: PreTrainedModel
     recipe: Recipe
+    layers: tuple[Dense, ...]
     max_tokens: int
     padding: int
 
     @property
+    def hidden_width(self) -> int:
+        """How many numbers a token's vector has."""
+        return _hidden_width(self.module)
+
+    @property
     def width(self) -> int:
-        """How many numbers a vector has."""
-        return int(self.module.config.get_text_config(decoder=True).hidden_size)
+        """How many numbers a text's vector has."""
+        return self.layers[-1].out_features if self.layers else self.hidden_width
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below it."""
+        return int(self.module.get_input_embeddings().get_parameter("weight").shape[0])
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
@@ -44,7 +61,10 @@ class Encoder:
         # Without padding no mask is needed, and attention is quicker without.
         mask = None if min(lengths) == longest else (torch.arange(longest, device=device) < counts[:, None]).long()
         output = self.module(input_ids=torch.tensor(rows, device=device), attention_mask=mask)
-        return pooled(output.last_hidden_state, counts, self.recipe.pooling)
+        vectors = pooled(output.last_hidden_state, counts, self.recipe.pooling)
+        for layer in self.layers:
+            vectors = layer(vectors)
+        return vectors
 
     def finished(self, vector: Tensor, dimensions: int | None) -> NDArray[np.float32]:
         """One text's vector as it is given. ValueError for more dimensions than it has."""
@@ -65,17 +85,35 @@ def load_encoder(
 ) -> Encoder:
     """Load the model at `path_or_id`, a folder or a hub id. `pooling` and `normalized` overrule its own recipe.
 
-    ValueError as `loading.load_model`, and for an architecture that gives no vectors of its tokens.
+    ValueError as `loading.load_model`, for an architecture that gives no vectors of its tokens, and for one whose
+    vector of a text is another beside a longer text.
     """
     source = model_source(path_or_id)
     module = load_module(source, _factory, dtype=dtype, device=device, revision=revision, unneeded=NOT_USED)
     recipe = read_recipe(source, module.config, revision)
-    recipe = Recipe(
-        pooling or recipe.pooling, recipe.normalized if normalized is None else normalized, recipe.max_tokens
+    recipe = replace(
+        recipe,
+        pooling=pooling or recipe.pooling,
+        normalized=recipe.normalized if normalized is None else normalized,
     )
-    text = module.config.get_text_config(decoder=True)
-    padding = getattr(text, "pad_token_id", None)
-    return Encoder(module, recipe, _most(module, recipe), padding if isinstance(padding, int) and padding >= 0 else 0)
+    layers = _layers(source, recipe, module, revision)
+    encoder = Encoder(module, recipe, layers, _most(module, recipe), _padding(module))
+    _see_that_padding_changes_nothing(encoder, source)
+    return encoder
+
+
+def _see_that_padding_changes_nothing(encoder: Encoder, source: str) -> None:
+    """ValueError for a model that reads no ids, or that mixes a text with its padding, as FNet and Nystromformer do."""
+    name = type(encoder.module).__name__
+    try:
+        ids = [token for token in range(encoder.vocab_size) if token != encoder.padding][: min(32, encoder.max_tokens)]
+        (alone,), (beside, _) = encoder.embed([ids[:3]]), encoder.embed([ids[:3], ids])
+    except Exception as problem:  # a model of pictures, or sounds, fails in any way
+        reason = f"{type(problem).__name__}: {first_line(problem)}"
+        raise ValueError(f"cannot embed texts with {source!r}: {name} does not read token ids ({reason})") from problem
+    allowed = PADDING_ERROR if encoder.module.dtype == torch.float32 else PADDING_ERROR_ROUNDED
+    if not (alone - beside).abs().max() <= allowed * alone.abs().max():  # nor if one is no number
+        raise ValueError(f"cannot embed texts with {source!r}: {name} gives a text another vector beside a longer one")
 
 
 def _factory(source: str, revision: str | None) -> type[AutoModel]:
@@ -83,6 +121,25 @@ def _factory(source: str, revision: str | None) -> type[AutoModel]:
     if config.is_encoder_decoder or type(config) not in MODEL_MAPPING:
         raise ValueError(f"its architecture {config.model_type!r} gives no vector for each token of a text")
     return AutoModel
+
+
+def _layers(source: str, recipe: Recipe, module: PreTrainedModel, revision: str | None) -> tuple[Dense, ...]:
+    layers: list[Dense] = []
+    width = _hidden_width(module)
+    for folder in recipe.dense:
+        layers.append(load_dense(source, folder, width, module.device, revision))
+        width = layers[-1].out_features
+    return tuple(layers)
+
+
+def _hidden_width(module: PreTrainedModel) -> int:
+    return int(module.config.get_text_config(decoder=True).hidden_size)
+
+
+def _padding(module: PreTrainedModel) -> int:
+    """The id that stands behind shorter texts. RoBERTa must have its own, which its positions do not count."""
+    token = getattr(module.config.get_text_config(decoder=True), "pad_token_id", None)
+    return token if isinstance(token, int) and token >= 0 else 0
 
 
 def _most(module: PreTrainedModel, recipe: Recipe) -> int:

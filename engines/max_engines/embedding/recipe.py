@@ -15,7 +15,8 @@ from ..loading import LOAD_ERRORS
 from .pooling import Pooling
 
 MODULES = "modules.json"
-KNOWN = ("Transformer", "Pooling", "Normalize")
+THEIRS = "sentence_transformers."
+KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")  # in this order; Dense may come several times
 MODES: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -25,11 +26,16 @@ MODES: Mapping[str, Pooling] = {
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`pooling` of the tokens' vectors, and whether the result is `normalized`; texts have at most `max_tokens`."""
+    """`pooling` of the tokens' vectors, and whether the result is `normalized`; texts have at most `max_tokens`.
+
+    `dense` are the folders of linear layers in between. With `lowercased` a text is read in lower case.
+    """
 
     pooling: Pooling
     normalized: bool
     max_tokens: int | None = None
+    dense: tuple[str, ...] = ()
+    lowercased: bool = False
 
 
 def read_recipe(source: str, config: PreTrainedConfig, revision: str | None = None) -> Recipe:
@@ -39,25 +45,39 @@ def read_recipe(source: str, config: PreTrainedConfig, revision: str | None = No
     we do not have. Source: the files of sentence-transformers (modules.json, 1_Pooling/config.json,
     sentence_bert_config.json).
     """
-    modules = _json(source, MODULES, revision)
+    modules = read_json(source, MODULES, revision)
     if modules is None:
         return Recipe("last" if is_decoder(config) else "mean", normalized=True)
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    for kind in kinds:
-        if kind not in KNOWN:
-            raise ValueError(f"{source!r} makes its embeddings with a module {kind!r}; known are {', '.join(KNOWN)}")
-    limits = _json(source, "sentence_bert_config.json", revision) or {}
+    kinds = [_kind(source, str(module.get("type", ""))) for module in modules]
+    if kinds != sorted(kinds, key=KNOWN.index):
+        raise ValueError(f"{source!r} makes its embeddings by {', '.join(kinds)}; known is {', '.join(KNOWN)}")
+    folders = [(kind, str(module.get("path", ""))) for kind, module in zip(kinds, modules, strict=True)]
     pooling: Pooling = "mean"
-    for kind, module in zip(kinds, modules, strict=True):
+    for kind, folder in folders:
         if kind == "Pooling":
-            pooling = _mode(source, _json(source, f"{module.get('path', '')}/config.json", revision) or {})
-    most = limits.get("max_seq_length")
-    return Recipe(pooling, "Normalize" in kinds, most if isinstance(most, int) else None)
+            pooling = _mode(source, read_json(source, f"{folder}/config.json", revision) or {})
+    reading = read_json(source, "sentence_bert_config.json", revision) or {}
+    most = reading.get("max_seq_length")
+    return Recipe(
+        pooling,
+        "Normalize" in kinds,
+        most if isinstance(most, int) else None,
+        tuple(folder for kind, folder in folders if kind == "Dense"),
+        bool(reading.get("do_lower_case")),
+    )
 
 
 def is_decoder(config: PreTrainedConfig) -> bool:
     """True for a model whose tokens see only what stands before them: its last one alone has seen the text."""
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _kind(source: str, name: str) -> str:
+    """The module's class. A checkpoint's own may be called the same, and do something else."""
+    kind = name.rpartition(".")[2]
+    if kind not in KNOWN or not name.startswith(THEIRS):
+        raise ValueError(f"{source!r} makes its embeddings with a module {name!r}; known are {', '.join(KNOWN)}")
+    return kind
 
 
 def _mode(source: str, given: Mapping[str, Any]) -> Pooling:
@@ -69,7 +89,7 @@ def _mode(source: str, given: Mapping[str, Any]) -> Pooling:
     return found[0]
 
 
-def _json(source: str, name: str, revision: str | None) -> Any:
+def read_json(source: str, name: str, revision: str | None) -> Any:
     """A file beside the model, None if there is none."""
     try:
         path = cached_file(source, name.strip("/"), revision=revision, _raise_exceptions_for_missing_entries=False)
