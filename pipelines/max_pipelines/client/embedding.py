@@ -34,10 +34,25 @@ async def embedded(
     options: RequestOptions,
 ) -> NDArray[np.float32]:
     """What `AsyncClient.embed` gives. When one fails, or the caller leaves, all end."""
-    requests = [_request(number, text, model, dimensions, truncate) for number, text in enumerate(texts)]
+    requests = requests_of(model, texts, dimensions, truncate=truncate)
     outputs = await outputs_of(client, requests, options)
     vectors = [output.embeddings for output in outputs]
     return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+
+
+def requests_of(
+    model: str, texts: Sequence[str | Sequence[int]], dimensions: int | None, *, truncate: bool
+) -> list[EmbeddingsGenerationRequest]:
+    """One for each text. InvalidRequest, with its number, for one that cannot be asked for."""
+    requests: list[EmbeddingsGenerationRequest] = []
+    for number, text in enumerate(texts):
+        given = text if isinstance(text, str) else tuple(text)
+        try:
+            request = EmbeddingsGenerationRequest(RequestID(), model, given, dimensions=dimensions, truncate=truncate)
+        except ValueError as problem:
+            raise InvalidRequest(_numbered(number, str(problem))) from None
+        requests.append(request)
+    return requests
 
 
 async def outputs_of(
@@ -62,16 +77,6 @@ async def outputs_of(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _request(
-    number: int, text: str | Sequence[int], model: str, dimensions: int | None, truncate: bool
-) -> EmbeddingsGenerationRequest:
-    given = text if isinstance(text, str) else tuple(text)
-    try:
-        return EmbeddingsGenerationRequest(RequestID(), model, given, dimensions=dimensions, truncate=truncate)
-    except ValueError as problem:
-        raise InvalidRequest(_numbered(number, str(problem))) from None
 
 
 def _numbered(number: int, problem: str) -> str:

@@ -162,7 +162,7 @@ PAYLOADS: list[Payload] = [
         chat_template="{{ messages }}",
         adapter_id="an adapter",
     ),
-    EmbeddingsGenerationRequest(RequestID("r3"), "nobody's", (1, 2, 70_000), "an adapter"),
+    EmbeddingsGenerationRequest(RequestID("r3"), "nobody's", (1, 2, 70_000), "an adapter", 64, True),
     AudioGenerationOutput(
         GenerationStatus.MAXIMUM_LENGTH,
         7,
@@ -189,7 +189,7 @@ PAYLOADS: list[Payload] = [
         SCORES,
         GenerationStatistics(12, 8, 3, 0.1, 0.2, 2**30),
     ),
-    EmbeddingsGenerationOutput(np.ones(3, np.float32), GenerationStatus.FAILED, FAILURE),
+    EmbeddingsGenerationOutput(np.ones(3, np.float32), GenerationStatus.FAILED, FAILURE, 7),
     LoRARequest(LoRAOperation.LOAD, "an adapter", "adapters/a"),
     LoRAResponse(LoRAStatus.LOAD_ERROR, "no such folder"),
 ]

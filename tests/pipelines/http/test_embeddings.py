@@ -6,11 +6,13 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 
+import msgspec
 import numpy as np
 import openai
 import pytest
 import pytest_asyncio
 
+from max_pipelines.http.openai.embeddings import EmbeddingsAnswer
 from tests.pipelines.http.facing import Facing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -53,6 +55,8 @@ async def test_base64_is_little_endian_float32(vectors: Facing) -> None:
     ("body", "words"),
     [
         ({"input": ["fine", [9] * 300]}, "text number 1: input: has 300 tokens"),
+        ({"input": ["fine", ""]}, "text number 1: "),
+        ({"input": [[9], [9, 100_000]]}, "text number 1: input: has the token id 100000"),
         ({"input": []}, "input"),
         ({"input": ["fine", 9]}, "do not go together"),
         ({"input": ""}, "must not be empty"),
@@ -67,6 +71,32 @@ async def test_what_cannot_be_embedded_is_refused(body: dict[str, object], words
     assert answer.status_code == 422
     assert words in answer.json()["error"]["message"]
     assert answer.json()["error_type"] == "validation"
+
+
+async def test_the_answer_is_the_one_that_the_document_describes(vectors: Facing) -> None:
+    answer = await vectors.post("/v1/embeddings", {"input": TEXTS})
+    whole = msgspec.json.decode(answer.content, type=EmbeddingsAnswer)
+    assert msgspec.json.decode(msgspec.json.encode(whole)) == answer.json()
+    assert [one.index for one in whole.data] == [0, 1, 2]
+
+
+async def test_tokens_that_were_read_are_counted(vectors: Facing) -> None:
+    async def read() -> float:
+        (line,) = (
+            line
+            for line in (await vectors.asks.get("/metrics")).text.splitlines()
+            if line.startswith('maxpipe_tokens_total{kind="input"}')
+        )
+        return float(line.split()[1])
+
+    used = (await vectors.post("/v1/embeddings", {"input": TEXTS})).json()["usage"]["prompt_tokens"]
+    before = await read()
+    await vectors.post("/v1/embeddings", {"input": TEXTS})
+    assert await read() == before + used > used
+
+
+async def test_the_face_says_what_it_is_for(vectors: Facing) -> None:
+    assert (await vectors.asks.get("/info")).json()["model_pipeline_tag"] == "feature-extraction"
 
 
 async def test_a_long_text_may_be_cut(vectors: Facing) -> None:

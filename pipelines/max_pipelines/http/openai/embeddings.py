@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from max_interfaces import EmbeddingsGenerationOutput, EmbeddingsGenerationRequest, PipelineTask, RequestID
+from max_interfaces import EmbeddingsGenerationRequest, PipelineTask
 
 from ...client.async_client import NO_OPTIONS
-from ...client.embedding import outputs_of
+from ...client.embedding import outputs_of, requests_of
+from ..exchange import note_tokens
 from ..face import Face
 from ..json import encode
 from ..problems import asked
+from ..streaming import turn
 from ..whole import Whole, WholeAnswer
 from .sampling import TokenId
 
@@ -42,12 +44,7 @@ class EmbeddingsBody(msgspec.Struct, frozen=True):
 
     def requests(self, model: str) -> list[EmbeddingsGenerationRequest]:
         """One for each text. ValueError, naming the field, for what cannot be asked for."""
-        return [
-            EmbeddingsGenerationRequest(
-                RequestID(), model, text, dimensions=self.dimensions, truncate=bool(self.truncate)
-            )
-            for text in self._texts()
-        ]
+        return requests_of(model, self._texts(), self.dimensions, truncate=bool(self.truncate))
 
     def _texts(self) -> Sequence[str | tuple[int, ...]]:
         if isinstance(self.input, str):
@@ -100,16 +97,18 @@ async def _answer(
     face: Face, body: EmbeddingsBody, model: str, requests: Sequence[EmbeddingsGenerationRequest]
 ) -> WholeAnswer:
     outputs = await outputs_of(face.client, requests, NO_OPTIONS)
-    return WholeAnswer(encode(_answered(outputs, model, in_base64=body.encoding_format == "base64")))
-
-
-def _answered(outputs: Sequence[EmbeddingsGenerationOutput], model: str, *, in_base64: bool) -> EmbeddingsAnswer:
     read = sum(output.num_prompt_tokens for output in outputs)
-    data = [
-        Embedding(number, _base64(output.embeddings) if in_base64 else output.embeddings.tolist())
-        for number, output in enumerate(outputs)
-    ]
-    return EmbeddingsAnswer(data, model, EmbeddingsUsage(read, read))
+    note_tokens(read, 0)
+    face.metrics.tokens.labels("input").inc(read)
+    data: list[Any] = []  # each encoded by itself: all at once would keep everybody else waiting for half a second
+    for number, output in enumerate(outputs):
+        data.append(_encoded(number, output.embeddings, in_base64=body.encoding_format == "base64"))
+        await turn()
+    return WholeAnswer(encode(EmbeddingsAnswer(data, model, EmbeddingsUsage(read, read))))
+
+
+def _encoded(number: int, vector: NDArray[np.float32], *, in_base64: bool) -> msgspec.Raw:
+    return msgspec.Raw(encode(Embedding(number, _base64(vector) if in_base64 else vector.tolist())))
 
 
 def _base64(vector: NDArray[np.float32]) -> str:

@@ -12,7 +12,11 @@ from max_interfaces import PipelineTask
 from ..face import Face
 from ..json import JsonResponse
 
-TAGS = {PipelineTask.TEXT_GENERATION: "text-generation", PipelineTask.AUDIO_GENERATION: "text-to-speech"}
+TAGS = {
+    PipelineTask.TEXT_GENERATION: "text-generation",
+    PipelineTask.AUDIO_GENERATION: "text-to-speech",
+    PipelineTask.EMBEDDINGS_GENERATION: "feature-extraction",
+}
 
 
 async def info(request: Request) -> Response:
