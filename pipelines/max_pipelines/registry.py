@@ -42,6 +42,8 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     `max_requests` is how many it takes at once, `max_bytes` how much of them; `close` ends what it started beside
     itself. `canary` is a small request that shows that all of it works: a worker serves it before it offers itself.
     `gauges` are numbers that tell how it is, such as its free memory. With `one_step` a request needs one step only.
+    `step_s` is how long the next step may take, in seconds, where the pipeline knows: one that was never that long
+    before would be taken for hung.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -57,6 +59,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     max_bytes: int = 2**28
     gauges: Callable[[], dict[str, int]] = dict
     one_step: bool = False
+    step_s: Callable[[], float] = lambda: 0.0
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""

@@ -117,10 +117,15 @@ class Bench:
         links: int = 1,
         longest_step: float = 0.0,
         lease_s: float = 60.0,
+        step_s: Callable[[], float] = lambda: 0.0,
     ) -> WorkerLoop:
         """A worker of the first `links` dispatchers, and they know."""
         served = ServedPipeline(
-            pipeline or Spinning(), AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, gauges=lambda: {"free": 5}
+            pipeline or Spinning(),
+            AudioGenerationRequest,
+            PipelineTask.AUDIO_GENERATION,
+            gauges=lambda: {"free": 5},
+            step_s=step_s,
         )
         wires = [self.wire(server.dial) for server in self.servers[:links]]
         core = WorkerCore(served, "voice", NAME, links=links, lease_s=lease_s)
@@ -284,6 +289,16 @@ def test_slow_steps_are_announced_to_all(bench: Bench, longest: float, announced
     if announced:
         assert isinstance(first[0], Alive)
         assert first[0].held == (Held("a", 1),)
+
+
+def test_a_step_that_its_pipeline_knows_to_be_long_is_announced_before_there_was_one(bench: Bench) -> None:
+    expected = iter([3.0, loop.SLOW_STEP_S])
+    worker = bench.worker(step_s=lambda: next(expected))
+    bench.servers[0].start("a")
+    worker.turn()
+    assert busy(bench.servers[0].heard()) == [3.0 * loop.PATIENCE]
+    worker.turn()
+    assert not busy(bench.servers[0].heard())
 
 
 def test_what_is_slow_is_learnt_and_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
+from max_engines.device_errors import device_lost
 from max_engines.embedding.encoder import Encoder
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import (
     Attempt,
     Chunk,
+    DeviceLost,
     EmbeddingsGenerationOutput,
     EmbeddingsGenerationRequest,
     Failure,
@@ -20,6 +22,8 @@ from max_interfaces import (
     GenerationStatus,
     RequestID,
 )
+
+from .pace import Pace
 
 EmbeddingChunk = Chunk[EmbeddingsGenerationOutput]
 SHORTER = "shorten it, or ask for truncate"
@@ -32,21 +36,24 @@ class Text:
 
     request: EmbeddingsGenerationRequest
     ids: tuple[int, ...]
+    priority: int
 
 
 class EmbeddingsPipeline:
     """Prompts in, pooled vectors out. See `Pipeline` for who calls what when.
 
-    A step embeds the text that has waited longest, and as many others of like length as `token_budget` allows with
-    their padding: so short texts and long ones do not make each other wait for long, and little is padded.
+    A step embeds one text of the highest priority, in turn the one that has waited longest and the shortest, and as
+    many others of like length as the budget allows with their padding. So a queue of long texts does not keep a short
+    one waiting, nor the other way round, and little is padded.
     """
 
-    def __init__(self, encoder: Encoder, tokenizer: TextTokenizer, token_budget: int) -> None:
+    def __init__(self, encoder: Encoder, tokenizer: TextTokenizer, pace: Pace) -> None:
         self._encoder = encoder
         self._tokenizer = tokenizer
-        self._token_budget = token_budget
+        self._pace = pace
         self._ending = ending(tokenizer)
         self._waiting: dict[RequestID, Text] = {}  # in the order of their arrival
+        self._shortest_next = False
 
     def admit(self, attempt: Attempt[EmbeddingsGenerationRequest]) -> None:
         """Take a request. ValueError for a text that is too long, more dimensions than there are, an adapter."""
@@ -56,37 +63,52 @@ class EmbeddingsPipeline:
         if request.dimensions is not None and request.dimensions > self._encoder.width:
             text = f"this model's embeddings have {self._encoder.width}"
             raise ValueError(f"dimensions = {request.dimensions}: {text}")
-        self._waiting[request.request_id] = Text(request, self._ids(request))
+        self._waiting[request.request_id] = Text(request, self._ids(request), attempt.options.priority)
 
     def execute(self, active: Collection[RequestID]) -> Sequence[EmbeddingChunk]:
-        """One batch. A text whose vector is no numbers fails alone."""
+        """One batch. A text whose vector is no numbers fails alone. DeviceLost if no batch will ever succeed."""
         texts = [self._waiting[request_id] for request_id in active if request_id in self._waiting]
         if not texts:
             return []
         batch = self._batch(texts)
-        vectors = self._encoder.embed([text.ids for text in batch])
-        chunks = []
-        for text, vector in zip(batch, vectors, strict=True):
+        try:
+            vectors = self._encoder.embed([text.ids for text in batch])
+            chunks = [self._chunk(text, vector) for text, vector in zip(batch, vectors, strict=True)]
+        except Exception as problem:
+            if device_lost(problem, self._encoder.module.device):
+                raise DeviceLost(f"{type(problem).__name__}: {problem}") from problem
+            raise
+        for text in batch:  # now that nothing more can fail: a step that did is repeated
             del self._waiting[text.request.request_id]
-            chunks.append(self._chunk(text, self._encoder.finished(vector, text.request.dimensions)))
+        self._shortest_next = not self._shortest_next
         return chunks
+
+    def step_s(self) -> float:
+        """How long the next step may take, in seconds: a single text may be far beyond the budget."""
+        return self._pace.seconds(max((len(text.ids) for text in self._waiting.values()), default=0))
 
     def release(self, request_id: RequestID) -> None:
         """Forget a request."""
         self._waiting.pop(request_id, None)
 
-    def _batch(self, texts: Iterable[Text]) -> list[Text]:
-        first, *others = texts
-        batch, longest = [first], len(first.ids)
-        for text in sorted(others, key=lambda text: abs(len(text.ids) - len(first.ids))):
+    def _batch(self, texts: Sequence[Text]) -> list[Text]:
+        first = self._first(texts)
+        batch: list[Text] = []
+        longest = 0
+        for text in sorted(texts, key=lambda text: (text is not first, abs(len(text.ids) - len(first.ids)))):
             longest = max(longest, len(text.ids))
-            if longest * (len(batch) + 1) > self._token_budget:
+            if batch and longest * (len(batch) + 1) > self._pace.token_budget:
                 break
             batch.append(text)
         return batch
 
-    def _chunk(self, text: Text, vector: NDArray[np.float32]) -> EmbeddingChunk:
-        request_id = text.request.request_id
+    def _first(self, texts: Sequence[Text]) -> Text:
+        urgent = max(text.priority for text in texts)
+        pressing = [text for text in texts if text.priority == urgent]
+        return min(pressing, key=lambda text: len(text.ids)) if self._shortest_next else pressing[0]
+
+    def _chunk(self, text: Text, pooled: Tensor) -> EmbeddingChunk:
+        request_id, vector = text.request.request_id, self._encoder.finished(pooled, text.request.dimensions)
         if not np.isfinite(vector).all():
             failure = Failure(FailureKind.WORKER_ERROR, "the embedding of this text holds NaN or infinite numbers")
             failed = EmbeddingsGenerationOutput(final_status=GenerationStatus.FAILED, failure=failure)
@@ -99,11 +121,14 @@ class EmbeddingsPipeline:
             if not request.truncate and len(given) > most * MOST_CHARACTERS:
                 raise ValueError(f"input: has {len(given)} characters, which cannot fit in {most} tokens; {SHORTER}")
             text = given[: most * MOST_CHARACTERS]
+            text = text.lower() if self._encoder.recipe.lowercased else text
             ids = tuple(self._tokenizer.encode(text, parse_special_tokens=True))
         else:
             ids = given
         if not ids:
             raise ValueError("input: has no tokens; give some text")
+        if (largest := max(ids)) >= self._encoder.vocab_size:  # a GPU would be lost for it
+            raise ValueError(f"input: has the token id {largest}, this model's end at {self._encoder.vocab_size - 1}")
         if len(ids) <= most:
             return ids
         if not request.truncate:

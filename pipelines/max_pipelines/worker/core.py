@@ -59,6 +59,7 @@ class WorkerCore:
         self.model = model
         self.name = name
         self.gathers = served.one_step
+        self.step_s = served.step_s
         self._supervised = supervised
         self._pid = pid
         self.steps = 0

@@ -169,8 +169,9 @@ class WorkerLoop:
 
     def _step(self) -> list[Outgoing]:
         begin = time.monotonic()
-        if self._longest > SLOW_STEP_S:
-            self._announce(PATIENCE * self._longest)
+        expected = max(self._longest, self._core.step_s())
+        if expected > SLOW_STEP_S:
+            self._announce(PATIENCE * expected)
         outgoing = self._core.step(begin)
         self._stepped = time.monotonic()
         self._longest = max(self._stepped - begin, 0.9 * self._longest)
