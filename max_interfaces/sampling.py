@@ -33,6 +33,10 @@ class SamplingParams(Bounded):
     of their log probabilities / length ** `length_penalty`. A search ends when no beam could become better than the
     worst of `beam_width` ended texts if it ended now; with `early_stopping` as soon as there are so many.
 
+    `kv_bits` 8 or 4 keeps keys and values quantised, in groups of `kv_group_size` along a head's width (or the head, if
+    it is narrower), once the prompt or all that was computed has `quantized_kv_start` tokens. With `max_kv_size` a
+    token sees the first 4 tokens and the last `max_kv_size` - 4, itself among them. None is off.
+
     Raises ValueError naming the field, its value and its bound.
     Source: https://docs.modular.com/max/api/python/interfaces (MAX 25.7 to 26.3).
     """

@@ -24,7 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from .kernels import RowKernels
-from .kv_cache import KVCache, KVView
+from .kv_cache import KVCache, KVView, PackedRows
 from .masks import BlockMasks, Span
 
 PAGED_ATTENTION = "maxpipe_paged"  # the name under which transformers finds it
@@ -58,8 +58,20 @@ class Pieces:
     longest: int  # most keys of a row
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows `start` to `stop` of the step, whose keys and values are quantised before they are stored."""
+
+    start: int
+    stop: int
+    rows: PackedRows
+
+
 class AttentionStep:
-    """What the attention of every layer needs to know about one step. Rows that nothing covers are padding."""
+    """What the attention of every layer needs to know about one step. Rows that nothing covers are padding.
+
+    Rows from `plain_rows` on are not stored as they are: they are `staged`, or padding.
+    """
 
     def __init__(
         self,
@@ -68,22 +80,35 @@ class AttentionStep:
         slots: Tensor,
         groups: Sequence[Group],
         pieces: Pieces | None = None,
+        staged: Sequence[Staged] = (),
     ) -> None:
         self.cache = cache
         self.groups = groups
         self.pieces = pieces
         self.covered = groups[-1].stop if groups else 0 if pieces is None else pieces.count
         # No position is beyond it.
-        self.longest = max([group.span.keys for group in groups], default=1)
+        self.longest = max([group.span.end for group in groups], default=1)
         if pieces is not None:
             self.longest = max(self.longest, pieces.longest)
         self._masks = masks
         self.slots = slots
+        self.plain_rows = slots.shape[0]
+        self.staged = staged
         self._reach: dict[int | None, list[tuple[Tensor, int]]] = {}
 
     def store(self, layer: int, keys_values: Tensor) -> None:
         """Put the `[tokens, 2 * heads, head_dim]` of the step's tokens where they belong, the keys' heads first."""
-        self.cache.write(layer, self.slots, keys_values)
+        if not self.staged:
+            self.cache.write(layer, self.slots, keys_values)
+            return
+        self.cache.write(layer, self.slots, keys_values[: self.plain_rows])
+        self.store_staged(layer, keys_values[self.plain_rows :])
+
+    def store_staged(self, layer: int, keys_values: Tensor) -> None:
+        """The same of the rows from `plain_rows` on alone."""
+        for staged in self.staged:
+            rows = keys_values[staged.start - self.plain_rows : staged.stop - self.plain_rows]
+            staged.rows.write(layer, rows)
 
     def reach(self, window: int | None) -> list[tuple[Tensor, int]]:
         """For every group: its mask `[sequences, 1, queries, keys]`, and the first key of its view that it is for."""

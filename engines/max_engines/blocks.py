@@ -90,6 +90,10 @@ class BlockPool:
             self.prefixes.evict(block)
         return free
 
+    def sole(self, blocks: Iterable[int]) -> list[int]:
+        """Those of `blocks` that have one reference."""
+        return [block for block in blocks if self._references[block] == 1]
+
     def unused(self, blocks: Iterable[int]) -> int:
         """How many of `blocks` are free."""
         return sum(not self._references[block] for block in blocks)

@@ -116,9 +116,12 @@ class DecodeGraphs:
         rows = [self._lane(chunk) for chunk in chunks]
         blocks = -(-max(chunk.last for chunk in chunks) // self._cache.block_size)
         lanes = next((size for size in self._lane_sizes if size > max(rows)), 0)
-        work = self._recordings.get((lanes, next((size for size in self._key_blocks if size >= blocks), 0)))
+        read = next((size for size in self._key_blocks if size >= blocks), 0)
+        work = self._recordings.get((lanes, read))
         if work is None or min(rows) < 0:
             return None
+        if any(self._cache.quantised_within(row * self._lane_blocks, read) for row in rows):
+            return None  # another's bytes, behind its own, may be NaN as numbers
         where = torch.tensor(rows, device=ids.device)
         self._slots.fill_(self._cache.padding_slot)
         self._positions.zero_()
@@ -131,6 +134,8 @@ class DecodeGraphs:
 
         A prompt's token whose scores nobody reads would take a NaN from the lane's end into the cache, unseen.
         """
+        if not chunk.sequence.plain:
+            return -1
         blocks = chunk.sequence.blocks
         lane, offset = divmod(blocks[0], self._lane_blocks)
         fits = chunk.count == 1 and chunk.samples and not offset and chunk.sequence.side_by_side == len(blocks)

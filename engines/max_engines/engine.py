@@ -19,6 +19,7 @@ from .compatibility import kv_shape, take_over_attention
 from .config import MEASURED_TOKENS, EngineConfig
 from .decode_graphs import CudaRecorder
 from .kv_cache import KVCache
+from .kv_format import KVPlan
 from .launched import Launched
 from .loading import LoadedModel
 from .rules import SequenceError
@@ -84,9 +85,8 @@ class Engine:
 
     @property
     def max_length(self) -> int:
-        """The most tokens, prompt and output, that one sequence can have."""
-        most = (self._model.context_length, self._scheduler.capacity, self.config.max_length)
-        return min(length for length in most if length is not None)
+        """The most tokens, prompt and output, that one sequence can have; more if it is quantised, or has a window."""
+        return self._longest(self._scheduler.capacity)
 
     def add(self, start: SequenceStart) -> None:
         """Take a sequence. ValueError, naming the field, for what it cannot do or could never fit."""
@@ -96,7 +96,7 @@ class Engine:
         room = self._room(start)
         if room < 1:
             raise ValueError(
-                f"SequenceStart.prompt has {len(start.prompt)} tokens: at most {self.max_length - 1} fit "
+                f"SequenceStart.prompt has {len(start.prompt)} tokens: at most {len(start.prompt) + room - 1} fit "
                 f"(context {self._model.context_length}, memory {self._scheduler.capacity} tokens)"
             )
         wanted = start.sampling_params.max_new_tokens
@@ -158,11 +158,15 @@ class Engine:
                 what = f"{len(findings)} things in the engine's memory were wrong and have been mended"
                 warnings.warn(f"{what}: {'; '.join(findings)[:1000]}", stacklevel=2)
 
+    def _longest(self, capacity: int) -> int:
+        most = (self._model.context_length, capacity, self.config.max_length)
+        return min(length for length in most if length is not None)
+
     def _room(self, start: SequenceStart) -> int:
         """How many tokens can follow the prompt. ValueError for more beams than there can be."""
         length, width = len(start.prompt), width_of(start.sampling_params)
         if width == 1:
-            return self.max_length - length
+            return self._longest(self._scheduler.capacity_for(KVPlan.of(start.sampling_params, length))) - length
         if width > self.config.max_batch:
             most = f"this engine has {self.config.max_batch} sequences at once, and each beam is one"
             raise ValueError(f"SamplingParams.beam_width = {width}: {most}")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -112,8 +113,17 @@ class FusedLayer:
             weights = None if norms is None else (norms[0].weight, norms[1].weight)
             epsilon = 0.0 if norms is None else norms[0].epsilon
             table, positions = rotation.table, rotation.positions
-            store = step.cache.of_layer(self._layer)
-            self._rotary_kernels.rotate_store(mixed, weights, epsilon, table, positions, step.slots, store, heads)
+            store, plain = step.cache.of_layer(self._layer), step.plain_rows
+            kernels = self._rotary_kernels
+            if not step.staged:
+                kernels.rotate_store(mixed, weights, epsilon, table, positions, step.slots, store, heads)
+                return
+            kernels.rotate_store(mixed[:plain], weights, epsilon, table, positions[:plain], step.slots, store, heads)
+            rest = mixed[plain:]
+            stage = rest.new_empty(rest.shape[0], 2 * kv_heads, self._head_dim)
+            slots = torch.arange(rest.shape[0])
+            kernels.rotate_store(rest, weights, epsilon, table, positions[plain:], slots, stage, heads)
+            step.store_staged(self._layer, stage)
             return
         if norms is not None:
             mixed[:, :heads] = norms[0](mixed[:, :heads])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from .attention import Group, Pieces
+from .attention import Group, Pieces, Staged
 from .kernels import RowKernels
-from .kv_cache import KVCache, Lanes, runs
-from .masks import Span
+from .kv_cache import KVCache, Lanes, PackedRows, runs
+from .masks import PlacedSpan, Span
 from .scheduler import Chunk
+from .sequence import Sequence as EngineSequence
 
 
 def decode_groups(chunks: Sequence[Chunk], cache: KVCache) -> tuple[list[Chunk], list[Group]]:
@@ -62,6 +64,83 @@ def pieces(chunks: Sequence[Chunk], cache: KVCache, kernels: RowKernels) -> Piec
         slots.extend(own)
     count = sum(chunk.count for chunk in chunks)
     return Pieces(kernels, count, _indices(found), _indices(slots), max(chunk.last for chunk in chunks))
+
+
+def apart(chunks: Iterable[Chunk]) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
+    """`chunks` sorted by how their keys and values are kept: all of them and plain, of a window, quantised.
+
+    Of the last those of one format stand together.
+    """
+    plain: list[Chunk] = []
+    windowed: list[Chunk] = []
+    quantised: list[Chunk] = []
+    for chunk in chunks:
+        kv_format = chunk.sequence.kv_format
+        kind = plain if chunk.sequence.plain else windowed if kv_format.bits is None else quantised
+        kind.append(chunk)
+    quantised.sort(key=_packing)
+    return plain, windowed, quantised
+
+
+def staged(chunks: Iterable[Chunk], start: int, cache: KVCache) -> list[Staged]:
+    """Where the keys and values of quantised `chunks` go, whose first is row `start` of the step."""
+    found: list[Staged] = []
+    for (bits, group), same in groupby(chunks, _packing):
+        blocks: list[int] = []
+        offsets: list[int] = []
+        for chunk in same:
+            sequence, size = chunk.sequence, chunk.sequence.block_size
+            for position in range(chunk.first, chunk.last):
+                index, offset = divmod(position, size)
+                blocks.append(held(sequence, index))
+                offsets.append(offset)
+        where = [torch.tensor(values, dtype=torch.int64, device=cache.device) for values in (blocks, offsets)]
+        rows = PackedRows(cache.packed(bits, group), *where)
+        found.append(Staged(start, start + len(blocks), rows))
+        start += len(blocks)
+    return found
+
+
+def placed_groups(chunks: Iterable[Chunk], start: int, cache: KVCache, size: int) -> list[Group]:
+    """The groups of chunks that have a window or are quantised; the first of them is row `start` of the step.
+
+    Each sequence is attended to by itself, `size` positions at a time. How many keys a query reads depends on its
+    position alone, also where some of them are no longer there.
+    """
+    groups: list[Group] = []
+    for chunk in chunks:
+        first = chunk.first
+        while first < chunk.last:
+            begin = first // size * size
+            last = min(chunk.last, begin + size)
+            groups.append(_placed_group(chunk.sequence, start, first, last, (begin, begin + size), cache))
+            start += last - first
+            first = last
+    return groups
+
+
+def _placed_group(
+    sequence: EngineSequence, row: int, first: int, last: int, span: tuple[int, int], cache: KVCache
+) -> Group:
+    kv_format, size = sequence.kv_format, sequence.block_size
+    end = -(-span[1] // size)
+    pinned = min(end, sequence.pinned)
+    indices = [*range(pinned), *range(max(pinned, kv_format.first_seen(span[0]) // size), end)]
+    blocks = [held(sequence, index) for index in indices]
+    within = torch.arange(size, device=cache.device)
+    places = (torch.tensor(indices, device=cache.device)[:, None] * size + within).flatten()
+    spanned = PlacedSpan(tuple(range(first, last)), last - first, len(places), places, kv_format.recent)
+    return Group(row, row + last - first, cache.table(blocks, kv_format), spanned)
+
+
+def held(sequence: EngineSequence, index: int) -> int:
+    """Where block `index` lies; its first one in the place of one that it does not have, which nobody sees."""
+    block = sequence.block(index)
+    return sequence.blocks[0] if block is None else block
+
+
+def _packing(chunk: Chunk) -> tuple[int, int]:
+    return chunk.sequence.kv_format.bits or 0, chunk.sequence.kv_format.group
 
 
 def _indices(values: list[tuple[int, int, int]] | list[tuple[int, int]]) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .kv_format import PINNED
+
 MAX_BLOCK_SIZE = 32  # queries that torch's CPU kernel takes at a time
 LONGEST_SPAN = 128  # queries of one sequence in one call: half the keys of a longer one would be masked
 
@@ -21,6 +23,27 @@ class Span:
     positions: tuple[int, ...]
     queries: int
     keys: int
+
+    @property
+    def end(self) -> int:
+        """No query is at or behind it."""
+        return self.keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedSpan(Span):
+    """Queries of one sequence whose keys are those of the positions `places`, int64[keys], in any order.
+
+    They see the first, pinned ones, and of the others the last `recent`; None is all.
+    """
+
+    places: Tensor
+    recent: int | None
+
+    @property
+    def end(self) -> int:
+        """No query is at or behind it."""
+        return self.positions[-1] + 1
 
 
 class BlockMasks:
@@ -41,6 +64,8 @@ class BlockMasks:
 
     def reach(self, span: Span, window: int | None) -> tuple[Tensor, int]:
         """A span's mask, and the first key that any query in its block may see."""
+        if isinstance(span, PlacedSpan):
+            return self._placed(span, window), 0
         first = 0
         if window is not None:
             block_start = min(span.positions) // self._block_size * self._block_size
@@ -56,6 +81,17 @@ class BlockMasks:
             return columns[start : start + span.queries][None, None], first
         rows = torch.tensor([offset + position for position in span.positions], device=self._device)
         return columns.index_select(0, rows)[:, None, None], first
+
+    def _placed(self, span: PlacedSpan, window: int | None) -> Tensor:
+        """The mask of a span whose keys can be anywhere; `window` is the layer's own, which pins nothing."""
+        after = torch.tensor(span.positions, device=self._device)[:, None] - span.places
+        seen = after >= 0
+        if window is not None:
+            seen &= after < window
+        if span.recent is not None:
+            seen &= (after < span.recent) | (span.places < PINNED)
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(~seen, -torch.inf)[None, None]
 
     def _template(self, window: int | None, keys: int) -> Tensor:
         width = max(keys, 1024) if window is None else window + self._rows + self._block_size

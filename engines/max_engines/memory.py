@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from .blocks import BlockPool
 from .kv_cache import KVCache
+from .kv_format import PINNED, KVFormat, KVPlan
 from .sequence import Sequence
+
+NEVER = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """What the cache holds of a sequence's beginning.
 
-    `blocks` are full and can be taken by reference. The sequence would write into the one after them, so it copies
-    `source`, if there is one. `tokens` of them need not be computed. `wanted` are keys that would have saved more.
+    `blocks` are full and can be taken by reference; `dropped` more, behind the pinned ones, are of no use to it any
+    more. The sequence would write into the one after them, so it copies `source`, if there is one. `tokens` of them
+    need not be computed. `wanted` are keys that would have saved more.
     """
 
     blocks: tuple[int, ...] = ()
     source: int | None = None
     tokens: int = 0
     wanted: tuple[bytes, ...] = ()
+    dropped: int = 0
 
 
 class SequenceMemory:
@@ -30,112 +36,188 @@ class SequenceMemory:
 
     A block is findable when all its tokens have been computed, in a step that succeeded; so is the last, partial one
     of a prompt. A sequence that enters has its prefix found and always computes one token at least, whose scores it
-    needs.
+    needs. It shares blocks with those of its own format only.
+
+    A sequence has memory for all its tokens from when it enters. One with a window has no more than twice the window:
+    as it goes on, what nobody of it will see gives way to what comes.
     """
 
     def __init__(self, cache: KVCache, pool: BlockPool, *, shares: bool = True) -> None:
         self.pool = pool
         self._shares = shares  # sequences find what others have computed
         self._cache = cache
-        self._size = cache.block_size
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit in the memory."""
-        return self.pool.total * self._size
+        """Tokens that fit in the memory as the model computes them."""
+        return self.pool.total * self._cache.block_size
+
+    def capacity_for(self, plan: KVPlan) -> int:
+        """The most tokens that one sequence can have. ValueError, naming the field, for a plan that cannot be."""
+        most = self._fitting(plan.later)
+        first = self._fitting(plan.first)
+        return most if plan.switch is None or plan.switch <= first else first
+
+    def prepare(self, sequence: Sequence, kv_format: KVFormat | None = None) -> None:
+        """Note in which format a sequence's next block will be: the one it begins with, if none is named."""
+        kv_format = sequence.kv_plan.first if kv_format is None else kv_format
+        sequence.block_size = self._cache.tokens_per_block(kv_format)
+        if kv_format != sequence.kv_format:
+            sequence.kv_format = kv_format
+            sequence.keys.clear()
+            sequence.tail_key = b""
 
     def longest(self, prompt: int, rows: int) -> int:
         """Tokens that each of so many rows can have if they share the full blocks of a prompt of `prompt` tokens."""
-        shared = prompt // self._size
-        return (shared + max(0, self.pool.total - shared) // rows) * self._size
+        size = self._cache.block_size
+        shared = prompt // size
+        return (shared + max(0, self.pool.total - shared) // rows) * size
 
     def match(self, sequence: Sequence) -> Match:
         """What of a sequence's tokens is in the cache."""
         if sequence.scores_prompt or not self._shares:
             return Match()
-        most = sequence.length - 1
+        size, most = sequence.block_size, min(sequence.length - 1, sequence.switches or NEVER)
         blocks: list[int] = []
-        for key in self.keys(sequence)[: most // self._size]:
+        for key in self.keys(sequence)[: most // size]:
             block = self.pool.prefixes.find(key)
             if block is None:
                 break
             blocks.append(block)
-        start = len(blocks) * self._size
+        start = len(blocks) * size
         ends = {key: min(end, most) for key, end in self._next(sequence, len(blocks)).items() if min(end, most) > start}
         for key, end in ends.items():
             source = self.pool.prefixes.find(key)
             if source is not None:
-                return Match(tuple(blocks), source, end)
-        return Match(tuple(blocks), None, start, tuple(ends))
+                return self._seen(sequence, Match(tuple(blocks), source, end))
+        return self._seen(sequence, Match(tuple(blocks), None, start, tuple(ends)))
 
-    def without_copy(self, match: Match) -> Match:
+    def without_copy(self, sequence: Sequence, match: Match) -> Match:
         """The part of a match that is taken by reference."""
-        return Match(match.blocks, None, len(match.blocks) * self._size)
+        tokens = (len(match.blocks) + match.dropped) * sequence.block_size
+        return Match(match.blocks, None, tokens, dropped=match.dropped)
 
     def cost(self, sequence: Sequence, match: Match) -> int:
         """Free blocks that a sequence takes to enter with what was found."""
         found = match.blocks if match.source is None else (*match.blocks, match.source)
-        return self._blocks(sequence.length) - len(match.blocks) + self.pool.unused(found)
+        return self._lacking(sequence, match) + self.pool.unused(found)
 
     def enter(self, sequence: Sequence, match: Match) -> None:
-        """Give a sequence blocks for all its tokens, those found among them. OutOfBlocks if `cost` are not free."""
+        """Give a sequence its blocks, those found among them. OutOfBlocks if `cost` are not free."""
         kept = match.blocks if match.source is None else (*match.blocks, match.source)
         self.pool.share(kept)  # so that none of them is evicted for the others
-        sequence.blocks = list(match.blocks)
-        self._allocate(sequence, self._blocks(sequence.length) - len(match.blocks))
+        sequence.blocks, sequence.dropped = list(match.blocks), match.dropped
+        lacking, size = self._lacking(sequence, match), sequence.block_size
+        self._allocate(sequence, lacking)
         if match.source is not None:
             position = len(match.blocks)
-            self._cache.copy_block(match.source, sequence.blocks[position], match.tokens - position * self._size)
+            count = match.tokens - (position + match.dropped) * size
+            self._cache.copy_block(match.source, sequence.blocks[position], count, sequence.kv_format)
             self.pool.release([match.source])
-        sequence.computed = match.tokens
+        sequence.computed = sequence.committed = match.tokens
         sequence.cached_tokens = min(match.tokens, sequence.prompt_length)
         sequence.next_border = 0
 
-    def missing(self, sequence: Sequence) -> int:
-        """Blocks that a running sequence lacks for its tokens."""
-        return max(0, -(-sequence.length // self._size) - len(sequence.blocks))
+    def most(self, sequence: Sequence) -> int:
+        """The most tokens of a running sequence that the next step can compute: up to a switch, and what it may hold.
+
+        0 if it has to wait for what is under way.
+        """
+        most = sequence.wanted
+        if sequence.switches is not None:
+            most = min(most, sequence.switches - sequence.computed)
+        if sequence.kv_format.window is not None:
+            end = (sequence.dropped + self._limit(sequence.kv_format)) * sequence.block_size
+            most = min(most, end - sequence.computed)
+        return max(0, most)
+
+    def missing(self, sequence: Sequence, count: int) -> int:
+        """Blocks that a running sequence lacks for its next `count` tokens."""
+        return max(0, -(-(sequence.computed + count) // sequence.block_size) - sequence.last_block)
 
     def grow(self, sequence: Sequence, count: int) -> None:
         """Give a running sequence `count` blocks more. OutOfBlocks gives none."""
         self._allocate(sequence, count)
 
+    def switching(self, sequence: Sequence) -> bool:
+        """True if its next token is the first of another format: all it has is to be quantised before."""
+        return sequence.switches is not None and sequence.computed >= sequence.switches
+
+    def switch_cost(self, sequence: Sequence) -> int:
+        """Free blocks that it takes to quantise what a sequence has: none if nobody shares its own."""
+        return max(0, len(self._switched(sequence)) - len(self.pool.sole(sequence.blocks)))
+
+    def switch(self, sequence: Sequence) -> None:
+        """Quantise what a sequence has. OutOfBlocks if `switch_cost` are not free.
+
+        It takes place in its own blocks, a layer at a time, so that no memory is needed for both.
+        """
+        old, computed, wanted = sequence.block_size, sequence.computed, self._switched(sequence)
+        later = sequence.kv_plan.later
+        size = self._cache.tokens_per_block(later)
+        slots: list[int] = []
+        places: list[int] = []
+        for place, index in enumerate(wanted):
+            for position in range(index * size, min((index + 1) * size, computed)):
+                block = sequence.block(position // old)
+                if block is not None:
+                    slots.append(block * old + position % old)
+                    places.append(place * size + position - index * size)
+        own = self.pool.sole(sequence.blocks)[: len(wanted)]
+        fresh = self.pool.allocate(len(wanted) - len(own))
+        self.pool.release([block for block in sequence.blocks if block not in set(own)])
+        for block in own:
+            self.pool.prefixes.evict(block)
+        sequence.blocks = own + fresh
+        sequence.dropped = wanted[-1] + 1 - len(wanted)
+        self.prepare(sequence, later)
+        sequence.next_border = NEVER  # its beginning was computed in another format than those that begin in this one
+        try:
+            self._cache.quantise(slots, places, sequence.blocks, later)
+        except Exception:
+            self.wipe(sequence)  # some layers are of this format, some of that: it begins anew
+            raise
+
     def commit(self, sequence: Sequence, computed: int) -> None:
         """Book that the keys and values of a sequence's first `computed` tokens are there: others can use them."""
+        sequence.committed = computed
         if computed >= sequence.next_border:
             self._publish(sequence, computed)
+        if sequence.kv_format.window is not None:
+            self._drop_unseen(sequence)
 
     def take_back(self, sequence: Sequence, computed: int) -> None:
         """Book that only the first `computed` tokens are there, and zero the rest: what has failed may be NaN."""
         sequence.computed = computed
-        full, offset = divmod(computed, self._size)
-        self._cache.clear(sequence.blocks[full:], offset)
+        full, offset = divmod(computed, sequence.block_size)
+        self._cache.clear(sequence.blocks[full - sequence.dropped :], offset, sequence.kv_format)
 
     def drop(self, sequence: Sequence) -> None:
         """Take back all that a sequence has. What is findable stays so until its memory is needed."""
-        self.pool.release(sequence.forget())
+        self.pool.release(self._forget(sequence))
 
     def wipe(self, sequence: Sequence) -> None:
         """Take back all that a sequence has, and zero it, for it may be NaN, unless others have it, too.
 
         A recorded step reads a lane to its end, where 0 × NaN would still be NaN.
         """
-        blocks = sequence.forget()
+        blocks = self._forget(sequence)
         self.pool.release(blocks)
         self._cache.clear(self.pool.evict(blocks))
 
     def keys(self, sequence: Sequence) -> list[bytes]:
         """The keys of all its full blocks."""
-        keys, size = sequence.keys, self._size
+        keys, size = sequence.keys, sequence.block_size
         for index in range(len(keys), sequence.known // size):
-            parent = keys[-1] if keys else self.pool.prefixes.root(sequence.cache_salt)
+            parent = keys[-1] if keys else self._root(sequence)
             keys.append(self.pool.prefixes.extend(parent, sequence.tokens(index * size, (index + 1) * size)))
         return keys
 
     def prompt_keys(self, sequence: Sequence) -> list[bytes]:
         """The keys of all blocks of its prompt, also of the last, partial one."""
-        index = sequence.prompt_length // self._size
+        index, rest = divmod(sequence.prompt_length, sequence.block_size)
         keys = self.keys(sequence)[:index]
-        return [*keys, self._tail(sequence)] if sequence.prompt_length % self._size else keys
+        return [*keys, self._tail(sequence)] if rest else keys
 
     def audit(self, sequences: Collection[Sequence]) -> list[str]:
         """What is wrong, mended: a sequence that cannot have what it says begins anew."""
@@ -143,17 +225,18 @@ class SequenceMemory:
         owners = Counter(block for sequence in sequences for block in sequence.blocks)
         claims: dict[int, bytes] = {}  # what full blocks hold
         for sequence in sequences:
-            own = set(sequence.blocks[sequence.computed // self._size :])  # it writes into them
+            full = sequence.computed // sequence.block_size - sequence.dropped
+            own = set(sequence.blocks[max(0, full) :])  # it writes into them
             beams = Counter(block for beam in sequence.team for block in beam.blocks)  # they separate before they do
             possible = (
                 len(set(sequence.blocks)) == len(sequence.blocks)
                 and all(0 <= block < self.pool.total for block in sequence.blocks)
-                and sequence.computed <= len(sequence.blocks) * self._size
+                and sequence.computed <= sequence.last_block * sequence.block_size
                 and all(owners[block] == beams[block] for block in own)
             )
             if not possible or not self._agree(sequence, claims):
                 findings.append(f"{sequence.request_id} has {sequence.computed} tokens in the blocks {sequence.blocks}")
-                blocks = sequence.forget()
+                blocks = self._forget(sequence)
                 owners.subtract(blocks)
                 for block in blocks:  # nobody can say what they hold
                     self.pool.prefixes.evict(block)
@@ -161,51 +244,111 @@ class SequenceMemory:
 
     def _agree(self, sequence: Sequence, claims: dict[int, bytes]) -> bool:
         """False if its blocks are known for other tokens than its own, by another sequence or by their keys."""
-        prefixes, parent = self.pool.prefixes, self.pool.prefixes.root(sequence.cache_salt)
+        prefixes, parent, size = self.pool.prefixes, self._root(sequence), sequence.block_size
         known = min(sequence.computed, sequence.known)
-        for index, block in enumerate(sequence.blocks[: -(-known // self._size)]):
-            tokens = sequence.tokens(index * self._size, min((index + 1) * self._size, known))
+        for index in range(-(-known // size)):
+            tokens = sequence.tokens(index * size, min((index + 1) * size, known))
             true = [prefixes.extend(parent, tokens[: count + 1]) for count in range(len(tokens))]
             parent = true[-1]
+            block = sequence.block(index)
+            if block is None:
+                continue
             if claims.setdefault(block, parent) != parent or not set(prefixes.keys(block)) <= set(true):
                 return False
         return True
 
     def _next(self, sequence: Sequence, index: int) -> dict[bytes, int]:
         """Keys that block `index` of a sequence could be found by, and how many tokens there are up to its end."""
-        keys = self.keys(sequence)
-        ends = {keys[index]: (index + 1) * self._size} if index < len(keys) else {}
-        if index == sequence.prompt_length // self._size and sequence.prompt_length % self._size:
+        keys, size = self.keys(sequence), sequence.block_size
+        ends = {keys[index]: (index + 1) * size} if index < len(keys) else {}
+        if index == sequence.prompt_length // size and sequence.prompt_length % size:
             ends[self._tail(sequence)] = sequence.prompt_length
         return ends
 
     def _tail(self, sequence: Sequence) -> bytes:
         """The key of a prompt's last, partial block."""
         if not sequence.tail_key:
-            index = sequence.prompt_length // self._size
-            parent = self.keys(sequence)[index - 1] if index else self.pool.prefixes.root(sequence.cache_salt)
-            rest = sequence.tokens(index * self._size, sequence.prompt_length)
+            index = sequence.prompt_length // sequence.block_size
+            parent = self.keys(sequence)[index - 1] if index else self._root(sequence)
+            rest = sequence.tokens(index * sequence.block_size, sequence.prompt_length)
             sequence.tail_key = self.pool.prefixes.extend(parent, rest)
         return sequence.tail_key
 
     def _publish(self, sequence: Sequence, computed: int) -> None:
         """Make findable what has been computed, and note when there will be more."""
-        size, length = self._size, sequence.prompt_length
+        size, length = sequence.block_size, sequence.prompt_length
         full = computed // size
         keys = self.keys(sequence)
         for index in range(sequence.published, full):
-            self.pool.prefixes.insert(keys[index], sequence.blocks[index])
+            self._insert(sequence, index, keys[index])
         sequence.published = full
         sequence.next_border = (full + 1) * size
         if length % size and computed >= length:
-            self.pool.prefixes.insert(self._tail(sequence), sequence.blocks[length // size])
+            self._insert(sequence, length // size, self._tail(sequence))
         elif computed < length:
             sequence.next_border = min(sequence.next_border, length)
 
+    def _insert(self, sequence: Sequence, index: int, key: bytes) -> None:
+        block = sequence.block(index)
+        if block is not None:
+            self.pool.prefixes.insert(key, block)
+
     def _allocate(self, sequence: Sequence, count: int) -> None:
         blocks = self.pool.allocate(count, after=sequence.blocks[-1] if sequence.blocks else None)
-        self._cache.clear(blocks)
+        self._cache.clear(blocks, kv_format=sequence.kv_format)
         sequence.blocks.extend(blocks)
 
-    def _blocks(self, tokens: int) -> int:
-        return -(-tokens // self._size)
+    def _forget(self, sequence: Sequence) -> list[int]:
+        blocks = sequence.forget()
+        self.prepare(sequence)
+        return blocks
+
+    def _root(self, sequence: Sequence) -> bytes:
+        return self.pool.prefixes.root(sequence.cache_salt, sequence.kv_format.kind)
+
+    def _lacking(self, sequence: Sequence, match: Match) -> int:
+        """Blocks that a sequence needs beside those found, to enter."""
+        tokens = min(sequence.length, sequence.switches or NEVER)
+        last = -(-tokens // sequence.block_size)
+        if sequence.kv_format.window is not None:
+            last = min(last, match.dropped + self._limit(sequence.kv_format))
+        return last - match.dropped - len(match.blocks)
+
+    def _limit(self, kv_format: KVFormat) -> int:
+        """The most blocks that a sequence with a window holds: it goes on in chunks of up to another window."""
+        size = self._cache.tokens_per_block(kv_format)
+        return min(self.pool.total, -(-PINNED // size) + -(-2 * (kv_format.window or 0) // size) + 1)
+
+    def _fitting(self, kv_format: KVFormat) -> int:
+        """The most tokens that a sequence of one format can have; with a window that fits, as many as it wants."""
+        size, window = self._cache.tokens_per_block(kv_format), kv_format.window
+        if window is not None and -(-PINNED // size) + -(-window // size) + 2 <= self.pool.total:
+            return NEVER
+        return self.pool.total * size
+
+    def _seen(self, sequence: Sequence, match: Match) -> Match:
+        """`match` without the full blocks that nobody behind its tokens sees."""
+        last = min(len(match.blocks), sequence.kv_format.first_seen(match.tokens) // sequence.block_size)
+        dropped = max(0, last - sequence.pinned)
+        if not dropped:
+            return match
+        blocks = match.blocks[: sequence.pinned] + match.blocks[last:]
+        return Match(blocks, match.source, match.tokens, match.wanted, dropped)
+
+    def _drop_unseen(self, sequence: Sequence) -> None:
+        """Give back the blocks that nobody sees from the first token on that has not been computed."""
+        pinned = sequence.pinned
+        count = sequence.kv_format.first_seen(sequence.committed) // sequence.block_size - pinned - sequence.dropped
+        if count > 0:
+            dropped = sequence.blocks[pinned : pinned + count]
+            del sequence.blocks[pinned : pinned + count]
+            sequence.dropped += count
+            self.pool.release(dropped)
+
+    def _switched(self, sequence: Sequence) -> list[int]:
+        """Which blocks of its later format a sequence will have after its switch."""
+        later = sequence.kv_plan.later
+        size = self._cache.tokens_per_block(later)
+        end, pinned = -(-(sequence.computed + 1) // size), -(-PINNED // size)
+        first = later.first_seen(sequence.computed) // size
+        return list(range(end)) if first <= pinned else [*range(pinned), *range(first, end)]

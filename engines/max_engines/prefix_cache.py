@@ -25,9 +25,10 @@ class PrefixCache:
     def __contains__(self, block: int) -> bool:
         return block in self._keys
 
-    def root(self, salt: str) -> bytes:
-        """The key before the first block: texts of different salts never share one."""
-        return blake2b(salt.encode(), digest_size=KEY_BYTES, key=self._secret, person=b"root").digest()
+    def root(self, salt: str, kind: str = "") -> bytes:
+        """The key before the first block: texts of different salts, or kinds of a block, never share one."""
+        text = f"{kind}\n{salt}".encode()  # no kind has a line break
+        return blake2b(text, digest_size=KEY_BYTES, key=self._secret, person=b"root").digest()
 
     def extend(self, parent: bytes, tokens: Sequence[int]) -> bytes:
         """The key of `tokens` behind `parent`, the key of all before them."""

@@ -43,6 +43,10 @@ class ReferenceEngine:
         if width_of(start.sampling_params) > 1:
             width = start.sampling_params.beam_width
             raise ValueError(f"SamplingParams.beam_width = {width}: the reference engine has no beams; leave it None")
+        for field in ("kv_bits", "max_kv_size"):
+            value = getattr(start.sampling_params, field)
+            if value is not None:
+                raise ValueError(f"SamplingParams.{field} = {value}: the reference engine keeps no keys and values")
         if start.request_id in self._sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
         context = self._model.context_length

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from .attention import AttentionStep, Group, Pieces
 from .decode_graphs import DecodeGraphs, Recorder
 from .fused_decoder import fused_decoder
-from .grouping import decode_groups, pieces
+from .grouping import apart, decode_groups, held, pieces, placed_groups, staged
 from .kernels import kernels_for
 from .kv_cache import KVCache
 from .launched import Launched
@@ -62,7 +62,13 @@ class ModelRunner:
 
         Without `replays` nothing recorded is used, and a sequence reads no block but its own.
         """
-        ordered, groups, compiled = self._attended(chunks)
+        plain, windowed, quantised = apart(chunks)
+        ordered, groups, compiled = self._attended(plain)
+        stored = sum(chunk.count for chunk in plain) + sum(chunk.count for chunk in windowed)
+        if windowed or quantised:
+            start = stored - sum(chunk.count for chunk in windowed)
+            groups = groups + placed_groups([*windowed, *quantised], start, self._cache, self._masks.span)
+            ordered = [*ordered, *windowed, *quantised]
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -74,7 +80,8 @@ class ModelRunner:
                 unread.append(len(tokens))
                 tokens.append(0)
             positions.extend(range(chunk.first, chunk.last))
-            slots.extend(self._slots(chunk))
+            if len(slots) < stored:
+                slots.extend(self._slots(chunk))
         padding = max(0, self._least_rows - len(tokens))
         ids = self._tensor(tokens + [0] * padding)
         if unread and earlier is not None and earlier.sampled is not None:
@@ -82,13 +89,13 @@ class ModelRunner:
             ids[self._tensor(unread)] = earlier.sampled.tokens[self._tensor(sources)]
         kept = _kept(ordered)
         rows = None if len(kept) == len(tokens) else self._tensor(kept + kept[:1] * (self._least_rows - len(kept)))
-        logits = self._compute(
-            ids,
-            self._tensor(positions + [0] * padding),
-            self._attention_step(slots + [self._cache.padding_slot] * padding, groups, compiled),
-            rows,
-            ordered if replays else (),
+        if not quantised:
+            slots += [self._cache.padding_slot] * padding
+        step = AttentionStep(
+            self._cache, self._masks, self._tensor(slots), groups, compiled, staged(quantised, stored, self._cache)
         )
+        positions += [0] * padding
+        logits = self._compute(ids, self._tensor(positions), step, rows, ordered if replays else ())
         return _scores(ordered, logits)
 
     @cached_property
@@ -107,9 +114,6 @@ class ModelRunner:
         compiled = ordered if self._exact else [chunk for chunk in ordered if chunk.count == 1]
         groups = [] if self._exact else self._prompt_groups(ordered)
         return ordered, groups, pieces(compiled, self._cache, self._kernels) if compiled else None
-
-    def _attention_step(self, slots: list[int], groups: list[Group], compiled: Pieces | None) -> AttentionStep:
-        return AttentionStep(self._cache, self._masks, self._tensor(slots), groups, compiled)
 
     def _compute(
         self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None, chunks: Sequence[Chunk]
@@ -162,6 +166,8 @@ class ModelRunner:
     def _slots(self, chunk: Chunk) -> list[int]:
         """Where in the cache the chunk's keys and values go."""
         size, blocks = self._cache.block_size, chunk.sequence.blocks
+        if chunk.sequence.dropped:
+            return [held(chunk.sequence, p // size) * size + p % size for p in range(chunk.first, chunk.last)]
         if chunk.count == 1:
             return [blocks[chunk.first // size] * size + chunk.first % size]
         return [blocks[p // size] * size + p % size for p in range(chunk.first, chunk.last)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from max_interfaces.protocols import SequenceStart, TokenConstraint
 from max_interfaces.sampling import SamplingParams
 
+from .kv_format import check_kv
 from .log_probabilities import MOST_LIKELIEST, MOST_ROW_VALUES, Wanted
 from .processors import lookup
 from .token_counts import TokenCounts
@@ -84,10 +85,6 @@ class SamplingRow:
         return self._seen
 
 
-# What the engine does not do yet, and the value that means "not asked for". Anything else is refused by name.
-_NOT_YET: dict[str, object] = {"kv_bits": None, "max_kv_size": None}
-
-
 def width_of(params: SamplingParams) -> int:
     """How many beams a sequence has; 1 if it is none that is searched for."""
     return params.beam_width or 1
@@ -101,18 +98,17 @@ def check_start(start: SequenceStart, vocab_size: int) -> None:
     how to detokenise.
     """
     params = start.sampling_params
-    for field, off in _NOT_YET.items():
-        value = getattr(params, field)
-        if value != off:
-            raise ValueError(
-                f"SamplingParams.{field} = {value!r:.80}: this engine does not do it yet; leave it {off!r}"
-            )
+    check_kv(params)
     if not start.prompt:
         raise ValueError("SequenceStart.prompt = (): needs at least one token")
     if params.allowed_token_ids is not None and not params.allowed_token_ids:
         raise ValueError("SamplingParams.allowed_token_ids = (): no token could ever follow")
     if start.accepted and width_of(params) > 1:
         raise ValueError(f"SequenceStart.accepted has {len(start.accepted)} ids: a beam search begins with its prompt")
+    for field in ("kv_bits", "max_kv_size"):
+        value = getattr(params, field)
+        if value is not None and width_of(params) > 1:
+            raise ValueError(f"SamplingParams.{field} = {value}: beams keep all keys and values; leave it None")
     if not all(start.bad_words):
         raise ValueError("SequenceStart.bad_words: has a run without ids; each needs at least one")
     _check_ids(start, vocab_size)

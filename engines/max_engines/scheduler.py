@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from max_interfaces.identity import RequestID
@@ -12,6 +12,7 @@ from .beams import Beam
 from .blocks import BlockPool
 from .branching import Branching
 from .kv_cache import KVCache
+from .kv_format import KVPlan
 from .memory import Match, SequenceMemory
 from .sequence import Sequence
 
@@ -90,8 +91,12 @@ class Scheduler:
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit in the memory."""
+        """Tokens that fit in the memory as the model computes them."""
         return self._memory.capacity
+
+    def capacity_for(self, plan: KVPlan) -> int:
+        """The most tokens that one sequence can have. ValueError, naming the field, for a plan that cannot be."""
+        return self._memory.capacity_for(plan)
 
     def longest(self, prompt: int, rows: int) -> int:
         """Tokens, prompt and output, that each of so many beams can have."""
@@ -101,6 +106,8 @@ class Scheduler:
         """Take a sequence, which waits from now on."""
         self._added += 1
         sequence.rank = (-sequence.priority, self._added)
+        for row in sequence.team:
+            self._memory.prepare(row)
         self.sequences[sequence.request_id] = sequence
         insort(self._ranked, sequence, key=_rank)
 
@@ -131,7 +138,10 @@ class Scheduler:
                     if not self._admit(sequence, match):
                         door_open = False  # those behind it would take what it waits for
                         continue
-                for chunk in self._chunks(sequence, min(budget, sequence.most_at_once)):
+                chunks = self._chunks(sequence, min(budget, sequence.most_at_once))
+                if not chunks:
+                    continue
+                for chunk in chunks:
                     prompts.append(chunk)
                     budget -= chunk.count
             else:
@@ -210,7 +220,7 @@ class Scheduler:
         victims = lower + paused  # the last goes first
         staying = _places(running) - _places(victims)
         if match.source is not None and self._memory.cost(sequence, match) > self.pool.free:
-            match = self._memory.without_copy(match)  # what it would copy is in the way of what it needs
+            match = self._memory.without_copy(sequence, match)  # what it would copy is in the way of what it needs
         help_to_come = sum(s.held for s in victims)
         cost = self._memory.cost(sequence, match)
         if staying + sequence.places > self._max_batch or cost + staying > self.pool.free + help_to_come:
@@ -234,12 +244,13 @@ class Scheduler:
         """
         rows = sequence.rows
         if len(rows) == 1:
-            return [Chunk.next(sequence, min(budget, sequence.wanted))]
+            count = self._extend(sequence, min(budget, sequence.wanted))
+            return [Chunk.next(sequence, count)] if count else []
         if not all(row.blocks for row in rows):
             trunk = sequence.trunk
             if sequence.computed < trunk:
                 return [Chunk.next(sequence, min(budget, trunk - sequence.computed))]
-            if not self._make_room(sequence, self._branching.needed(rows, trunk)):
+            if not self._make_room(sequence, lambda: self._branching.needed(rows, trunk)):
                 return []
             self._branching.spread(rows, trunk)
         chunks: list[Chunk] = []
@@ -252,20 +263,42 @@ class Scheduler:
     def _grow(self, sequence: Sequence) -> bool:
         """See that each row of a running sequence has a block for its next token, its own."""
         rows = sequence.rows
-        wanted = sum(map(self._memory.missing, rows)) + self._branching.copies(rows)
+        if len(rows) == 1:
+            return self._extend(sequence, 1) == 1
+        wanted = sum(self._memory.missing(row, 1) for row in rows) + self._branching.copies(rows)
         if not wanted:
             return True
-        if not self._make_room(sequence, wanted):
+        if not self._make_room(sequence, lambda: wanted):
             return False
         self._branching.separate(rows)
         for row in rows:
-            self._memory.grow(row, self._memory.missing(row))
+            self._memory.grow(row, self._memory.missing(row, 1))
         return True
 
-    def _make_room(self, sequence: Sequence, count: int) -> bool:
-        """See that `count` blocks are free for a running sequence, at the expense of others if need be."""
-        while count > self.pool.free:
-            victim = self._victim(sequence)
+    def _extend(self, sequence: Sequence, count: int) -> int:
+        """How many tokens of a running sequence, up to `count`, have memory now, at the expense of others if need be.
+
+        0 if it has to wait.
+        """
+        memory = self._memory
+        if memory.switching(sequence):
+            if sequence.committed < sequence.computed:
+                return 0  # what is under way could be undone, and belongs to the format before
+            if not self._make_room(sequence, lambda: memory.switch_cost(sequence)):
+                return 0
+            memory.switch(sequence)
+        count = min(count, memory.most(sequence))
+        missing = memory.missing(sequence, count)
+        if missing:
+            if not self._make_room(sequence, lambda: missing):
+                return 0
+            memory.grow(sequence, missing)
+        return count
+
+    def _make_room(self, needy: Sequence, blocks: Callable[[], int]) -> bool:
+        """Throw others out until as many blocks are free as `needy` needs. False if nobody is left."""
+        while blocks() > self.pool.free:
+            victim = self._victim(needy)
             if victim is None:
                 return False
             self._drop(victim)

@@ -12,6 +12,7 @@ from max_interfaces.status import GenerationStatus
 from max_interfaces.text import LogProbabilities
 
 from .beams import BeamSearch
+from .kv_format import PINNED, PLAIN, KVPlan
 from .log_probabilities import join, prompt_log_probabilities
 from .sampling_row import SamplingRow
 
@@ -49,8 +50,12 @@ class Sequence:
 
     `computed` tokens have their keys and values in `blocks`, or will have when what is launched has run. Both can be
     thrown away at any time and computed again: only `row.output` and `status` are what the sequence is.
-    `cached_tokens` of the prompt were found in the prefix cache. `keys`, `tail_key`, `published` and `next_border` are
-    notes of the `SequenceMemory`, `rank` and `turn` of the `Scheduler`.
+    `cached_tokens` of the prompt were found in the prefix cache. `kv_plan` says how its keys and values are kept,
+    `kv_format` how they are now, `block_size` tokens a block. If that has a window, `dropped` blocks behind the first,
+    pinned ones are no longer its own.
+
+    `committed`, `keys`, `tail_key`, `published` and `next_border` are notes of the `SequenceMemory`, `rank` and `turn`
+    of the `Scheduler`.
 
     A beam search is the sequence of its best beam. Its other beams, which nobody else sees, are sequences, too: `team`
     has room for all, and `rows` are those that are alive, the best first. Any other sequence has itself in both.
@@ -64,8 +69,13 @@ class Sequence:
         self.cache_salt: str = start.cache_salt
         self.scores_prompt = start.sampling_params.prompt_logprobs is not None  # then all of it is computed
         self.most_at_once: int = start.sampling_params.prefill_step_size or LARGEST_STEP
+        self.kv_plan = KVPlan.of(start.sampling_params, self.prompt_length)
+        self.kv_format = self.kv_plan.first
+        self.block_size = 1  # the `SequenceMemory` knows
         self.blocks: list[int] = []
+        self.dropped = 0
         self.computed = 0
+        self.committed = 0  # of these tokens, those computed in a step that succeeded
         self.entry = 0  # how often it has lost its memory
         self.cached_tokens = 0
         self.keys: list[bytes] = []  # of its full blocks, as far as they were needed
@@ -137,6 +147,34 @@ class Sequence:
         return self.prompt_length + next(apart, len(first))
 
     @property
+    def plain(self) -> bool:
+        """True if it keeps all keys and values as the model computes them."""
+        return self.kv_format == PLAIN
+
+    @property
+    def switches(self) -> int | None:
+        """At how many tokens another format begins; None if that is behind it, or never comes."""
+        return self.kv_plan.switch if self.kv_format is self.kv_plan.first else None
+
+    @property
+    def pinned(self) -> int:
+        """Blocks that hold the first tokens, which are never dropped."""
+        return -(-PINNED // self.block_size)
+
+    @property
+    def last_block(self) -> int:
+        """Blocks from its beginning to its end, those that were dropped among them."""
+        return len(self.blocks) + self.dropped
+
+    def block(self, index: int) -> int | None:
+        """Where block `index` of its text lies; None if it was dropped, or has not been given."""
+        if self.dropped and index >= self.pinned:
+            index -= self.dropped
+            if index < self.pinned:
+                return None
+        return self.blocks[index] if index < len(self.blocks) else None
+
+    @property
     def side_by_side(self) -> int:
         """How many of its blocks, from the first on, are neighbours in the cache."""
         blocks, count = self.blocks, self._side_by_side
@@ -192,7 +230,7 @@ class Sequence:
     def forget(self) -> list[int]:
         """Drop what was computed and return the blocks, which are no longer its own."""
         blocks, self.blocks = self.blocks, []
-        self.computed = self.published = 0
+        self.computed = self.committed = self.published = self.dropped = 0
         self.entry += 1
         self._side_by_side = 0
         return blocks
