@@ -203,20 +203,6 @@ def test_a_step_that_fails_changes_nothing_and_can_be_repeated_with_fewer(
     assert engine.free_blocks == 80
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("kv_bits", 8),
-        ("max_kv_size", 64),
-    ],
-)
-def test_what_the_engine_does_not_do_yet_is_refused_by_name(engine: Engine, field: str, value: object) -> None:
-    params: Params = {field: value}
-    with pytest.raises(ValueError, match=rf"SamplingParams\.{field}"):
-        engine.add(start([5], **params))
-    assert engine.step([]) == {}
-
-
 def test_what_could_never_run_is_refused_by_name(engine: Engine) -> None:
     for sequence, words in (
         (start([]), "prompt = "),
@@ -225,6 +211,8 @@ def test_what_could_never_run_is_refused_by_name(engine: Engine) -> None:
         (start([5], allowed_token_ids=(VOCAB,)), "allowed_token_ids"),
         (start([5], allowed_token_ids=()), "allowed_token_ids"),
         (start([5], logit_bias={VOCAB: 1.0}), "logit_bias"),
+        (start([5], beam_width=4, kv_bits=8), "kv_bits = 8: beams keep all"),
+        (start([5], beam_width=4, max_kv_size=64), "max_kv_size = 64: beams keep all"),
         (start([5], stop_token_ids=(VOCAB,)), "stop_token_ids"),
         (start([5] * CONTEXT), f"prompt has {CONTEXT} tokens: at most {CONTEXT - 1} fit"),
     ):

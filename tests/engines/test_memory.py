@@ -11,10 +11,19 @@ import pytest
 from max_engines.sequence import Sequence
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart
-from tests.engines.tiny_models import start
+from tests.engines.tiny_models import Params, start
 from tests.engines.written_memory import WrittenMemory, said
 
 EVENTS = 10_000  # of all tests together
+FORMATS: list[Params] = [
+    {},
+    {},
+    {},
+    {"kv_bits": 8, "quantized_kv_start": 0},
+    {"kv_bits": 4, "quantized_kv_start": 20},
+    {"max_kv_size": 16},
+    {"kv_bits": 8, "quantized_kv_start": 22, "max_kv_size": 18},
+]
 
 
 class Traffic:
@@ -36,6 +45,8 @@ class Traffic:
         chunks = self.memory.step(active, fails=self._happens("failures", 0.03))
         self.events["preemptions"] += sum(not s.running and not s.status.is_done for s in running)
         self.events["chunks"] += len(chunks)
+        self.events["quantised later"] += sum(s.kv_plan.switch is not None and s.switches is None for s in running)
+        self.events["dropped"] += sum(s.dropped > 0 for s in running)
         self.events["reused"] += sum(s.cached_tokens > 0 for s in self._sequences())
         for sequence in self._sequences():
             if sequence.status.is_done:
@@ -55,7 +66,9 @@ class Traffic:
     def _new(self) -> SequenceStart:
         source = self._source
         prompt = source.choice(self._openings)[: source.randint(0, 20)] + [source.randrange(97)] * source.randint(1, 4)
-        one = start(prompt, max_new_tokens=source.randint(0, 14), prompt_logprobs=source.choice((None, None, None, 0)))
+        scored = source.choice((None, None, None, 0))
+        kept = source.choice(FORMATS)
+        one = start(prompt, max_new_tokens=source.randint(0, 14), prompt_logprobs=scored, **kept)
         heard = said(one)[: source.choice((0, 0, 3))]
         return replace(one, accepted=heard, priority=source.randint(-1, 1), cache_salt=source.choice(("", "", "b")))
 
@@ -91,4 +104,10 @@ def test_free_blocks_at_the_end_are_those_at_the_start(
         traffic.turn(open_door=False)
     assert memory.scheduler.audit() == []
     assert memory.scheduler.pool.free == blocks
-    assert min(traffic.events[what] for what in (*counted, "pauses", "forks", "failures", "reused")) >= 20
+    assert (
+        min(
+            traffic.events[what]
+            for what in (*counted, "pauses", "forks", "failures", "reused", "dropped", "quantised later")
+        )
+        >= 20
+    )

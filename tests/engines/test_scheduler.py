@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from max_engines.loading import LoadedModel
 from max_engines.sequence import Sequence
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart
-from tests.engines.tiny_models import again, generate, prompts, start
+from tests.engines.tiny_models import Params, again, generate, prompts, start
 from tests.engines.written_memory import WrittenMemory, said
 
 
@@ -106,8 +107,17 @@ def test_random_adds_pauses_and_releases_leak_nothing_and_change_no_token(seed: 
         assert generate(engine, [again(sequence)])[0][: len(said)] == said
 
 
-def sized(prompt: int, new: int, priority: int = 0, token: int = 5) -> SequenceStart:
-    return replace(start([token] * prompt, max_new_tokens=new), priority=priority)
+def sized(
+    prompt: int,
+    new: int,
+    priority: int = 0,
+    token: int = 5,
+    kv_bits: int | None = None,
+    max_kv_size: int | None = None,
+    quantized_kv_start: int = 0,
+) -> SequenceStart:
+    kept: Params = {"kv_bits": kv_bits, "max_kv_size": max_kv_size, "quantized_kv_start": quantized_kv_start}
+    return replace(start([token] * prompt, max_new_tokens=new, **kept), priority=priority)
 
 
 def test_a_higher_priority_enters_first_and_throws_out_a_lower_one_but_no_equal() -> None:
@@ -156,13 +166,17 @@ def test_a_waiting_sequence_stops_only_those_that_wait_behind_it() -> None:
     memory.run([old, young])
 
 
-RANDOM_SEQUENCE = st.tuples(st.integers(1, 24), st.integers(1, 12), st.integers(-1, 2), st.integers(3, 6))
+RANDOM_SEQUENCE = st.tuples(
+    st.integers(1, 24), st.integers(1, 12), st.integers(-1, 2), st.integers(3, 6),
+    st.sampled_from([None, None, 4, 8]), st.sampled_from([None, None, 16]), st.sampled_from([0, 12, 25]),
+)  # fmt: skip
+RandomSequence: TypeAlias = tuple[int, int, int, int, int | None, int | None, int]
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(RANDOM_SEQUENCE, min_size=2, max_size=9), st.integers(9, 24), st.randoms(use_true_random=False))
 def test_there_is_always_progress_and_an_end(
-    sequences: list[tuple[int, int, int, int]], blocks: int, source: random.Random
+    sequences: list[RandomSequence], blocks: int, source: random.Random
 ) -> None:
     """With any priorities and little memory, while sequences come, pause, fail and go."""
     memory = WrittenMemory(blocks, max_batch=3, token_budget=5)
@@ -201,9 +215,7 @@ def check_turns(active: list[Sequence], had_memory: list[Sequence], moved: list[
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(RANDOM_SEQUENCE, min_size=2, max_size=9), st.integers(9, 24))
-def test_a_step_ahead_of_what_is_known_everyone_says_the_same(
-    sequences: list[tuple[int, int, int, int]], blocks: int
-) -> None:
+def test_a_step_ahead_of_what_is_known_everyone_says_the_same(sequences: list[RandomSequence], blocks: int) -> None:
     memory = WrittenMemory(blocks, max_batch=3, token_budget=5, overlap=True)
     starts = [sized(*sequence) for sequence in sequences]
     added = [memory.add(one) for one in starts]

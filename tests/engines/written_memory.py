@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import torch
+from torch import Tensor
 
 from max_engines.blocks import BlockPool
-from max_engines.kv_cache import KVCache, KVShape
+from max_engines.kv_cache import KVCache, KVShape, PackedRows
+from max_engines.kv_format import PINNED
 from max_engines.scheduler import Chunk, Scheduler
 from max_engines.sequence import Sequence as EngineSequence
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart
 
-_MOST = 2**20  # whole numbers below it are exact in float32
+_DIGITS = 5  # of 4 bits, which every format keeps: behind a 0 and a 15 the scale is that of whole numbers
+_MOST = 16**_DIGITS
+_WIDTH = 16
 
 
 def digest(tokens: Sequence[int], before: int = 1) -> list[int]:
@@ -36,8 +41,21 @@ def said(start: SequenceStart) -> tuple[int, ...]:
     return tuple(tokens[len(start.prompt) :])
 
 
+def written(numbers: Sequence[int]) -> Tensor:
+    """Keys and values `[tokens, 2, width]` that stand for numbers."""
+    digits = [[0, 15, *(number >> 4 * place & 15 for place in range(_DIGITS))] for number in numbers]
+    values = torch.tensor([row + [0] * (_WIDTH - len(row)) for row in digits], dtype=torch.float32)
+    return values[:, None].expand(-1, 2, -1)
+
+
+def read(values: Tensor) -> list[int]:
+    """The numbers that keys `[tokens, width]` stand for."""
+    digits = values[:, 2 : 2 + _DIGITS].round().int().tolist()
+    return [sum(digit << 4 * place for place, digit in enumerate(row)) for row in digits]
+
+
 class WrittenMemory:
-    """A scheduler whose steps write each token's `digest` into its slot, and read all of a sequence's slots before.
+    """A scheduler whose steps write each token's `digest` into its slot, and read all slots that it sees.
 
     With `overlap` a step is read when the next one has been launched. `computed` counts the tokens computed so far. A
     chunk that finds anything but its own past fails the test.
@@ -46,7 +64,7 @@ class WrittenMemory:
     def __init__(
         self, num_blocks: int, block_size: int = 4, max_batch: int = 8, token_budget: int = 32, overlap: bool = False
     ) -> None:
-        self.cache = KVCache(KVShape(1, 1, 1, torch.float32), num_blocks, block_size, torch.device("cpu"))
+        self.cache = KVCache(KVShape(1, 1, _WIDTH, torch.float32), num_blocks, block_size, torch.device("cpu"))
         self.scheduler = Scheduler(self.cache, BlockPool(num_blocks, max_batch), max_batch, token_budget)
         self.computed = 0
         self._overlap = overlap
@@ -104,16 +122,27 @@ class WrittenMemory:
 
     def _compute(self, chunk: Chunk) -> int:
         """Check the past of a chunk, write its digests, and return the last."""
-        sequence, size = chunk.sequence, self.cache.block_size
-        keys, _ = self.cache.table(sequence.blocks).layer(0)
-        past = keys[0, 0, : chunk.first, 0].tolist()
-        assert past == digest(sequence.tokens(0, chunk.first)), "a slot does not hold what it should"
+        sequence, size = chunk.sequence, chunk.sequence.block_size
+        true = digest(sequence.tokens(0, chunk.first))
+        recent = max(PINNED, sequence.kv_format.first_seen(chunk.first))
+        seen = [place for place in range(chunk.first) if place < PINNED or place >= recent]
+        for index, places in groupby(seen, lambda place: place // size):
+            block = sequence.block(index)
+            assert block is not None, "a slot is gone that should be seen"
+            keys, _ = self.cache.table([block], sequence.kv_format).layer(0)
+            held = read(keys[0, 0])
+            for place in places:
+                assert held[place % size] == true[place], "a slot does not hold what it should"
         tokens = sequence.tokens(chunk.first, chunk.last)
         if len(tokens) < chunk.count:
             tokens.append(self._unread[sequence])
-        numbers = digest(tokens, int(past[-1]) if past else 1)
-        slots = torch.tensor(
-            [sequence.blocks[place // size] * size + place % size for place in range(chunk.first, chunk.last)]
-        )
-        self.cache.write(0, slots, torch.tensor(numbers, dtype=torch.float32)[:, None, None].expand(-1, 2, 1))
+        numbers = digest(tokens, true[-1] if true else 1)
+        given = [(sequence.block(place // size), place % size) for place in range(chunk.first, chunk.last)]
+        blocks = torch.tensor([block for block, _ in given], dtype=torch.int64)
+        offsets = torch.tensor([offset for _, offset in given])
+        bits, group = sequence.kv_format.bits, sequence.kv_format.group
+        if bits is None:
+            self.cache.write(0, blocks * size + offsets, written(numbers))
+        else:
+            PackedRows(self.cache.packed(bits, group), blocks, offsets).write(0, written(numbers))
         return numbers[-1]

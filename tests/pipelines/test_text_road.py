@@ -219,7 +219,7 @@ HELLO = (TextGenerationRequestMessage(MessageRole.USER, "hello"),)
         (request(grammar=Json('{"type": "regex", "value": "("}')), "grammar"),
         (request(None, messages=HELLO, chat_template="{% for %}"), "chat_template"),
         (request(None, messages=HELLO, chat_template=HOSTILE), "took longer"),
-        (request(kv_bits=4), "kv_bits"),
+        (request(kv_bits=5), "kv_bits"),
         (request(beam_width=40), "beam_width = 40: this engine has 16 sequences"),
         (request(thinking_budget=5, stop_token_ids=(100_000,)), "100000"),
     ],
