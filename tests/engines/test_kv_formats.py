@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +17,17 @@ from torch import Tensor
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
 from max_engines.kernels import kernels_for
+from max_engines.kv_cache import KVCache
+from max_engines.kv_format import KVFormat
 from max_engines.loading import LoadedModel, load_model
 from max_engines.reference import ReferenceEngine
+from max_engines.rules import SequenceError
 from max_engines.sampled import Sampled
 from max_engines.sampler import Sampler
 from max_engines.sampling_row import SamplingRow
-from max_interfaces.protocols import SequenceStart
-from tests.engines.tiny_models import Params, again, generate, load, prompts, save_checkpoint, start
+from max_interfaces.identity import RequestID
+from max_interfaces.protocols import SequenceStart, TokenDelta
+from tests.engines.tiny_models import VOCAB, Params, again, generate, load, prompts, save_checkpoint, start
 
 FORMATS: dict[str, Params] = {
     "8 bits": {"kv_bits": 8, "quantized_kv_start": 0},
@@ -239,6 +243,65 @@ def test_2000_tokens_take_a_share_of_16_bits(
     block = 32 * 2 * 2 * 64 * (4 if dtype == "float32" else 2)
     assert (128 - engine.free_blocks) * block <= share * 2000 * 2 * 2 * 64 * 2
     engine.release(sequence.request_id)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_switch_that_fails_is_taken_again_from_the_beginning(
+    overlap: bool, llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = [start(text[:20], max_new_tokens=40, **FORMATS["8 bits, later"]) for text in prompts(2)]
+    config = EngineConfig(block_size=8, num_blocks=40, overlap=overlap)
+    expected = generate(Engine(llama, config), [again(s) for s in starts])
+    quantise, failures = KVCache.quantise, [0]
+
+    def fails_once(cache: KVCache, slots: list[int], places: list[int], blocks: list[int], form: KVFormat) -> None:
+        if not failures[0]:
+            failures[0] += 1
+            cache._store[0, blocks[0] * 8 : (blocks[0] + 1) * 8] = torch.nan  # in the midst of its first layer
+            raise InterruptedError
+        quantise(cache, slots, places, blocks, form)
+
+    monkeypatch.setattr(KVCache, "quantise", fails_once)
+    engine = Engine(llama, config)
+    step = engine.step
+
+    def repeated(active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
+        try:
+            return step(active)
+        except InterruptedError:
+            return step(active)
+
+    monkeypatch.setattr(engine, "step", repeated)
+    assert generate(engine, starts) == expected
+    assert failures == [1]
+
+
+def test_a_switch_shares_no_memory_with_those_who_go_on(llama: LoadedModel) -> None:
+    """Two have the same prompt by reference; one of them is quantised on its way."""
+    text = prompts(1, seed=5)[0][:1] * 40
+    plain, later = start(text, max_new_tokens=30), start(text, max_new_tokens=30, **FORMATS["8 bits, later"])
+    alone = [generate(Engine(llama, EngineConfig(block_size=8)), [again(s)])[0] for s in (plain, later)]
+    for blocks in (10, 11, 12, 40):
+        engine = Engine(llama, EngineConfig(max_batch=2, block_size=8, num_blocks=blocks))
+        assert generate(engine, [again(plain), again(later)], join={0: 0, 1: 1}) == alone
+        assert generate(engine, [again(later), again(plain)], join={0: 0, 1: 1}) == alone[::-1]
+        assert engine.free_blocks == blocks
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_sequence_with_nan_fails_alone(kind: str, checkpoint: Callable[[str], Path]) -> None:
+    model = load(checkpoint("llama"))
+    engine = Engine(model, EngineConfig(block_size=8, num_blocks=40))
+    good = [start(text, max_new_tokens=30, **FORMATS[kind]) for text in ([5, 6, 7], [8, 9] * 30)]
+    expected = generate(engine, [again(s) for s in good])
+    poison = next(token for token in range(10, VOCAB) if token not in expected[0] + expected[1])
+    model.module.get_input_embeddings().get_parameter("weight").data[poison] = torch.nan
+    bad = start([5, poison, 7], **FORMATS[kind])
+    engine.add(bad)
+    with pytest.raises(SequenceError, match=str(bad.request_id)):
+        engine.step([bad.request_id])
+    engine.release(bad.request_id)
+    assert generate(engine, [replace(again(s), cache_salt="shares no prefix") for s in good]) == expected
 
 
 def test_more_quantised_tokens_fit_than_plain_ones(llama: LoadedModel) -> None:

@@ -323,6 +323,18 @@ def test_nan_that_another_left_in_a_lane_fails_nobody(end: str, checkpoint: Call
     assert generate(engine, strangers) == expected
 
 
+def test_quantised_bytes_in_a_lane_fail_nobody(llama: LoadedModel) -> None:
+    """As numbers many of them are NaN, and a recorded step reads a lane to its end."""
+    config = EngineConfig(max_batch=3, token_budget=64, block_size=4, num_blocks=60)
+    quantised = [start(text * 20, max_new_tokens=9, kv_bits=8, quantized_kv_start=0) for text in ([5, 6, 7], [8, 9])]
+    plain = [start(text, max_new_tokens=9) for text in prompts(4, 20)]
+    expected = generate(Engine(llama, config), [*quantised, *plain])
+    engine = recording(llama, config)
+    mixed = generate(engine, [again(one) for one in (*quantised, *plain)])
+    assert mixed == expected
+    assert generate(engine, [again(one) for one in plain]) == expected[2:]
+
+
 def test_what_a_recording_reads_outlives_a_longer_text(tmp_path: Path) -> None:
     model = load(save_checkpoint(tmp_path, "llama", max_position_embeddings=4096))
     engine = recording(model, EngineConfig(max_batch=2, num_blocks=40))
