@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,9 +9,7 @@ from dataclasses import dataclass
 from .blocks import BlockPool
 from .kv_cache import KVCache
 from .kv_format import PINNED, KVFormat, KVPlan
-from .sequence import Sequence
-
-NEVER = sys.maxsize
+from .sequence import NEVER, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +55,10 @@ class SequenceMemory:
         first = self._fitting(plan.first)
         return most if plan.switch is None or plan.switch <= first else first
 
-    def prepare(self, sequence: Sequence, kv_format: KVFormat | None = None) -> None:
-        """Note in which format a sequence's next block will be: the one it begins with, if none is named."""
-        kv_format = sequence.kv_plan.first if kv_format is None else kv_format
-        sequence.block_size = self._cache.tokens_per_block(kv_format)
-        if kv_format != sequence.kv_format:
-            sequence.kv_format = kv_format
-            sequence.keys.clear()
-            sequence.tail_key = b""
+    def prepare(self, sequence: Sequence) -> None:
+        """Note in which format a sequence without memory begins."""
+        first = sequence.kv_plan.first
+        sequence.keep(first, self._cache.tokens_per_block(first))
 
     def longest(self, prompt: int, rows: int) -> int:
         """Tokens that each of so many rows can have if they share the full blocks of a prompt of `prompt` tokens."""
@@ -138,45 +131,6 @@ class SequenceMemory:
     def grow(self, sequence: Sequence, count: int) -> None:
         """Give a running sequence `count` blocks more. OutOfBlocks gives none."""
         self._allocate(sequence, count)
-
-    def switching(self, sequence: Sequence) -> bool:
-        """True if its next token is the first of another format: all it has is to be quantised before."""
-        return sequence.switches is not None and sequence.computed >= sequence.switches
-
-    def switch_cost(self, sequence: Sequence) -> int:
-        """Free blocks that it takes to quantise what a sequence has: none if nobody shares its own."""
-        return max(0, len(self._switched(sequence)) - len(self.pool.sole(sequence.blocks)))
-
-    def switch(self, sequence: Sequence) -> None:
-        """Quantise what a sequence has. OutOfBlocks if `switch_cost` are not free.
-
-        It takes place in its own blocks, a layer at a time, so that no memory is needed for both.
-        """
-        old, computed, wanted = sequence.block_size, sequence.computed, self._switched(sequence)
-        later = sequence.kv_plan.later
-        size = self._cache.tokens_per_block(later)
-        slots: list[int] = []
-        places: list[int] = []
-        for place, index in enumerate(wanted):
-            for position in range(index * size, min((index + 1) * size, computed)):
-                block = sequence.block(position // old)
-                if block is not None:
-                    slots.append(block * old + position % old)
-                    places.append(place * size + position - index * size)
-        own = self.pool.sole(sequence.blocks)[: len(wanted)]
-        fresh = self.pool.allocate(len(wanted) - len(own))
-        self.pool.release([block for block in sequence.blocks if block not in set(own)])
-        for block in own:
-            self.pool.prefixes.evict(block)
-        sequence.blocks = own + fresh
-        sequence.dropped = wanted[-1] + 1 - len(wanted)
-        self.prepare(sequence, later)
-        sequence.next_border = NEVER  # its beginning was computed in another format than those that begin in this one
-        try:
-            self._cache.quantise(slots, places, sequence.blocks, later)
-        except Exception:
-            self.wipe(sequence)  # some layers are of this format, some of that: it begins anew
-            raise
 
     def commit(self, sequence: Sequence, computed: int) -> None:
         """Book that the keys and values of a sequence's first `computed` tokens are there: others can use them."""
@@ -344,11 +298,3 @@ class SequenceMemory:
             del sequence.blocks[pinned : pinned + count]
             sequence.dropped += count
             self.pool.release(dropped)
-
-    def _switched(self, sequence: Sequence) -> list[int]:
-        """Which blocks of its later format a sequence will have after its switch."""
-        later = sequence.kv_plan.later
-        size = self._cache.tokens_per_block(later)
-        end, pinned = -(-(sequence.computed + 1) // size), -(-PINNED // size)
-        first = later.first_seen(sequence.computed) // size
-        return list(range(end)) if first <= pinned else [*range(pinned), *range(first, end)]

@@ -15,6 +15,7 @@ from .kv_cache import KVCache
 from .kv_format import KVPlan
 from .memory import Match, SequenceMemory
 from .sequence import Sequence
+from .switching import Switching
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +82,7 @@ class Scheduler:
         self.pool = pool
         self._memory = SequenceMemory(cache, pool, shares=shares)
         self._branching = Branching(cache, pool)
+        self._switching = Switching(cache, pool)
         self._max_batch = max_batch
         self.token_budget = token_budget
         self.batch = max_batch
@@ -280,20 +282,28 @@ class Scheduler:
 
         0 if it has to wait.
         """
-        memory = self._memory
-        if memory.switching(sequence):
-            if sequence.committed < sequence.computed:
-                return 0  # what is under way could be undone, and belongs to the format before
-            if not self._make_room(sequence, lambda: memory.switch_cost(sequence)):
-                return 0
-            memory.switch(sequence)
-        count = min(count, memory.most(sequence))
-        missing = memory.missing(sequence, count)
+        if self._switching.due(sequence) and not self._switch(sequence):
+            return 0
+        count = min(count, self._memory.most(sequence))
+        missing = self._memory.missing(sequence, count)
         if missing:
             if not self._make_room(sequence, lambda: missing):
                 return 0
-            memory.grow(sequence, missing)
+            self._memory.grow(sequence, missing)
         return count
+
+    def _switch(self, sequence: Sequence) -> bool:
+        """Quantise a running sequence. False if it has to wait."""
+        if sequence.committed < sequence.computed:
+            return False  # what is under way could be undone, and belongs to the format before
+        if not self._make_room(sequence, lambda: self._switching.cost(sequence)):
+            return False
+        try:
+            self._switching.switch(sequence)
+        except Exception:
+            self._memory.wipe(sequence)  # some layers are of this format, some of that: it begins anew
+            raise
+        return True
 
     def _make_room(self, needy: Sequence, blocks: Callable[[], int]) -> bool:
         """Throw others out until as many blocks are free as `needy` needs. False if nobody is left."""

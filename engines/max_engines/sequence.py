@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,10 +13,11 @@ from max_interfaces.status import GenerationStatus
 from max_interfaces.text import LogProbabilities
 
 from .beams import BeamSearch
-from .kv_format import PINNED, PLAIN, KVPlan
+from .kv_format import PINNED, PLAIN, KVFormat, KVPlan
 from .log_probabilities import join, prompt_log_probabilities
 from .sampling_row import SamplingRow
 
+NEVER = sys.maxsize
 LARGEST_STEP = 2**20  # tokens of one sequence in a step, if it does not say how many
 
 
@@ -226,6 +228,14 @@ class Sequence:
         """Have another block with the same content."""
         self.blocks[index] = block
         self._side_by_side = 0
+
+    def keep(self, kv_format: KVFormat, block_size: int) -> None:
+        """Keep keys and values so from now on. What else it has of blocks belongs to the format before."""
+        self.block_size = block_size
+        if kv_format != self.kv_format:
+            self.kv_format = kv_format
+            self.keys.clear()
+            self.tail_key = b""
 
     def forget(self) -> list[int]:
         """Drop what was computed and return the blocks, which are no longer its own."""

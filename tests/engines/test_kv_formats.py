@@ -85,18 +85,18 @@ def test_alone_in_a_batch_in_chunks_preempted_and_resumed(
     architecture: str, checkpoint: Callable[[str], Path], seen: Seen
 ) -> None:
     model = load(checkpoint(architecture))
-    starts = mixed(9, 30)
+    starts = mixed(7, 26)
     roomy = Engine(model, EngineConfig(block_size=8))
     tight = Engine(model, EngineConfig(max_batch=6, token_budget=13, block_size=8, num_blocks=20))
     alone = [generate(roomy, [again(s)])[0] for s in starts]
     assert generate(roomy, [again(s) for s in starts]) == alone
-    assert generate(roomy, [again(s) for s in starts], join={i: 3 * i % 7 for i in range(9)}) == alone
+    assert generate(roomy, [again(s) for s in starts], join={i: 3 * i for i in range(7)}) == alone
     assert generate(tight, [again(s) for s in starts]) == alone
     for sequence, tokens in zip(starts, alone, strict=True):
-        for count in (1, 17, 29):
+        for count in (1, 17, 25):
             assert generate(tight, [again(sequence, tokens[:count])]) == [tokens[count:]]
     assert [s for s, patterns in seen.items() if len(patterns) > 1] == []
-    assert len(seen) == 9 * 30
+    assert len(seen) == 7 * 26
 
 
 @pytest.mark.parametrize("kind", FORMATS)
