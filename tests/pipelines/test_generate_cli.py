@@ -97,6 +97,17 @@ def test_a_search_may_find_something_likelier(whole: str, address: str) -> None:
     assert (refused.returncode, "means nothing without a beam_width" in refused.stderr) == (2, True)
 
 
+def test_keys_and_values_may_be_kept_smaller(whole: str, address: str) -> None:
+    options = ("--max-new-tokens", "20", "--connect", address)
+    assert run("the quick", "--kv-bits", "8", "--max-kv-size", "400", *options).stdout == whole  # it is short
+    done = run("the quick", "--kv-bits", "4", "--quantized-kv-start", "0", "--max-kv-size", "16", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = run("the quick", "--kv-bits", "5", *options)  # by the engine
+    assert (refused.returncode, "kv_bits = 5: must be 4 or 8" in refused.stderr) == (1, True)
+    refused = run("the quick", "--max-kv-size", "5", *options)  # before anything is sent
+    assert (refused.returncode, "max_kv_size = 5" in refused.stderr) == (2, True)
+
+
 def test_a_seed_says_it_again(address: str) -> None:
     options = ("--temperature", "1", "--top-p", "0.9", "--max-new-tokens", "9", "--connect", address)
     first, again, other = (run("hi", "--seed", seed, *options).stdout for seed in "334")

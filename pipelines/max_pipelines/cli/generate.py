@@ -70,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end before this; may be repeated"
     )
+    memory = parser.add_argument_group("memory of keys and values")
+    memory.add_argument("--kv-bits", type=int, metavar="B", help="quantise them to 8 or 4 bits")
+    memory.add_argument("--kv-group-size", type=int, default=64, metavar="N", help="values that share a scale (64)")
+    memory.add_argument(
+        "--quantized-kv-start", type=int, default=5000, metavar="N", help="quantise from so many tokens on (5000)"
+    )
+    memory.add_argument(
+        "--max-kv-size", type=int, metavar="N", help="keep those of the first 4 and the last N - 4 tokens"
+    )
     connecting.add_arguments(parser)
 
 
@@ -95,6 +104,10 @@ def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:
         truncate=options.truncate,
         seed=options.seed,
         stop=options.stop,
+        kv_bits=options.kv_bits,
+        kv_group_size=options.kv_group_size,
+        quantized_kv_start=options.quantized_kv_start,
+        max_kv_size=options.max_kv_size,
         beam_width=options.beam_width,
         length_penalty=options.length_penalty,
     )
