@@ -17,7 +17,7 @@ import random
 import sysconfig
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,13 +40,13 @@ Text = tuple[int, ...]
 Scores = NDArray[np.float32]
 
 WINDOW = 512
-FORMATS: dict[str, dict[str, int]] = {
-    "float": {},
-    "8 bits": {"kv_bits": 8, "quantized_kv_start": 0},
-    "4 bits": {"kv_bits": 4, "quantized_kv_start": 0},
-    "float, window": {"max_kv_size": WINDOW},
-    "8 bits, window": {"kv_bits": 8, "quantized_kv_start": 0, "max_kv_size": WINDOW},
-    "4 bits, window": {"kv_bits": 4, "quantized_kv_start": 0, "max_kv_size": WINDOW},
+FORMATS = {
+    "float": SamplingParams(),
+    "8 bits": SamplingParams(kv_bits=8, quantized_kv_start=0),
+    "4 bits": SamplingParams(kv_bits=4, quantized_kv_start=0),
+    "float, window": SamplingParams(max_kv_size=WINDOW),
+    "8 bits, window": SamplingParams(kv_bits=8, quantized_kv_start=0, max_kv_size=WINDOW),
+    "4 bits, window": SamplingParams(kv_bits=4, quantized_kv_start=0, max_kv_size=WINDOW),
 }
 BYTES = 256  # ids of the text model: a byte each
 LENGTH, BATCH = 256, 8  # of its training
@@ -74,14 +74,14 @@ class Reading:
     held: int
 
 
-def read(engine: Engine, model: LoadedModel, text: Text, kept: dict[str, int]) -> Reading:
+def read(engine: Engine, model: LoadedModel, text: Text, kept: SamplingParams) -> Reading:
     """Read a text in one format, which no other text shares."""
-    params = SamplingParams(temperature=0, max_new_tokens=2, ignore_eos=True, prompt_logprobs=-1, **kept)
+    params = replace(kept, temperature=0.0, max_new_tokens=2, ignore_eos=True, prompt_logprobs=-1)
     start = SequenceStart(RequestID(), text, params, seed=0)
     engine.add(start)
     while (report := engine.step([start.request_id])[start.request_id].prompt) is None:
         pass
-    scores = report.log_probabilities and report.log_probabilities.all_log_probabilities
+    scores = None if report.log_probabilities is None else report.log_probabilities.all_log_probabilities
     if scores is None:
         raise RuntimeError("the engine gave no log probabilities")
     held = (engine.blocks - engine.free_blocks) * engine.config.block_size * bytes_per_token(model, 4)

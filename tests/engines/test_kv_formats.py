@@ -27,7 +27,7 @@ from max_engines.sampler import Sampler
 from max_engines.sampling_row import SamplingRow
 from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart, TokenDelta
-from tests.engines.tiny_models import VOCAB, Params, again, generate, load, prompts, save_checkpoint, start
+from tests.engines.tiny_models import VOCAB, Params, again, generate, load, prompts, run, save_checkpoint, start
 
 FORMATS: dict[str, Params] = {
     "8 bits": {"kv_bits": 8, "quantized_kv_start": 0},
@@ -134,6 +134,18 @@ def test_a_prompt_is_found_again_in_its_own_format(llama: LoadedModel) -> None:
     kinds = [PLAIN, {**FORMATS["8 bits"]}, FORMATS["4 bits"], FORMATS["window"], FORMATS["4 bits, window"]]
     assert [reused(kind) for kind in kinds] == [0] * 5
     assert [reused(kind) > len(text) // 2 for kind in kinds] == [True] * 5
+
+
+def test_what_was_quantised_on_its_way_is_found_by_nobody(llama: LoadedModel) -> None:
+    """The same tokens in the same format, but computed in another one at first."""
+    engine = Engine(llama, EngineConfig(block_size=8))
+    later = start([5, 6, 7], max_new_tokens=80, kv_bits=8, quantized_kv_start=6)
+    (said,) = generate(engine, [later])
+    whole = start(later.prompt + said, max_new_tokens=1, **FORMATS["8 bits"])
+    (found,) = run(engine, [whole])
+    report = found[-1].prompt
+    assert report is not None
+    assert report.cached_tokens == 0
 
 
 @pytest.mark.parametrize("kind", ["window", "4 bits, window", "8 bits, window, later"])

@@ -46,6 +46,8 @@ class Traffic:
         self.events["preemptions"] += sum(not s.running and not s.status.is_done for s in running)
         self.events["chunks"] += len(chunks)
         self.events["quantised later"] += sum(s.kv_plan.switch is not None and s.switches is None for s in running)
+        for sequence in self._sequences():  # also after a failure nothing before a switch is computed behind it
+            assert sequence.switches is not None or sequence.computed >= (sequence.kv_plan.switch or 0)
         self.events["dropped"] += sum(s.dropped > 0 for s in running)
         self.events["reused"] += sum(s.cached_tokens > 0 for s in self._sequences())
         for sequence in self._sequences():
@@ -111,3 +113,21 @@ def test_free_blocks_at_the_end_are_those_at_the_start(
         )
         >= 20
     )
+
+
+@pytest.mark.parametrize("kept", FORMATS[3:])
+def test_what_a_step_that_fails_has_written_is_zeroed(kept: Params) -> None:
+    memory = WrittenMemory(20, token_budget=7)
+    one = start(range(3, 43), max_new_tokens=9, **kept)
+    sequence = memory.add(one)
+    while not sequence.row.output:
+        memory.step([one.request_id])
+        memory.step([one.request_id], fails=True)
+        size, first = sequence.block_size, sequence.computed
+        for index in range(first // size, sequence.last_block):
+            block = sequence.block(index)
+            assert block is not None
+            keys, _ = memory.cache.table([block], sequence.kv_format).layer(0)
+            assert not keys[0, 0, max(0, first - index * size) :].any()
+    memory.run([sequence])
+    assert tuple(sequence.row.output) == said(one)
