@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from tqdm import tqdm
 
 from max_interfaces import FailureKind, InvalidRequest, RequestFailed, RequestOptions
+
+from .client.gathering import gathered
 
 NO_DEADLINE = RequestOptions(deadline_s=86_400.0)  # a batch takes as long as it takes; the most that there is
 WINDOW = 256  # requests on their way at once: enough for any batch, and few beside what a server takes
@@ -26,22 +28,18 @@ async def run_all(
 
     `measure` counts the tokens that a result has read and written, for the bar.
     """
-    room = asyncio.Semaphore(WINDOW)
     with _Progress(len(jobs), bar, what) as progress:
 
         async def run(job: Callable[[], Awaitable[ResultT]]) -> ResultT | Exception:
-            async with room:
-                try:
-                    result = await job()
-                except (RequestFailed, ValueError) as problem:
-                    progress.advance(0, 0)
-                    return as_asked(problem)
-                progress.advance(*measure(result))
-                return result
+            try:
+                result = await job()
+            except (RequestFailed, ValueError) as problem:
+                progress.advance(0, 0)
+                return as_asked(problem)
+            progress.advance(*measure(result))
+            return result
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(job)) for job in jobs]
-    return [task.result() for task in tasks]
+        return await gathered([partial(run, job) for job in jobs], WINDOW)
 
 
 def as_asked(problem: Exception) -> Exception:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ from max_interfaces import (
     RequestID,
     RequestOptions,
 )
+
+from .gathering import gathered
 
 if TYPE_CHECKING:
     from .async_client import AsyncClient
@@ -59,24 +61,16 @@ async def outputs_of(
     client: AsyncClient, requests: Sequence[EmbeddingsGenerationRequest], options: RequestOptions
 ) -> list[EmbeddingsGenerationOutput]:
     """The output of each request. InvalidRequest, with its number, for one that cannot be served."""
-    room = asyncio.Semaphore(WINDOW)
 
     async def one(number: int, request: EmbeddingsGenerationRequest) -> EmbeddingsGenerationOutput:
-        async with room:
-            try:
-                return await client.generate(request, options)
-            except RequestFailed as problem:
-                if problem.failure.kind is FailureKind.INVALID_REQUEST:
-                    raise InvalidRequest(_numbered(number, problem.failure.message)) from None
-                raise
+        try:
+            return await client.generate(request, options)
+        except RequestFailed as problem:
+            if problem.failure.kind is FailureKind.INVALID_REQUEST:
+                raise InvalidRequest(_numbered(number, problem.failure.message)) from None
+            raise
 
-    tasks = [asyncio.ensure_future(one(number, request)) for number, request in enumerate(requests)]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return await gathered([partial(one, number, request) for number, request in enumerate(requests)], WINDOW)
 
 
 def _numbered(number: int, problem: str) -> str:

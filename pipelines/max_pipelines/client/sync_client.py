@@ -154,10 +154,9 @@ class Client:
         return self._client.models
 
     def _run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        try:
-            return self._opened().run(work)
-        finally:
-            work.close()  # nothing happens if it was run
+        if self._thread is None:
+            work.close()
+        return self._opened().run(work)
 
     def _iterate(self, outputs: OutputStream[OutputT] | AsyncGenerator[OutputT, None]) -> Iterator[OutputT]:
         yield from self._opened().iterate(outputs)
