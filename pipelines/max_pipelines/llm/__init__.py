@@ -14,40 +14,25 @@ from .async_llm import AsyncLLM
 from .guided import GuidedDecodingParams, StructuredOutputsParams
 from .llm import LLM
 from .outputs import (
-    BeamSearchOutput,
-    BeamSearchSequence,
     CompletionOutput,
-    EmbeddingOutput,
-    EmbeddingRequestOutput,
     Logprob,
-    PoolingRequestOutput,
     RequestOutput,
-    ScoringOutput,
-    ScoringRequestOutput,
 )
 from .prompts import PromptType, TextPrompt, TokensPrompt
-from .sampling import BeamSearchParams, RequestOutputKind, SamplingParams
+from .sampling import RequestOutputKind, SamplingParams
 
 __all__ = [
     "LLM",
     "AsyncLLM",
-    "BeamSearchOutput",
-    "BeamSearchParams",
-    "BeamSearchSequence",
     "CompletionOutput",
-    "EmbeddingOutput",
-    "EmbeddingRequestOutput",
     "GuidedDecodingParams",
     "LoRARequest",
     "Logprob",
-    "PoolingRequestOutput",
     "PromptAdapterRequest",
     "PromptType",
     "RequestOutput",
     "RequestOutputKind",
     "SamplingParams",
-    "ScoringOutput",
-    "ScoringRequestOutput",
     "StructuredOutputsParams",
     "TextPrompt",
     "TokensPrompt",

@@ -11,6 +11,7 @@ from functools import partial
 from max_interfaces import RequestFailed, TextGenerationRequest
 
 from ..client import AsyncClient
+from ..client.outputs import join_texts
 from ..many import Bar, as_asked, run_all
 from ..own_processors import registered
 from .asks import Ask
@@ -25,23 +26,29 @@ class Answering:
     """`client` serves `model`; requests are numbered, which are their ids.
 
     One without a seed gets one from `seed` and its number, so that a run repeats, unless `seed` is None. `shared` says
-    that the worker is a thread of this process.
+    that the worker is a thread of this process, `kv_bits` how keys and values are kept.
     """
 
-    def __init__(self, client: AsyncClient, model: str, seed: int | None, *, shared: bool) -> None:
+    def __init__(
+        self, client: AsyncClient, model: str, seed: int | None, *, shared: bool, kv_bits: int | None = None
+    ) -> None:
         self._client = client
         self._model = model
         self._seed = seed
         self._shared = shared
-        self.numbers = itertools.count()
+        self._kv_bits = kv_bits
+        self._numbers = itertools.count()
 
     async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar) -> list[RequestOutput]:
         """The results of all, in their order. A `single` one that fails raises; of several it has the `error`."""
         with ExitStack() as stack:
             known = {id(ask.params): ask.params for ask in asks}
             names = {key: stack.enter_context(self._processors(params)) for key, params in known.items()}
-            made = [self._made(ask, names[id(ask.params)]) for ask in asks]
-            jobs = [partial(self._one, ask, request) for ask, request in zip(asks, made, strict=True)]
+            numbers = [next(self._numbers) for _ in asks]
+            jobs = [
+                partial(self._one, ask, number, names[id(ask.params)])
+                for ask, number in zip(asks, numbers, strict=True)
+            ]
             results = await run_all(jobs, bar, counted, "prompts")
         broken = [result for result in results if isinstance(result, Exception)]
         if single and broken:
@@ -49,14 +56,14 @@ class Answering:
         if broken:
             warnings.warn(f"{len(broken)} of {len(asks)} prompts failed: {broken[0]}", stacklevel=2)
         return [
-            _failed(ask, request, result) if isinstance(result, Exception) else result
-            for ask, request, result in zip(asks, made, results, strict=True)
+            _failed(ask, number, result) if isinstance(result, Exception) else result
+            for ask, number, result in zip(asks, numbers, results, strict=True)
         ]
 
     async def stream(self, ask: Ask) -> AsyncGenerator[RequestOutput, None]:
         """One's outputs while they are made."""
         with self._processors(ask.params) as processors:
-            request = self._made(ask, processors)
+            request = self._made(ask, next(self._numbers), processors)
             growing = Growing(ask)
             async with aclosing(self._client.stream(request, ask.options)) as outputs:
                 try:
@@ -66,19 +73,19 @@ class Answering:
                 except RequestFailed as problem:
                     raise as_asked(problem) from None
 
-    async def _one(self, ask: Ask, request: TextGenerationRequest) -> RequestOutput:
+    async def _one(self, ask: Ask, number: int, processors: Sequence[str]) -> RequestOutput:
+        request = self._made(ask, number, processors)
         async with aclosing(self._client.stream(request, ask.options)) as outputs:
-            return result_of(ask, [output async for output in outputs])
+            return result_of(ask, join_texts([output async for output in outputs]), finished=True)
 
     def _processors(self, params: SamplingParams) -> AbstractContextManager[tuple[str, ...]]:
         return registered(params.logits_processors or (), with_prompt, shared=self._shared)
 
-    def _made(self, ask: Ask, processors: Sequence[str]) -> TextGenerationRequest:
-        number = next(self.numbers)
+    def _made(self, ask: Ask, number: int, processors: Sequence[str]) -> TextGenerationRequest:
         seed = None if self._seed is None else (self._seed * SEED_STRIDE + number) % 2**63
-        return ask.request(number, self._model, seed, processors)
+        return ask.request(number, self._model, seed, processors, self._kv_bits)
 
 
-def _failed(ask: Ask, request: TextGenerationRequest, problem: Exception) -> RequestOutput:
+def _failed(ask: Ask, number: int, problem: Exception) -> RequestOutput:
     text, ids = (None, None) if ask.prompt is None else (ask.prompt.text, ask.prompt.ids)
-    return failed(request.request_id.value, text, ids, problem)
+    return failed(str(number), text, ids, problem)

@@ -13,8 +13,7 @@ from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersC
 from ..devices import default_device
 
 MAX_BATCH = 64  # sequences at once, where `max_num_seqs` does not say: a batch's throughput is what is wanted here
-GIB = 2**30
-EMBEDDING_TASKS = ("embed", "embedding", "encode", "pooling")
+NO_ADAPTERS = "no adapter can be loaded: a request that names one is refused"
 NO_EFFECT = {  # accepted, with the reason why they change nothing
     "swap_space": "sequences that lose their memory are computed again, so nothing is swapped",
     "disable_custom_all_reduce": "the torch engine runs on one device",
@@ -22,10 +21,12 @@ NO_EFFECT = {  # accepted, with the reason why they change nothing
     "mm_processor_kwargs": "this model reads text only",
     "limit_mm_per_prompt": "this model reads text only",
     "enable_chunked_prefill": "prompts are always read in chunks, beside what is being written",
-    "enable_prompt_adapter": "soft prompts need not be switched on",
-    "max_prompt_adapters": "`max_loras` counts soft prompts, too",
-    "max_prompt_adapter_token": "a soft prompt may be as long as the context",
-    "enable_lora": "adapters need not be switched on",
+    "enable_lora": NO_ADAPTERS,
+    "max_loras": NO_ADAPTERS,
+    "max_lora_rank": NO_ADAPTERS,
+    "enable_prompt_adapter": NO_ADAPTERS,
+    "max_prompt_adapters": NO_ADAPTERS,
+    "max_prompt_adapter_token": NO_ADAPTERS,
     "disable_log_stats": "",
     "worker_use_ray": "workers are processes of their own",
     "distributed_executor_backend": "workers are processes of their own",
@@ -35,16 +36,29 @@ NO_EFFECT = {  # accepted, with the reason why they change nothing
     "preemption_mode": "sequences that lose their memory are computed again",
     "served_model_name": "nothing is served to others",
 }
-SILENT = ("disable_log_stats", "enable_lora", "enable_prompt_adapter")
-DEFAULTS = {"swap_space": 4, "disable_custom_all_reduce": False, "enable_chunked_prefill": True}
+SILENT = ("disable_log_stats",)
+DEFAULTS = {
+    "swap_space": 4,
+    "disable_custom_all_reduce": False,
+    "enable_chunked_prefill": True,
+    "enable_lora": False,
+    "enable_prompt_adapter": False,
+}
+ONLY = {  # what can be given, and nothing else
+    "tensor_parallel_size": (1,),
+    "pipeline_parallel_size": (1,),
+    "quantization": (None,),
+    "cpu_offload_gb": (0,),
+    "load_format": ("auto", "safetensors"),
+    "tokenizer_mode": ("auto", "slow"),
+    "task": ("auto", "generate"),
+}
 ENGINE = {  # what the engine's section calls them
     "max_num_seqs": "max_batch",
     "max_num_batched_tokens": "token_budget",
     "block_size": "block_size",
     "max_model_len": "max_length",
     "enable_prefix_caching": "prefix_caching",
-    "max_loras": "max_adapters",
-    "max_lora_rank": "max_adapter_rank",
 }
 KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "int8": 8, "int4": 4}
 OURS = ("transport", "device", "start_timeout_s", "threads")  # that vLLM does not have, or has otherwise
@@ -93,13 +107,8 @@ class Arguments:
                 raise TypeError(f"LLM: unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
     @property
-    def embeds(self) -> bool:
-        """True if the model is to give embeddings and not text."""
-        return self.more.get("task") in EMBEDDING_TASKS
-
-    @property
     def kv_bits(self) -> int | None:
-        """The bits of a number in the KV cache, None for those of the model."""
+        """The bits of a number in the KV cache, None for those of the model; vLLM's 8-bit floats are integers here."""
         kind = self.more.get("kv_cache_dtype", "auto")
         if kind not in KV_BITS:
             raise ValueError(f"kv_cache_dtype = {kind!r}: must be one of {', '.join(KV_BITS)}")
@@ -112,7 +121,7 @@ class Arguments:
         device = self.more.get("device") or default_device()
         return Config(
             model=self._model(device),
-            pipeline=PipelineConfig(kind="embeddings" if self.embeds else "text"),
+            pipeline=PipelineConfig(kind="text"),
             engine=self._engine(device),
             workers=WorkersConfig(**self._workers()),
             http=None,
@@ -149,15 +158,12 @@ class Arguments:
         return {name: self.more[name] for name in ("transport", "threads", "start_timeout_s") if name in self.more}
 
     def _check(self) -> None:
-        if self.tensor_parallel_size != 1:
-            size = self.tensor_parallel_size
-            raise ValueError(f"tensor_parallel_size = {size}: the engine runs on one device; give 1")
-        if self.tokenizer_mode not in ("auto", "slow"):
-            raise ValueError(f"tokenizer_mode = {self.tokenizer_mode!r}: must be auto or slow")
+        for name, possible in ONLY.items():
+            given = self.more.get(name, getattr(self, name, possible[0]))
+            if given not in possible:
+                raise ValueError(f"{name} = {given!r}: can be {' or '.join(map(repr, possible))}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"gpu_memory_utilization = {self.gpu_memory_utilization}: must be in (0, 1]")
-        if self.more.get("load_format", "auto") not in ("auto", "safetensors"):
-            raise ValueError(f"load_format = {self.more['load_format']!r}: only safetensors are read")
         if self.more.get("hf_overrides"):
             raise ValueError("hf_overrides: a checkpoint's config is used as it is; change config.json in a copy of it")
 

@@ -25,14 +25,18 @@ class Ask:
     options: RequestOptions = NO_DEADLINE
     fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def request(self, number: int, model: str, seed: int | None, processors: Sequence[str]) -> TextGenerationRequest:
+    def request(
+        self, number: int, model: str, seed: int | None, processors: Sequence[str], kv_bits: int | None = None
+    ) -> TextGenerationRequest:
         """As the road takes it. ValueError, by vLLM's names, for what cannot be asked for."""
+        if self.soft_prompt is not None:
+            raise ValueError("prompt_adapter_request: no soft prompt can be loaded")
         spelled = self.params.logprobs is not None or self.params.prompt_logprobs is not None
         return TextGenerationRequest(
             RequestID(str(number)),
             model,
             None if self.prompt is None else self.prompt.read,
-            sampling_params=self.params.translated(seed, processors),
+            sampling_params=self.params.translated(seed, processors, kv_bits),
             adapter_id=None if self.lora is None else self.lora.lora_name,
             token_texts=spelled and self.params.detokenize,
             return_prompt=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -45,7 +46,9 @@ class AsyncLLM:
         self._config = config = self._arguments.config()
         self._client = AsyncClient.embedded(config)
         shared = config.workers.transport == "thread"
-        self._answering = Answering(self._client, config.model.name, self._arguments.seed, shared=shared)
+        self._answering = Answering(
+            self._client, config.model.name, self._arguments.seed, shared=shared, kv_bits=self._arguments.kv_bits
+        )
         self._tokenizer = LazyTokenizer(config.model)
 
     async def __aenter__(self) -> Self:
@@ -115,8 +118,7 @@ class AsyncLLM:
         )  # fmt: skip
         asks, single = form.asked(messages, sampling_params, lora_request, deadline_s)
         answers = await self._answering.whole(asks, single, use_tqdm)
-        for answer in answers:
-            self._spell(answer)
+        await self._spell(*answers)
         return answers
 
     async def stream(
@@ -161,7 +163,7 @@ class AsyncLLM:
             raise ValueError("stream_chat: several conversations; give one, and stream each by itself")
         async with aclosing(self._answering.stream(asks[0])) as outputs:
             async for output in outputs:
-                self._spell(output)
+                await self._spell(output)
                 yield output
 
     def cancel(self, request_id: str) -> None:
@@ -175,10 +177,14 @@ class AsyncLLM:
     def _prompts(self, prompts: Prompts | None, ids: Ids, inputs: Prompts | None) -> tuple[list[Any], bool]:
         return prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)
 
-    def _spell(self, answer: RequestOutput) -> None:
-        """The text that a conversation's template made of it."""
-        if answer.prompt_token_ids and not self._arguments.skip_tokenizer_init:
-            answer.prompt = str(self.get_tokenizer().decode(list(answer.prompt_token_ids)))
+    async def _spell(self, *answers: RequestOutput) -> None:
+        """The text that a conversation's template made of it. To load a tokenizer takes seconds, so a thread does."""
+        if self._arguments.skip_tokenizer_init:
+            return
+        tokenizer = await asyncio.to_thread(self.get_tokenizer)
+        for answer in answers:
+            if answer.prompt_token_ids:
+                answer.prompt = str(tokenizer.decode(list(answer.prompt_token_ids)))
 
 
 def _formed(params: SamplingParams, form: GuidedDecodingParams | None) -> SamplingParams:

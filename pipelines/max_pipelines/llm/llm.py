@@ -64,9 +64,9 @@ class LLM:
     Arguments as in vLLM's document, by their names there; those that cannot mean anything here are accepted, with one
     warning that says why. Ours are `transport` ("process"; "thread" runs the model in this process, which functions
     as logits processors need), `device` (the first GPU, or cpu), `threads` and `start_timeout_s`. `dtype` "auto" takes
-    what the checkpoint was saved in, and on a GPU float16 for float32. Any thread may call it; calls run side by side
-    in one batch. Ctrl-C ends a call and leaves nothing of it behind. `with LLM(model) as llm` ends its processes at the
-    end of the block; otherwise they end with it.
+    what the checkpoint was saved in: float32 stays float32, other than in vLLM. Any thread may call it; calls run side
+    by side in one batch. Ctrl-C ends a call and leaves nothing of it behind. `with LLM(model) as llm` ends its
+    processes at the end of the block; otherwise they end with it.
 
     TypeError for an unknown argument, with the nearest name; ValueError for one that cannot be had; StartFailed if the
     model cannot be loaded.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from max_interfaces import GenerationStatus, LogProbabilities, TextGenerationOutput
 from max_interfaces.text import GenerationStatistics, TokenTexts
@@ -19,7 +18,6 @@ REASONS = {
     GenerationStatus.FAILED: "error",
     GenerationStatus.DEADLINE_EXCEEDED: "error",
 }
-DataT = TypeVar("DataT")
 
 
 @dataclass
@@ -75,65 +73,6 @@ class RequestOutput:
     encoder_prompt_token_ids: Sequence[int] | None = None
     num_cached_tokens: int | None = None
     error: Exception | None = None
-
-
-@dataclass
-class BeamSearchSequence:
-    """A hypothesis. `tokens` begin with the prompt's, and `text` with its text; `score` is what it was ranked by."""
-
-    tokens: list[int]
-    logprobs: Logprobs
-    lora_request: LoRARequest | None = None
-    cum_logprob: float = 0.0
-    text: str | None = None
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
-    score: float = 0.0
-
-
-@dataclass
-class BeamSearchOutput:
-    """The best hypotheses of one prompt, the best first."""
-
-    sequences: list[BeamSearchSequence]
-
-
-@dataclass
-class EmbeddingOutput:
-    """An embedding."""
-
-    embedding: list[float]
-
-    @property
-    def hidden_size(self) -> int:
-        """How many numbers it has."""
-        return len(self.embedding)
-
-
-@dataclass
-class ScoringOutput:
-    """How alike two texts are: the cosine of their embeddings."""
-
-    score: float
-
-
-@dataclass
-class PoolingRequestOutput(Generic[DataT]):
-    """One prompt and what was pooled of it. In a batch, one that failed has `error` and no `outputs`."""
-
-    request_id: str
-    outputs: DataT
-    prompt_token_ids: Sequence[int]
-    finished: bool = True
-    error: Exception | None = None
-
-
-class EmbeddingRequestOutput(PoolingRequestOutput[EmbeddingOutput]):
-    """One prompt and its embedding."""
-
-
-class ScoringRequestOutput(PoolingRequestOutput[ScoringOutput]):
-    """Two texts and how alike they are."""
 
 
 def completion(given: TextGenerationOutput, lora: LoRARequest | None, *, logprobs: bool) -> CompletionOutput:

@@ -13,9 +13,8 @@ from .outputs import Logprob, RequestOutput, completion, rows
 from .sampling import RequestOutputKind
 
 
-def result_of(ask: Ask, outputs: Sequence[TextGenerationOutput]) -> RequestOutput:
-    """All of a request's outputs in one, as far as they go."""
-    texts = join_texts(outputs)
+def result_of(ask: Ask, texts: Sequence[TextGenerationOutput], *, finished: bool) -> RequestOutput:
+    """A request's texts, each whole as far as it goes, in one result."""
     first = texts[0]
     chosen = ask.params.logprobs is not None
     return RequestOutput(
@@ -24,7 +23,7 @@ def result_of(ask: Ask, outputs: Sequence[TextGenerationOutput]) -> RequestOutpu
         first.prompt_tokens,
         _prompt_rows(first),
         [completion(text, ask.lora, logprobs=chosen) for text in texts],
-        outputs[-1].is_done,
+        finished,
         first.statistics,
         ask.lora,
         num_cached_tokens=None if first.statistics is None else first.statistics.cached_tokens,
@@ -42,19 +41,19 @@ class Growing:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._kind = ask.params.output_kind
-        self._outputs: list[TextGenerationOutput] = []
+        self._texts: tuple[TextGenerationOutput, ...] = ()  # each in one piece, so that a token costs what it is
 
     def take(self, output: TextGenerationOutput) -> Iterator[RequestOutput]:
         """What is to be shown after one more of the road's outputs."""
-        self._outputs.append(output)
+        done = output.is_done
         if self._kind is RequestOutputKind.DELTA:
-            first = self._outputs[0]
-            with_prompt = replace(output, prompt_tokens=first.prompt_tokens)
-            shown = result_of(self._ask, [with_prompt])
-            self._outputs = [first]
-            yield shown
-        elif self._kind is RequestOutputKind.CUMULATIVE or output.is_done:
-            yield result_of(self._ask, self._outputs)
+            self._texts = self._texts or (output,)
+            new = replace(output, prompt_tokens=self._texts[0].prompt_tokens)
+            yield result_of(self._ask, join_texts([new]), finished=done)
+            return
+        self._texts = join_texts([*self._texts, output])
+        if done or self._kind is RequestOutputKind.CUMULATIVE:
+            yield result_of(self._ask, self._texts, finished=done)
 
 
 def _prompt_rows(first: TextGenerationOutput) -> list[dict[int, Logprob] | None] | None:

@@ -1,4 +1,4 @@
-"""How tokens are chosen, in vLLM's words: `SamplingParams` and `BeamSearchParams`."""
+"""How tokens are chosen, in vLLM's words."""
 
 from __future__ import annotations
 
@@ -91,8 +91,12 @@ class SamplingParams:
         """A copy that can be changed."""
         return copy(self)
 
-    def translated(self, seed: int | None = None, processors: Sequence[str] = ()) -> OurParams:
+    def translated(
+        self, seed: int | None = None, processors: Sequence[str] = (), kv_bits: int | None = None
+    ) -> OurParams:
         """As the road takes them; `seed` is for a request without its own, `processors` stand for `logits_processors`.
+
+        With `kv_bits` keys and values are quantised from the first token on.
 
         ValueError, by vLLM's names, for what is out of its bounds.
         """
@@ -117,27 +121,11 @@ class SamplingParams:
                 grammar=forms[0].translated() if forms else None,
                 thinking_budget=self.thinking_token_budget,
                 logits_processors=tuple(processors),
+                kv_bits=kv_bits,
+                quantized_kv_start=0,
             )
         except ValueError as problem:
             raise ValueError(in_their_words(str(problem))) from None
-
-
-@dataclass
-class BeamSearchParams:
-    """vLLM's parameters of `LLM.beam_search`.
-
-    Of all hypotheses, those that have ended and those that have `max_tokens`, the `beam_width` best are given: by the
-    sum of their log probabilities divided by the number of their tokens to the power of `length_penalty`. A prompt's
-    tokens are counted, too, as vLLM does, and an end of sequence is not. A hypothesis that ends gives its place to the
-    next best. Nothing else ends the search: there is no early stopping. `temperature` divides the scores.
-    """
-
-    beam_width: int
-    max_tokens: int
-    ignore_eos: bool = False
-    temperature: float = 0.0
-    length_penalty: float = 1.0
-    include_stop_str_in_output: bool = False
 
 
 def in_their_words(problem: str) -> str:

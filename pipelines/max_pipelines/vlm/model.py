@@ -96,6 +96,8 @@ def load(
         raise FileNotFoundError(
             f"no config.json in {folder}: name the folder that holds the model's config and weights"
         )
+    if adapter_path is not None:
+        raise ValueError(f"adapter_path = {str(adapter_path)!r}: no adapter can be loaded")
     served = Config(
         model=ModelConfig(
             name=folder.name[:256] or "model",

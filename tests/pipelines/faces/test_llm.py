@@ -19,6 +19,7 @@ from max_pipelines.llm import (
     AsyncLLM,
     GuidedDecodingParams,
     LoRARequest,
+    PromptAdapterRequest,
     RequestOutput,
     RequestOutputKind,
     SamplingParams,
@@ -313,6 +314,8 @@ def test_engine_arguments_reach_the_config(folder: str) -> None:
         ({"swap_space": 8}, "swap_space has no effect"),
         ({"disable_custom_all_reduce": True}, "disable_custom_all_reduce has no effect"),
         ({"guided_decoding_backend": "outlines"}, "there is one backend"),
+        ({"enable_lora": True}, "no adapter can be loaded"),
+        ({"max_loras": 4}, "no adapter can be loaded"),
         ({"trust_remote_code": True}, "never run"),
     ],
 )
@@ -326,11 +329,15 @@ def test_what_has_no_effect_is_warned_of_once(given: dict[str, Any], words: str,
 
 def test_arguments_that_cannot_be_had_are_refused(folder: str) -> None:
     for given, words in (
-        ({"load_format": "pt"}, "only safetensors"),
+        ({"load_format": "pt"}, "load_format = 'pt': can be 'auto' or 'safetensors'"),
         ({"hf_overrides": {"a": 1}}, "hf_overrides"),
         ({"gpu_memory_utilization": 2.0}, "must be in"),
         ({"dtype": "int3"}, "dtype"),
-        ({"tensor_parallel_size": 2}, "runs on one device; give 1"),
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size = 2: can be 1"),
+        ({"quantization": "awq"}, "quantization = 'awq'"),
+        ({"cpu_offload_gb": 1}, "cpu_offload_gb = 1"),
+        ({"task": "embed"}, "task = 'embed': can be 'auto' or 'generate'"),
+        ({"pipeline_parallel_size": 2}, "pipeline_parallel_size"),
     ):
         with pytest.raises(ValueError, match=words):
             Arguments.of(folder, given).config()
@@ -356,6 +363,30 @@ def test_parameters_are_refused_by_their_own_names() -> None:
     assert SamplingParams.from_optional(n=None, top_k=3).top_k == 3
     with pytest.raises(ValueError, match="lora_int_id"):
         LoRARequest("a", 0, "path")
+
+
+def test_an_empty_prompt_of_a_list_and_adapters_fail_by_name(llm: LLM) -> None:
+    with pytest.warns(UserWarning, match="1 of 2 prompts failed: .*must not be empty"):
+        outputs = llm.generate(["", "the"], GREEDY, use_tqdm=False)
+    assert [output.error is None for output in outputs] == [False, True]
+    with pytest.raises(ValueError, match="adapter_id = 'a': no adapter is loaded"):
+        llm.generate("the", GREEDY, lora_request=LoRARequest("a", 1, "folder"))
+    with pytest.raises(ValueError, match="no soft prompt can be loaded"):
+        llm.generate("the", GREEDY, prompt_adapter_request=PromptAdapterRequest("a", 1, "folder", 8))
+
+
+def test_keys_and_values_of_8_bits(folder: str, llm: LLM) -> None:
+    with LLM(folder, kv_cache_dtype="int8", transport="thread") as small:
+        assert small.generate("the quick", GREEDY, use_tqdm=False)[0].outputs[0].token_ids
+        assert small._llm._arguments.kv_bits == 8
+    assert SamplingParams().translated(kv_bits=8).quantized_kv_start == 0
+    with pytest.raises(ValueError, match="kv_cache_dtype = 'int3'"):
+        LLM(folder, kv_cache_dtype="int3")
+
+
+async def test_a_twin_that_is_not_open_says_so(folder: str) -> None:
+    with pytest.raises(NotServing):
+        await AsyncLLM(folder).generate("the", use_tqdm=False)
 
 
 def test_prompts_that_are_none_are_refused(llm: LLM, tmp_path: Path) -> None:

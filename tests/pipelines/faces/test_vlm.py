@@ -197,6 +197,8 @@ def test_shapes_are_one_number_or_two() -> None:
 def test_loading(folder: str, tmp_path: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         load(tmp_path)
+    with pytest.raises(ValueError, match="adapter_path = 'a': no adapter can be loaded"):
+        load(folder, "a")
     model, processor = load(folder, lazy=True)
     assert model.config.model_type == "llama"
     assert generate(model, processor, PROMPT, max_tokens=2).generation_tokens == 2
