@@ -34,7 +34,8 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-SPEECH = [code for code in snippets("python") if "TextGenerationRequest" not in code]
+FACES = [code for code in snippets("python") if "from max_pipelines.llm" in code]
+SPEECH = [code for code in snippets("python") if "TextGenerationRequest" not in code and code not in FACES]
 
 
 @pytest.mark.parametrize("code", SPEECH)
@@ -91,7 +92,7 @@ def test_text(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     make_tiny_text(folder)
     (commands,) = (snippet for snippet in snippets("bash") if snippet.startswith("maxpipe generate"))
-    (code,) = (code for code in snippets("python") if code not in SPEECH)
+    (code,) = (code for code in snippets("python") if code not in SPEECH + FACES)
     address = f"ipc://{tmp_path}/text"
     config = tmp_path / "text.yaml"
     ours = re.sub(r"path: \S+", f"path: {folder}", (ROOT / "configs" / "text.yaml").read_text(encoding="utf-8"))
@@ -108,6 +109,18 @@ def test_text(tmp_path: Path) -> None:
     done = shell("\n".join(lines), tmp_path)
     assert done.returncode == 0, done.stderr
     assert {line[0] for line in done.stdout.splitlines() if line[:2] in ("0 ", "1 ", "2 ")} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("code", FACES)
+def test_faces(code: str, tmp_path: Path) -> None:
+    """Likewise."""
+    make_tiny_text(tmp_path)
+    code = re.sub(r"Qwen/[\w.-]+", str(tmp_path), code)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Hello, my name is ")
 
 
 @pytest.mark.parametrize("module", re.findall(r"python -m (max_voices\.recipe\.\w+)", README))

@@ -76,7 +76,10 @@ class EngineConfig:
         useful = self.max_batch * -(-context_length // self.block_size)
         count = min(useful, memory // block_bytes)
         if count < 1:
-            raise ValueError(f"EngineConfig.kv_memory = {memory}: one block of this model takes {block_bytes} bytes")
+            field = "kv_memory" if self.memory_utilization is None else "memory_utilization"
+            raise ValueError(
+                f"EngineConfig.{field} leaves {memory} bytes: one block of this model takes {block_bytes} bytes"
+            )
         return count
 
     def _memory(self, device: torch.device) -> int:

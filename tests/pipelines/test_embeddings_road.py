@@ -109,7 +109,9 @@ async def test_texts_go_on_elsewhere_when_a_worker_is_killed(folder: Path) -> No
         (server,) = set(servers()) - others
         calm = await client.embed(texts)
         embedding = asyncio.ensure_future(client.embed(texts))
-        await asyncio.sleep(0.02)
+        async with asyncio.timeout(30):
+            while not any(worker.running for worker in (await client.report()).workers):
+                pass  # each report is awaited
         await strike(client, server, signal.SIGKILL)
         assert np.abs(await embedding - calm).max() <= 1e-5
 
