@@ -15,6 +15,7 @@ from .audio import (
 )
 from .embeddings import EmbeddingsGenerationOutput, EmbeddingsGenerationRequest
 from .errors import (
+    AdapterRefused,
     ConfigError,
     DeviceLost,
     InvalidRequest,
@@ -28,6 +29,7 @@ from .identity import RequestID
 from .lora import LoRAOperation, LoRARequest, LoRAResponse, LoRAStatus
 from .options import RequestOptions
 from .protocols import (
+    Adapters,
     Attempt,
     AudioCodec,
     Chunk,
@@ -65,6 +67,8 @@ from .text import (
 from .values import Json
 
 __all__ = [
+    "AdapterRefused",
+    "Adapters",
     "Attempt",
     "AudioCodec",
     "AudioGenerationMetadata",

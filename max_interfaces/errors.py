@@ -4,6 +4,7 @@
     ├── RequestFailed        a request ended in failure; `.failure` says of which kind and why
     ├── InvalidRequest       what cannot be asked for, as a voice that there is not (also a ValueError)
     ├── ConfigError          a YAML file, a model folder or a device that cannot be used (also a ValueError)
+    ├── AdapterRefused       an adapter that cannot be loaded or unloaded; `.status` says why (also a ValueError)
     ├── WireError            bytes that are no message of ours (also a ValueError)
     ├── StartFailed          a server or worker that did not become ready
     ├── DeviceLost           a device that no step will succeed on any more: the worker ends, another goes on
@@ -14,6 +15,7 @@ Constructors of requests raise plain ValueError, as dataclasses of the standard 
 
 from __future__ import annotations
 
+from .lora import LoRAStatus
 from .status import Failure
 
 
@@ -35,6 +37,14 @@ class InvalidRequest(MaxpipeError, ValueError):
 
 class ConfigError(MaxpipeError, ValueError):
     """A configuration that cannot be used: says the file, the key's path and what to do."""
+
+
+class AdapterRefused(MaxpipeError, ValueError):
+    """An adapter that cannot be loaded or unloaded. Branch on `status`."""
+
+    def __init__(self, status: LoRAStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class WireError(MaxpipeError, ValueError):

@@ -15,7 +15,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from .arrays import INT64, ArrayOf
-from .bounds import Count, Position, Seed, TokenId, TokenIds
+from .bounds import Count, Name, Position, Seed, TokenId, TokenIds
 from .identity import RequestID
 from .options import DEFAULT_OPTIONS, Priority, RequestOptions, Tenant
 from .sampling import SamplingParams
@@ -207,6 +207,8 @@ class SequenceStart:
     the penalties and the random stream count as generated. `seed` keys the counter-based random stream:
     position i of the output always uses hash(seed, i). `bad_words` are runs of ids that must not be completed. A
     higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`.
+    `adapter` names what is loaded in the generator's `Adapters`, a LoRA adapter or a soft prompt; `prompt_adapter` a
+    soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then.
     """
 
     request_id: RequestID
@@ -219,6 +221,8 @@ class SequenceStart:
     bad_words: Annotated[tuple[TokenIds, ...], Meta(max_length=4096)] = ()
     priority: Priority = 0
     cache_salt: Tenant = ""
+    adapter: Name | None = None
+    prompt_adapter: Name | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,6 +286,26 @@ class TokenGenerator(Protocol):
 
     def release(self, request_id: RequestID) -> None:
         """Forget a sequence and free its memory. Safe between steps, also for an unknown id."""
+        ...
+
+
+class Adapters(Protocol):
+    """What changes a generator's model for single sequences. Called between steps, by the thread that takes them."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """What is loaded, and may be named by a new sequence."""
+        ...
+
+    def load(self, name: str, path: str) -> None:
+        """Load the folder at `path`, as peft saves it. AdapterRefused, with its status, if that cannot be."""
+        ...
+
+    def unload(self, name: str) -> None:
+        """Take a name away. Sequences that run with it go on to their end, and its memory is free after the last.
+
+        AdapterRefused for a name that is not loaded.
+        """
         ...
 
 

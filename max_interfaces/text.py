@@ -121,8 +121,9 @@ class TextGenerationRequest(Bounded):
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
     say where each belongs. With `token_texts` the outputs also spell each id that they name; with `return_prompt` the
-    first names the ids of the prompt; with `running_statistics` each says what the request has cost so far. Raises
-    ValueError naming the field, its value and its bound.
+    first names the ids of the prompt; with `running_statistics` each says what the request has cost so far.
+    `adapter_id` names a LoRA adapter or a soft prompt that is loaded, `prompt_adapter_id` a soft prompt beside a LoRA
+    adapter. Raises ValueError naming the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -151,6 +152,7 @@ class TextGenerationRequest(Bounded):
     token_texts: bool = False
     return_prompt: bool = False
     running_statistics: bool = False
+    prompt_adapter_id: Name | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from max_interfaces import ConfigError, TokenGenerator
+from max_interfaces import Adapters, ConfigError, TokenGenerator
 
 from .config import Config, ModelConfig
 from .plugins import Factory, find_factory
@@ -30,7 +30,7 @@ class ServedGenerator:
     """A token generator ready to serve, and what a pipeline has to know of its model.
 
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
-    `gauges` are numbers that tell how it is.
+    `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any.
     """
 
     generator: TokenGenerator
@@ -38,6 +38,7 @@ class ServedGenerator:
     max_length: int
     eos_token_ids: frozenset[int]
     gauges: Callable[[], dict[str, int]] = dict
+    adapters: Adapters | None = None
 
 
 def build_generator(config: Config) -> ServedGenerator:

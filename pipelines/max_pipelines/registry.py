@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from max_interfaces import (
+    Adapters,
     Attempt,
     Chunk,
     Failure,
@@ -44,6 +45,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     `gauges` are numbers that tell how it is, such as its free memory. With `one_step` a request needs one step only.
     `step_s` is how long the next step may take, in seconds, where the pipeline knows: one that was never that long
     before would be taken for hung.
+    `adapters` can be loaded while it serves, if its generator takes any.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -60,6 +62,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     gauges: Callable[[], dict[str, int]] = dict
     one_step: bool = False
     step_s: Callable[[], float] = lambda: 0.0
+    adapters: Adapters | None = None
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import max_interfaces
 
 PINNED = [
+    "AdapterRefused",
+    "Adapters",
     "Attempt",
     "AudioCodec",
     "AudioGenerationMetadata",

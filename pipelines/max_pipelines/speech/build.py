@@ -46,6 +46,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         form.max_words,
         canary=_canary(config.model.name),
         gauges=served.gauges,
+        adapters=served.adapters,
     )
 
 

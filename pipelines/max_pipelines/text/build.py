@@ -37,6 +37,7 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         close=pipeline.close,
         canary=_canary(config.model),
         gauges=served.gauges,
+        adapters=served.adapters,
     )
 
 
