@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 import max_interfaces
 from max_interfaces import (
+    AdapterRefused,
     AudioGenerationMetadata,
     AudioGenerationOutput,
     ConfigError,
@@ -148,6 +149,7 @@ def test_the_tree_of_exceptions() -> None:
         RequestFailed: (MaxpipeError,),
         InvalidRequest: (MaxpipeError, ValueError),
         ConfigError: (MaxpipeError, ValueError),
+        AdapterRefused: (MaxpipeError, ValueError),
         WireError: (MaxpipeError, ValueError),
         StartFailed: (MaxpipeError,),
         DeviceLost: (MaxpipeError,),

@@ -161,6 +161,7 @@ PAYLOADS: list[Payload] = [
         target_endpoint="one",
         chat_template="{{ messages }}",
         adapter_id="an adapter",
+        prompt_adapter_id="a soft prompt",
     ),
     EmbeddingsGenerationRequest(RequestID("r3"), "nobody's", (1, 2, 70_000), "an adapter", 64, True),
     AudioGenerationOutput(
