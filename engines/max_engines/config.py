@@ -27,7 +27,8 @@ class EngineConfig:
     pays: on a GPU. `watermark` is what requests get that ask for one. On a GPU `memory_utilization` is the share of all
     its memory that the process may take, weights and activations included. No sequence has more than `max_length`
     tokens. Without `prefix_caching` every prompt is computed. `graphs` records decode steps of up to `longest_graph`
-    keys. ValueError names the field and its bound.
+    keys. `max_adapters` can be loaded at a time, each of a rank of up to `max_adapter_rank`. ValueError names the field
+    and its bound.
 
     In float32 on a CPU a step is never measured and has 128 tokens: above, MKL may take another kernel for wide layers,
     and a result its last bit from it.
@@ -45,6 +46,8 @@ class EngineConfig:
     prefix_caching: bool = True
     graphs: bool = True
     longest_graph: int | None = None
+    max_adapters: int = 8
+    max_adapter_rank: int = 64
 
     def __post_init__(self) -> None:
         if self.max_batch < 1:
@@ -55,6 +58,9 @@ class EngineConfig:
             )
         if not 1 <= self.block_size <= MAX_BLOCK_SIZE:
             raise ValueError(f"EngineConfig.block_size = {self.block_size}: must be from 1 to {MAX_BLOCK_SIZE}")
+        for name in ("max_adapters", "max_adapter_rank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"EngineConfig.{name} = {getattr(self, name)}: must be at least 1")
         if self.num_blocks is not None and self.num_blocks < 1:
             raise ValueError(f"EngineConfig.num_blocks = {self.num_blocks}: must be at least 1")
         if self.kv_memory is not None:

@@ -13,6 +13,7 @@ from max_interfaces.identity import RequestID
 from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
 
+from .adapters import AdapterTable, Chosen
 from .beams import BeamSearch, Move
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
@@ -65,6 +66,8 @@ class Engine:
                 f"cannot run {model.name!r}: a prompt and an answer need 2 tokens at least "
                 f"(context {model.context_length}, memory {self._scheduler.capacity} tokens)"
             )
+        most, rank = self.config.max_adapters, self.config.max_adapter_rank
+        self.adapters = AdapterTable(model.module, most, rank, self.max_length - 2)
         take_over_attention(model, self._trial_of_both, self.max_length - 1)
         if self.config.token_budget is None and not exact:
             self._scheduler.token_budget = self._measured_budget()
@@ -93,15 +96,17 @@ class Engine:
         check_start(start, self._model.vocab_size)
         if start.request_id in self._scheduler.sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
-        room = self._room(start)
+        adapters = self.adapters.chosen(start)
+        room = self._room(start, adapters.length)
         if room < 1:
+            soft = f", soft prompt {adapters.length}" if adapters.length else ""
             raise ValueError(
                 f"SequenceStart.prompt has {len(start.prompt)} tokens: at most {len(start.prompt) + room - 1} fit "
-                f"(context {self._model.context_length}, memory {self._scheduler.capacity} tokens)"
+                f"(context {self._model.context_length}, memory {self._scheduler.capacity} tokens{soft})"
             )
         wanted = start.sampling_params.max_new_tokens
         limit = room if wanted is None else min(wanted, room)
-        self._scheduler.add(_team(start, limit))
+        self._scheduler.add(_team(start, limit, adapters))
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.
@@ -162,9 +167,9 @@ class Engine:
         most = (self._model.context_length, capacity, self.config.max_length)
         return min(length for length in most if length is not None)
 
-    def _room(self, start: SequenceStart) -> int:
-        """How many tokens can follow the prompt. ValueError for more beams than there can be."""
-        length, width = len(start.prompt), width_of(start.sampling_params)
+    def _room(self, start: SequenceStart, before: int) -> int:
+        """How many tokens can follow the prompt, with `before` of a soft one. ValueError for too many beams."""
+        length, width = before + len(start.prompt), width_of(start.sampling_params)
         if width == 1:
             return self._longest(self._scheduler.capacity_for(KVPlan.of(start.sampling_params, length))) - length
         if width > self.config.max_batch:
@@ -300,12 +305,12 @@ class Engine:
             self.release(start.request_id)
 
 
-def _team(start: SequenceStart, limit: int) -> Sequence:
+def _team(start: SequenceStart, limit: int, adapters: Chosen) -> Sequence:
     """A sequence, with one for each of its beams if it is to be searched for."""
-    lead, width = Sequence(start, limit), width_of(start.sampling_params)
+    lead, width = Sequence(start, limit, adapters), width_of(start.sampling_params)
     if width > 1:
         search = BeamSearch(start.sampling_params, width, lead.row.end_ids, limit)
-        team = [lead, *(Sequence(start, limit) for _ in range(width - 1))]
+        team = [lead, *(Sequence(start, limit, adapters) for _ in range(width - 1))]
         for beam in team:
             beam.team, beam.search = team, search
     return lead

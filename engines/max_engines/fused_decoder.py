@@ -6,7 +6,7 @@ one 9 and none where `kernels` are compiled, else some 20.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -17,16 +17,39 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .attention import Attention, AttentionStep
 from .kernels import kernels_for
-from .linear import Projection
+from .linear import Change, Projection
 from .norm import Norm
 from .rotary import RotaryTable, Rotation
 
 # Known to be exactly this: embedding, layers of norm → attention with rotary positions → add, norm → gated MLP → add,
 # norm, head. An engine compares its scores with transformers' when it starts: a change there cannot pass unseen.
 SAME_MODELS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+QKV, GATE_UP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 SILU = ("SiLUActivation", "SiLU")  # called as a function: a module's call costs more than a small batch's silu
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 _FUSED: WeakKeyDictionary[nn.Module, FusedDecoder] = WeakKeyDictionary()
+
+
+class Lookup:
+    """The embedding: ids int64[tokens] to hidden states `[tokens, hidden]`."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self._change: Change | None = None
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        result = embedding(ids, self.weight)
+        if self._change is not None:
+            self._change(ids, result)
+        return result
+
+    def attach(self, change: Change) -> None:
+        """Have each result changed in place, by a function of the ids and the result: see `adapters.places`."""
+        self._change = change
+
+    def detach(self) -> None:
+        """Let results be what they are."""
+        self._change = None
 
 
 class FusedDecoder:
@@ -35,7 +58,7 @@ class FusedDecoder:
     def __init__(self, module: PreTrainedModel) -> None:
         inner = module.get_submodule("model")
         config = module.config.get_text_config(decoder=True)
-        self._embedding = inner.get_parameter("embed_tokens.weight").detach()
+        self.embedding = Lookup(inner.get_parameter("embed_tokens.weight").detach())
         layers = list(inner.get_submodule("layers").children())
         self._layers = []
         for layer in layers:
@@ -44,11 +67,11 @@ class FusedDecoder:
         self._norm = Norm(inner.get_submodule("norm"))
         self._head = Projection(_linear(module, "lm_head"))
         self.row_by_row = self._head.row_by_row
-        self._rotary = RotaryTable(inner.get_submodule("rotary_emb"), self._embedding)
+        self._rotary = RotaryTable(inner.get_submodule("rotary_emb"), self.embedding.weight)
 
     def __call__(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
         """Scores `[rows, vocabulary]` of the ids int64[tokens] at `positions`; `rows` None is all of them."""
-        hidden = embedding(ids, self._embedding)
+        hidden = self.embedding(ids)
         rotation = self._rotary.at(positions, step.longest)
         update = None
         for layer in self._layers:
@@ -57,6 +80,12 @@ class FusedDecoder:
             hidden = hidden.index_select(0, rows)
             update = None if update is None else update.index_select(0, rows)
         return self._head(self._norm(hidden, update))
+
+    def projections(self) -> Iterator[tuple[tuple[str, ...], Projection]]:
+        """The joined linear layers, each with the names that its parts have in transformers' model."""
+        for number, layer in enumerate(self._layers):
+            for names, projection in layer.projections():
+                yield tuple(f"model.layers.{number}.{name}" for name in names), projection
 
 
 class FusedLayer:
@@ -77,10 +106,10 @@ class FusedLayer:
         self._head_norms: tuple[Norm, Norm] | None = None
         if hasattr(attention, "q_norm"):
             self._head_norms = Norm(attention.get_submodule("q_norm")), Norm(attention.get_submodule("k_norm"))
-        self._qkv = Projection(*(_linear(attention, name) for name in ("q_proj", "k_proj", "v_proj")))
+        self._qkv = Projection(*(_linear(attention, name) for name in QKV))
         self._out = Projection(_linear(attention, "o_proj"))
         mlp = layer.get_submodule("mlp")
-        self._gate_up = Projection(_linear(mlp, "gate_proj"), _linear(mlp, "up_proj"))
+        self._gate_up = Projection(*(_linear(mlp, name) for name in GATE_UP))
         self._down = Projection(_linear(mlp, "down_proj"))
         activation = mlp.get_submodule("act_fn")
         self._activation: Activation = silu if type(activation).__name__ in SILU else activation
@@ -93,6 +122,13 @@ class FusedLayer:
         """What is to be added to `hidden` `[tokens, hidden]`, after `update`, of the layer before, has been."""
         attended = self._attend(self._input_norm(hidden, update), rotation, step)
         return self._down(self._gated(self._gate_up(self._mlp_norm(hidden, attended))))
+
+    def projections(self) -> Iterator[tuple[tuple[str, ...], Projection]]:
+        """See `FusedDecoder.projections`; names are those within the layer."""
+        yield tuple(f"self_attn.{name}" for name in QKV), self._qkv
+        yield ("self_attn.o_proj",), self._out
+        yield tuple(f"mlp.{name}" for name in GATE_UP), self._gate_up
+        yield ("mlp.down_proj",), self._down
 
     def _gated(self, gate_up: Tensor) -> Tensor:
         if self._gate_kernels is not None:

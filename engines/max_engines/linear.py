@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 from .kernels import panelled_weight, tiled_weight
 
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
+Change: TypeAlias = Callable[[Tensor, Tensor], None]
 
 
 class Projection:
@@ -31,10 +32,24 @@ class Projection:
         bias = torch.cat(biases) if biases else None
         compiled = tiled_weight(weights, bias) or panelled_weight(weights, bias)
         self.row_by_row = compiled is not None
+        self.inputs: int = layers[0].in_features
+        self.outputs: tuple[int, ...] = tuple(layer.out_features for layer in layers)
+        self._change: Change | None = None
         self._multiply: Multiply = compiled.multiply if compiled else _packed(weights, bias) or _plain(weights, bias)
 
     def __call__(self, values: Tensor) -> Tensor:
-        return self._multiply(values)
+        result = self._multiply(values)
+        if self._change is not None:
+            self._change(values, result)
+        return result
+
+    def attach(self, change: Change) -> None:
+        """Have each result changed in place, by a function of what was read and the result: see `adapters.places`."""
+        self._change = change
+
+    def detach(self) -> None:
+        """Let results be what they are."""
+        self._change = None
 
 
 def _plain(weights: Sequence[Tensor], bias: Tensor | None) -> Multiply:

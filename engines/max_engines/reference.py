@@ -49,6 +49,9 @@ class ReferenceEngine:
                 raise ValueError(f"SamplingParams.{field} = {value}: the reference engine keeps no keys and values")
         if start.request_id in self._sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
+        for field in ("adapter", "prompt_adapter"):
+            if getattr(start, field) is not None:
+                raise ValueError(f"SequenceStart.{field}: the reference takes no adapters; engine.kind: torch does")
         context = self._model.context_length
         length = len(start.prompt)
         apart = self._decoder_start is not None  # the output has a context of its own

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .adapters import adapted_step
 from .attention import AttentionStep, Group, Pieces
 from .decode_graphs import DecodeGraphs, Recorder
 from .fused_decoder import fused_decoder
@@ -95,7 +96,9 @@ class ModelRunner:
             self._cache, self._masks, self._tensor(slots), groups, compiled, staged(quantised, stored, self._cache)
         )
         positions += [0] * padding
-        logits = self._compute(ids, self._tensor(positions), step, rows, ordered if replays else ())
+        with adapted_step(self._module, ordered, len(ids), self._least_product) as adapted:
+            replayed = ordered if replays and not adapted else ()
+            logits = self._compute(ids, self._tensor(positions), step, rows, replayed)
         return _scores(ordered, logits)
 
     @cached_property
@@ -103,6 +106,11 @@ class ModelRunner:
         """How many rows a step needs for their number not to change a row's last bits."""
         fused = fused_decoder(self._module)
         return least_rows() if self._exact and (fused is None or not fused.row_by_row) else 1
+
+    @cached_property
+    def _least_product(self) -> int:
+        """The same for an adapter's own product: rows of one adapter alone, and that in torch even in a fused decoder."""
+        return least_rows() if self._exact and self._kernels is None else 1
 
     def _attended(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Group], Pieces | None]:
         """`chunks` in the order of the step's rows, those of one token first, and how these rows are attended to."""

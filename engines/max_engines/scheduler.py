@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from max_interfaces.identity import RequestID
 
+from .adapters import BARE
 from .beams import Beam
 from .blocks import BlockPool
 from .branching import Branching
@@ -197,6 +198,8 @@ class Scheduler:
                     self._memory.wipe(row)
             else:
                 self._drop(sequence)
+            for row in sequence.team:
+                row.adapters = BARE  # what was planned may keep the sequence for a while, but not their weights
 
     def audit(self) -> list[str]:
         """Check that every block has its owners and nothing else, and mend what does not; what was found, in words."""

@@ -12,6 +12,7 @@ from max_interfaces.protocols import PromptReport, SequenceStart
 from max_interfaces.status import GenerationStatus
 from max_interfaces.text import LogProbabilities
 
+from .adapters import BARE, Chosen
 from .beams import BeamSearch
 from .kv_format import PINNED, PLAIN, KVFormat, KVPlan
 from .log_probabilities import join, prompt_log_probabilities
@@ -55,6 +56,7 @@ class Sequence:
     `cached_tokens` of the prompt were found in the prefix cache. `kv_plan` says how its keys and values are kept,
     `kv_format` how they are now, `block_size` tokens a block. If that has a window, `dropped` blocks behind the first,
     pinned ones are no longer its own.
+    The prompt begins with its soft prompt's positions, if it has one; only `row.prompt` is what was asked.
 
     `committed`, `keys`, `tail_key`, `published` and `next_border` are notes of the `SequenceMemory`, `rank` and `turn`
     of the `Scheduler`.
@@ -63,12 +65,15 @@ class Sequence:
     has room for all, and `rows` are those that are alive, the best first. Any other sequence has itself in both.
     """
 
-    def __init__(self, start: SequenceStart, limit: int) -> None:
+    def __init__(self, start: SequenceStart, limit: int, adapters: Chosen = BARE) -> None:
         self.request_id: RequestID = start.request_id
         self.row = SamplingRow(start)
-        self.prompt_length = len(start.prompt)
+        self.adapters = adapters
+        # With a soft prompt's positions, whose ids nobody looks up.
+        self._prompt: tuple[int, ...] = (0,) * adapters.length + start.prompt if adapters.length else start.prompt
+        self.prompt_length = len(self._prompt)
         self.priority: int = start.priority
-        self.cache_salt: str = start.cache_salt
+        self.cache_salt: str = f"{adapters.key}/{start.cache_salt}"  # no tenant's name can look like an adapter's key
         self.scores_prompt = start.sampling_params.prompt_logprobs is not None  # then all of it is computed
         self.most_at_once: int = start.sampling_params.prefill_step_size or LARGEST_STEP
         self.kv_plan = KVPlan.of(start.sampling_params, self.prompt_length)
@@ -187,7 +192,7 @@ class Sequence:
 
     def tokens(self, first: int, last: int) -> list[int]:
         """Token ids at positions `first` to `last` (excluded)."""
-        prompt, output = self.row.prompt, self.row.output
+        prompt, output = self._prompt, self.row.output
         if first >= len(prompt):
             return output[first - len(prompt) : last - len(prompt)]
         return [*prompt[first:last], *output[: max(0, last - len(prompt))]]
@@ -209,7 +214,9 @@ class Sequence:
         """What became of its prompt; to be told once."""
         self.prompt_told = True
         scores, self._prompt_scores = self._prompt_scores, []
-        return PromptReport(self.cached_tokens, join(scores) if self.scores_prompt else None)
+        return PromptReport(
+            max(0, self.cached_tokens - self.adapters.length), join(scores) if self.scores_prompt else None
+        )
 
     def accept(self, token: int) -> None:
         """Append a sampled token, and see whether it was the last."""
