@@ -109,7 +109,7 @@ class ModelRunner:
 
     @cached_property
     def _least_product(self) -> int:
-        """The same for an adapter's own product: rows of one adapter alone, and that in torch even in a fused decoder."""
+        """The same for the product of an adapter, which is of its own rows alone."""
         return least_rows() if self._exact and self._kernels is None else 1
 
     def _attended(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Group], Pieces | None]:

@@ -48,7 +48,9 @@ def build_generator(config: Config) -> ServedGenerator:
     """
     factory: Factory[ServedGenerator] = find_factory("engine.kind", config.engine.kind, BUILT_IN, ENTRY_POINTS)
     try:
-        return factory(config)
+        served = factory(config)
+        _load_adapters(config, served)
+        return served
     except ValueError as problem:
         raise ConfigError(f"model {config.model.name}: {problem}") from problem
 
@@ -71,6 +73,8 @@ def torch_engine(config: Config) -> ServedGenerator:
         graphs=not wanted.eager,
         longest_graph=wanted.eager_above,
         overlap=wanted.overlap,
+        max_adapters=wanted.max_adapters,
+        max_adapter_rank=wanted.max_adapter_rank,
     )
     model = _load(config)
     generator = Engine(model, limits)
@@ -80,6 +84,7 @@ def torch_engine(config: Config) -> ServedGenerator:
         generator.max_length,
         model.eos_token_ids,
         lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
+        generator.adapters,
     )
 
 
@@ -106,6 +111,15 @@ def build_tokenizer(model: ModelConfig) -> TextTokenizer:
         return load_tokenizer(where, revision=revision, slow=model.tokenizer_mode == "slow")
     except ValueError as problem:
         raise ConfigError(f"model {model.name}: {problem}") from problem
+
+
+def _load_adapters(config: Config, served: ServedGenerator) -> None:
+    """Load what the file names. ValueError for one that cannot be, or an engine that takes none."""
+    if config.engine.adapters and served.adapters is None:
+        raise ValueError(f"engine.adapters: engine.kind = {config.engine.kind!r} takes no adapters; leave them out")
+    for name, path in config.engine.adapters.items():
+        if served.adapters is not None:
+            served.adapters.load(name, path)
 
 
 def _watermark(config: Config) -> Watermark:

@@ -99,7 +99,11 @@ class EngineConfig(Section, frozen=True):
 
     `max_length` bounds a prompt and its answer below what the model could read. `prefix_caching` finds prompts that
     begin alike. On a GPU, `eager` does without CUDA graphs, `eager_above` for sequences longer than that, and `overlap:
-    false` reads each step before the next is launched. All but `kind` are for `torch`; `max_batch` is for any.
+    false` reads each step before the next is launched.
+
+    `adapters` are loaded at the start, each by the name that requests call it from a folder as peft saves it: LoRA of
+    up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. All but `kind` are
+    for `torch`; `max_batch` and `adapters` are for any.
     """
 
     kind: Name = "torch"
@@ -114,3 +118,6 @@ class EngineConfig(Section, frozen=True):
     eager: bool = False
     eager_above: Annotated[int, Meta(ge=1, le=2**24)] | None = None
     overlap: bool | None = None
+    adapters: Annotated[Mapping[Name, Path_], Meta(max_length=1024)] = {}
+    max_adapters: Annotated[int, Meta(ge=1, le=1024)] = 8
+    max_adapter_rank: Annotated[int, Meta(ge=1, le=4096)] = 64

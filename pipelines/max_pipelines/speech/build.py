@@ -34,7 +34,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     tokenizer = build_tokenizer(config.model)
     codec = load_codec(config.codec.location, device=config.codec.device, slots=form.layout.slots)
     speller: Callable[[str], str] = spell if form.spell else str
-    prompter = SpeechPrompter(form, tokenizer, speller)
+    prompter = SpeechPrompter(form, tokenizer, speller, served.adapters)
     pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size)
     return ServedPipeline(
         pipeline,

@@ -63,6 +63,7 @@ class SpeechPipeline:
                 attempt.tokens,
                 priority=attempt.options.priority,
                 cache_salt=attempt.options.tenant,
+                adapter=request.adapter_id,
             )
         )
         self._sounds[request.request_id] = sound

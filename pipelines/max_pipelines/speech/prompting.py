@@ -9,7 +9,9 @@ import numpy as np
 
 from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.prompt import Reference
-from max_interfaces import AudioGenerationRequest, SamplingParams, Tokenizer
+from max_interfaces import Adapters, AudioGenerationRequest, SamplingParams, Tokenizer
+
+from ..adapters import check_adapter
 
 UNTOUCHED = SamplingParams()
 
@@ -17,11 +19,18 @@ UNTOUCHED = SamplingParams()
 class SpeechPrompter:
     """Builds prompts for one model. `spell` writes a text out in the characters that the model knows."""
 
-    def __init__(self, form: SpeechFormat, tokenizer: Tokenizer, spell: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        form: SpeechFormat,
+        tokenizer: Tokenizer,
+        spell: Callable[[str], str],
+        adapters: Adapters | None = None,
+    ) -> None:
         self._layout = form.layout
         self._max_words = form.max_words
         self._tokenizer = tokenizer
         self._spell = spell
+        self._adapters = adapters
 
     def prompt(self, request: AudioGenerationRequest) -> tuple[int, ...]:
         """The ids for a request. ValueError for what this model cannot do: nothing is silently ignored."""
@@ -40,8 +49,7 @@ class SpeechPrompter:
     def _refuse_unsupported(self, request: AudioGenerationRequest) -> None:
         if request.speed != 1.0:
             raise ValueError(f"speed = {request.speed}: this model speaks at one speed, 1.0")
-        if request.adapter_id is not None:
-            raise ValueError(f"adapter_id = {request.adapter_id!r}: no adapter is loaded")
+        check_adapter("adapter_id", request.adapter_id, self._adapters)
 
     def _text(self, text: str, normalize: bool) -> str:
         spoken = self._spell(text) if normalize else text

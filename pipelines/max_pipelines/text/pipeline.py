@@ -49,7 +49,7 @@ class TextPipeline:
         ends = served.eos_token_ids | tokenizer.eos_token_ids  # each of them knows some models' ids alone
         self._eos_token_ids = frozenset(token for token in ends if token < served.vocab_size)
         self._vocab_size, self._max_length = served.vocab_size, served.max_length
-        self._prompter = TextPrompter(tokenizer, served.max_length)
+        self._prompter = TextPrompter(tokenizer, served.max_length, served.adapters)
         self._constrainer = Constrainer(tokenizer, served.vocab_size, self._eos_token_ids)
         self._peak_memory = peak_memory
         self._preparing: dict[RequestID, Preparation] = {}
@@ -178,6 +178,8 @@ class TextPipeline:
             plan.bad_words,
             attempt.options.priority,
             attempt.options.tenant,
+            attempt.request.adapter_id,
+            attempt.request.prompt_adapter_id,
         )
 
     def _wait(self, active: Collection[RequestID]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from max_engines.templating import Rendering, TemplateRenderer
 from max_engines.tokenizer import TextTokenizer
-from max_interfaces import TextGenerationRequest
+from max_interfaces import Adapters, TextGenerationRequest
 
+from ..adapters import check_adapter
 from .conversation import checked_length, template_values
 
 MOST_CHARACTERS = 64  # a token: more than any tokenizer makes of a whole text
@@ -17,8 +18,9 @@ class TextPrompter:
     Templates that come with requests have a process of their own, so that nobody with the model's own waits for them.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: TextTokenizer, max_length: int, adapters: Adapters | None = None) -> None:
         self._tokenizer = tokenizer
+        self._adapters = adapters
         self._max_length = max_length
         self._own = TemplateRenderer()
         self._given = TemplateRenderer()
@@ -29,6 +31,8 @@ class TextPrompter:
         ValueError for what this model cannot do: nothing is silently ignored.
         """
         _refuse_unsupported(request)
+        check_adapter("adapter_id", request.adapter_id, self._adapters)
+        check_adapter("prompt_adapter_id", request.prompt_adapter_id, self._adapters)
         if not request.messages:
             if isinstance(request.prompt, str):
                 self._refuse_endless("prompt", len(request.prompt), request)
@@ -100,7 +104,5 @@ def _refuse_unsupported(request: TextGenerationRequest) -> None:
     for name in ("images", "videos", "audios"):
         if getattr(request, name):
             raise ValueError(f"{name}: this model reads text only")
-    if request.adapter_id is not None:
-        raise ValueError(f"adapter_id = {request.adapter_id!r}: no adapter is loaded")
     if request.processor_options is not None:
         raise ValueError("processor_options: a model that reads text only has no processor")
