@@ -17,6 +17,7 @@ from max_interfaces.protocols import SequenceStart
 from ..device_errors import out_of_memory
 from .folder import SETTINGS, PeftFolder, invalid
 from .lora import LoraAdapter, read_lora
+from .low_rank import product_type
 from .places import Target, targets_of
 from .soft_prompt import KINDS, SoftPrompt, read_soft_prompt
 
@@ -136,7 +137,7 @@ class AdapterTable:
         kind = settings.get("peft_type")
         embedding = self._module.get_input_embeddings().get_parameter("weight").detach()
         if kind == "LORA":
-            return read_lora(folder, settings, self._targets, self._max_rank, embedding)
+            return read_lora(folder, settings, self._targets, self._max_rank, product_type(embedding))
         if kind in KINDS:
             return read_soft_prompt(folder, settings, self._longest, embedding.shape[1], embedding)
         raise invalid(f"{SETTINGS}: peft_type = {kind!r:.80}: must be one of LORA, {', '.join(KINDS)}")
