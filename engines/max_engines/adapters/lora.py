@@ -112,7 +112,7 @@ def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name, tensor in tensors.items():
         if not name.startswith(PREFIX) or not name.endswith((DOWN, UP)):
-            raise invalid(f"{WEIGHTS}: {name} is no weight of a LoRA adapter's linear layer; no other is supported")
+            raise invalid(f"{WEIGHTS}: {name}: only lora_A and lora_B of linear layers are supported")
         layer = name.removeprefix(PREFIX).removesuffix(DOWN).removesuffix(UP)
         other = tensors.get(PREFIX + layer + (UP if name.endswith(DOWN) else DOWN))
         if other is None:

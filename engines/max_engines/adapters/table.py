@@ -116,9 +116,7 @@ class AdapterTable:
             else:
                 prompt = adapter
         if prompt is not None and start.sampling_params.prompt_logprobs is not None:
-            raise ValueError(
-                "SamplingParams.prompt_logprobs: behind a soft prompt a prompt is not scored; leave it None"
-            )
+            raise ValueError("SamplingParams.prompt_logprobs: what follows a soft prompt is not scored; leave it None")
         return Chosen(key, lora, prompt)
 
     @cached_property
