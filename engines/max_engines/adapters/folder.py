@@ -51,10 +51,10 @@ class PeftFolder:
             raise invalid(f"{SETTINGS}: {problem}") from problem
 
     def tensors(self, most_numbers: int) -> dict[str, Tensor]:
-        """All weights. AdapterRefused for a file of more than `most_numbers` numbers, before it is read."""
+        """All weights, by name. AdapterRefused for a file of more than `most_numbers` numbers, before it is read."""
         data = self._read(WEIGHTS, 4 * most_numbers + HEADER_BYTES)
         try:
-            tensors = load(data)
+            tensors = dict(sorted(load(data).items()))  # so that what is refused first does not change
         except (SafetensorError, ValueError, RecursionError) as problem:
             raise invalid(f"{WEIGHTS}: {problem}") from problem
         for name, tensor in tensors.items():
