@@ -3,13 +3,13 @@
 A message is one ZeroMQ multipart: first the header, a version byte and a tagged msgpack map; then, on some, payload
 frames (`wire.encode_payload`), which the dispatcher passes on without reading them.
 
-    client ──▶ dispatcher   Submit+payload  Cancel  Read  Describe  Inspect  Ping  Goodbye
-    dispatcher ──▶ client   Described  Report  Delivery+payload  Ended  Watch
-    dispatcher ──▶ worker   Start+payload  Stop  Pace  Beat  Retire
+    client ──▶ dispatcher   Submit+payload  Cancel  Read  Describe  Inspect  Adapt  Ping  Goodbye
+    dispatcher ──▶ client   Described  Report  Adapted  Delivery+payload  Ended  Watch
+    dispatcher ──▶ worker   Start+payload  Stop  Pace  Equip  Beat  Retire
     worker ──▶ dispatcher   Alive  Ready  Delivery+payload  Noted  Ended  Unfit
 
 Any of them may be lost, repeated or late, and each can be told: a client numbers its submissions (`serial`), the
-dispatcher its attempts, a worker its outputs (`seq`) and tokens (`first_token`).
+dispatcher its attempts and its lists of adapters (`revision`), a worker its outputs (`seq`) and tokens (`first_token`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from msgspec import Meta
 from .bounds import Count, Name, Position, Seed, TokenIds
 from .errors import WireError
 from .identity import MAX_ID_LENGTH
+from .lora import LoRAOperation, LoRAStatus
 from .options import Priority, Tenant
 from .problems import told
 from .status import FailureKind, GenerationStatus
@@ -30,6 +31,8 @@ from .wire import Frame
 
 PROTOCOL_VERSION = 2
 PROTOCOL_MARK = bytes([PROTOCOL_VERSION])
+
+MAX_ADAPTERS = 1024  # of one model; with the longest names and paths, characters of four bytes, 17 MiB of `Equip`
 
 # The most entries that a list may have, 65,536, with the longest ids, 128 characters of four bytes, make 34 MiB of
 # `Alive.held` and 39 MiB of `Delivery.heads` with a token each; a `Start` with 2^20 tokens has 5 MiB. The bounds of a
@@ -42,6 +45,10 @@ Peer = Annotated[bytes, Meta(min_length=1, max_length=64)]
 Names = Annotated[tuple[Name, ...], Meta(max_length=4096)]
 Message = Annotated[str, Meta(max_length=4096)]
 Wait = Annotated[float, Meta(ge=0, le=86_400)]
+AdapterPath = Annotated[str, Meta(max_length=4096)]
+Generations = Annotated[
+    tuple[Position, ...], Meta(max_length=2)
+]  # a request's: an adapter, and a soft prompt beside it
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="$type", tag=True, omit_defaults=True):
@@ -51,7 +58,8 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a client should know of a served model. 0 where nothing is known, or nothing bounds it.
 
-    `max_words` bounds one part of a text that is spoken, `max_tokens` a prompt and its answer together.
+    `max_words` bounds one part of a text that is spoken, `max_tokens` a prompt and its answer together. `adapters` may
+    be named by requests; with `loads_adapters` more can be loaded while it serves.
     """
 
     name: Name
@@ -60,6 +68,8 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     voices: Names = ()
     max_words: Count = 0
     max_tokens: Count = 0
+    adapters: Names = ()
+    loads_adapters: bool = False
 
 
 Models = Annotated[tuple[ModelInfo, ...], Meta(max_length=4096)]
@@ -69,6 +79,7 @@ class Submit(_Header, frozen=True):
     """A request, in the payload; `seed` is the caller's, if it gave one. `serial` counts the client's submissions.
 
     Requests with the same `prefix`, 0 for none, begin alike, so that a worker that knows one is quicker with the next.
+    `adapters` are those that it names.
     """
 
     request_id: IdText
@@ -79,6 +90,7 @@ class Submit(_Header, frozen=True):
     tenant: Tenant = ""
     seed: Seed | None = None
     prefix: Position = 0
+    adapters: Annotated[tuple[Name, ...], Meta(max_length=2)] = ()
 
 
 class Cancel(_Header, frozen=True):
@@ -105,6 +117,16 @@ class Inspect(_Header, frozen=True):
     """Ask how the server is. Answered at once."""
 
 
+class Adapt(_Header, frozen=True):
+    """Load an adapter of a model from `path`, or unload it. Asked again, by the same `serial`, until it is answered."""
+
+    serial: Position
+    model: Name
+    operation: LoRAOperation
+    name: Name
+    path: AdapterPath = ""
+
+
 class Ping(_Header, frozen=True):
     """The client named `peer` still lives. Sent on a socket of its own, so that a busy event loop cannot stop it."""
 
@@ -120,6 +142,14 @@ class Described(_Header, frozen=True):
 
     models: Models = ()
     problem: Message = ""
+
+
+class Adapted(_Header, frozen=True):
+    """What became of an `Adapt`: every worker that is ready has done it, or the first of them that cannot says why."""
+
+    serial: Position
+    status: LoRAStatus
+    message: Message = ""
 
 
 Gauges = Annotated[Mapping[Name, Annotated[int, Meta(ge=-(2**62), le=2**62)]], Meta(max_length=256)]
@@ -208,7 +238,8 @@ class Ended(_Header, frozen=True):
 class Start(_Header, frozen=True):
     """A request for a worker, in the payload. `tokens` and `next_*` say where an earlier attempt had got to.
 
-    `deadline_s` is the time that is left. The dispatcher keeps it; a worker that hears nothing more does, too.
+    `deadline_s` is the time that is left. The dispatcher keeps it; a worker that hears nothing more does, too. It runs
+    with these `adapters`, or not at all: a worker that does not have them takes it for lost on the way.
     """
 
     request_id: IdText
@@ -222,6 +253,7 @@ class Start(_Header, frozen=True):
     next_seq: Count = 0
     priority: Priority = 0
     tenant: Tenant = ""
+    adapters: Generations = ()
 
 
 class Stop(_Header, frozen=True):
@@ -237,6 +269,25 @@ class Pace(_Header, frozen=True):
     request_id: IdText
     attempt: Count
     rest: bool
+
+
+class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, gc=False):
+    """An adapter that is to be loaded. Each loading has a `generation` of its own: a name may come back with other
+    weights.
+    """
+
+    generation: Position
+    name: Name
+    path: AdapterPath
+
+
+class Equip(_Header, frozen=True):
+    """All adapters that a worker shall have of this dispatcher's, and no others. A list with a higher `revision` is
+    newer; what a worker has made of it stands in its signs of life.
+    """
+
+    revision: Position
+    adapters: Annotated[tuple[Adapter, ...], Meta(max_length=MAX_ADAPTERS)] = ()
 
 
 class Beat(_Header, frozen=True):
@@ -264,6 +315,14 @@ class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=T
     resting: bool = False
 
 
+class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, gc=False):
+    """What a worker has made of an adapter: it has it, or says why it cannot have it."""
+
+    generation: Position
+    status: LoRAStatus = LoRAStatus.SUCCESS
+    message: Message = ""
+
+
 Credits = Annotated[int, Meta(ge=0, le=2**16)]
 
 
@@ -271,7 +330,8 @@ class Alive(_Header, frozen=True):
     """Sent from the work loop: it makes progress. `busy_s` announces a step that may take that long.
 
     `held` is all that it has from this dispatcher, whatever was lost on the way; `credits` how many requests it takes.
-    `age_s` is the time since its last step ended, `gauges` what its pipeline measures of itself.
+    `age_s` is the time since its last step ended, `gauges` what its pipeline measures of itself. `fitted` is what it
+    has made of the dispatcher's list of adapters number `revision`, the last that it was told.
     """
 
     worker: Name
@@ -281,6 +341,8 @@ class Alive(_Header, frozen=True):
     age_s: Wait = 0.0
     busy_s: Wait = 0.0
     gauges: Gauges = {}
+    revision: Position = 0
+    fitted: Annotated[tuple[Fitted, ...], Meta(max_length=MAX_ADAPTERS)] = ()
 
 
 class Ready(_Header, frozen=True):
@@ -303,10 +365,10 @@ class Unfit(_Header, frozen=True):
     message: Message
 
 
-ClientMessage: TypeAlias = Submit | Cancel | Read | Describe | Inspect | Ping | Goodbye
+ClientMessage: TypeAlias = Submit | Cancel | Read | Describe | Inspect | Adapt | Ping | Goodbye
 WorkerMessage: TypeAlias = Alive | Ready | Delivery | Noted | Ended | Unfit
-ToClient: TypeAlias = Described | Report | Delivery | Ended | Watch
-ToWorker: TypeAlias = Start | Stop | Pace | Beat | Retire
+ToClient: TypeAlias = Described | Report | Adapted | Delivery | Ended | Watch
+ToWorker: TypeAlias = Start | Stop | Pace | Equip | Beat | Retire
 Header: TypeAlias = ClientMessage | WorkerMessage | ToClient | ToWorker
 
 _encoder = msgspec.msgpack.Encoder()

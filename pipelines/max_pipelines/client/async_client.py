@@ -19,6 +19,9 @@ from max_interfaces import (
     Failure,
     FailureKind,
     InvalidRequest,
+    LoRAOperation,
+    LoRARequest,
+    LoRAResponse,
     NotServing,
     RequestFailed,
     RequestID,
@@ -36,9 +39,9 @@ from ..security.folder import KeyFolder
 from ..security.keys import KeyPair
 from .embedding import embedded
 from .inbox import Inbox
-from .outputs import join_audio, join_texts, model_of, prefix_of, seed_of
+from .outputs import adapters_of, join_audio, join_texts, model_of, prefix_of, seed_of
 from .session import Session
-from .speaking import Flush, check_speaks, check_voice, parts_as_written, parts_of, spoken
+from .speaking import Flush, Manner, check_speaks, check_voice, parts_as_written, parts_of, spoken
 from .stream import OutputStream
 
 NO_OPTIONS = RequestOptions()
@@ -129,6 +132,7 @@ class AsyncClient:
             options.tenant,
             seed_of(request),
             prefix_of(request),
+            adapters_of(request),
         )
         payload = encode_payload([request])
         size = max(map(len, payload))
@@ -185,16 +189,17 @@ class AsyncClient:
         model: str | None = None,
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
+        adapter: str | None = None,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
-        The next part is made while the current one is heard. Raises InvalidRequest for an empty text or an unknown
-        voice, RequestFailed as `stream` does.
+        The next part is made while the current one is heard, all with the `adapter` if one is named. Raises
+        InvalidRequest for an empty text or an unknown voice, RequestFailed as `stream` does.
         """
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        return spoken(self, parts_of(info, text), info, voice, sampling_params, options)
+        return spoken(self, parts_of(info, text), info, Manner(voice, sampling_params, options, adapter))
 
     def stream_text(
         self,
@@ -204,6 +209,7 @@ class AsyncClient:
         model: str | None = None,
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
+        adapter: str | None = None,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text that is still being written, spoken: each sentence when it is complete, at first each clause.
 
@@ -213,7 +219,7 @@ class AsyncClient:
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        return spoken(self, parts_as_written(info, texts), info, voice, sampling_params, options)
+        return spoken(self, parts_as_written(info, texts), info, Manner(voice, sampling_params, options, adapter))
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""
@@ -223,6 +229,35 @@ class AsyncClient:
     async def report(self) -> Report:
         """How the server is, in numbers. RequestFailed if it does not answer."""
         return await self._opened().questions.report()
+
+    # -- adapters ------------------------------------------------------------------------------------------------
+
+    async def load_adapter(self, name: str, path: str | Path, *, model: str | None = None) -> LoRAResponse:
+        """Have every worker load the adapter in a folder, so that requests may name it: `adapter_id`.
+
+        `path` lies in the server's `engine.adapter_folder`; a name in it will do. Answered when all that are ready have
+        it, and those that come later load it first. ValueError for a name or a path that can be none; RequestFailed if
+        the server does not answer.
+        """
+        return await self._adapt(LoRARequest(LoRAOperation.LOAD, name, str(path)), model)
+
+    async def unload_adapter(self, name: str, *, model: str | None = None) -> LoRAResponse:
+        """Have every worker unload it. What runs with it goes on to its end; from now on no request may name it."""
+        return await self._adapt(LoRARequest(LoRAOperation.UNLOAD, name), model)
+
+    async def adapters(self, model: str | None = None) -> tuple[str, ...]:
+        """What requests may name now: the config's own adapters, and those that were loaded since."""
+        await self.ask_models()
+        return self.model(model).adapters
+
+    async def ask_models(self) -> tuple[ModelInfo, ...]:
+        """What is served now: `models` is as it was when it was last asked. StartFailed if nothing is any more."""
+        self.models = await self._opened().questions.models()
+        return self.models
+
+    async def _adapt(self, request: LoRARequest, model: str | None) -> LoRAResponse:
+        adapted = await self._opened().questions.adapt(request, self.model(model).name)
+        return LoRAResponse(adapted.status, adapted.message)
 
     def model(self, name: str | None = None) -> ModelInfo:
         """What is known of a served model; of the only one if no name is given."""

@@ -6,10 +6,22 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from max_interfaces import Failure, FailureKind, GenerationStatus, RequestFailed, WireError
-from max_interfaces.messages import Cancel, ChunkHead, Delivery, Described, Ended, Header, Read, Report, Watch
+from max_interfaces.messages import (
+    Adapted,
+    Cancel,
+    ChunkHead,
+    Delivery,
+    Described,
+    Ended,
+    Header,
+    Read,
+    Report,
+    Watch,
+)
 from max_interfaces.wire import AnyOutput, Frame, decode_outputs
 
 from .inbox import Inbox
+from .questions import Answer
 
 CHECK_S = 0.5  # how often requests are held against their deadlines
 CHUNK_LOST = "a chunk was lost on the way"
@@ -27,7 +39,7 @@ class Demultiplexer:
         self,
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Cancel | Read], None],
-        answer: Callable[[Described | Report], None],
+        answer: Callable[[Answer], None],
     ) -> None:
         self.loop = loop
         self._tell = tell
@@ -84,7 +96,7 @@ class Demultiplexer:
                     inbox.put(message)
             case Watch():
                 self._watch(message)
-            case Described() | Report():
+            case Described() | Report() | Adapted():
                 self._answer(message)
 
     def fail_all(self, why: str) -> None:

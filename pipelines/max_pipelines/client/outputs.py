@@ -39,16 +39,24 @@ def seed_of(request: AnyRequest) -> int | None:
     return None if isinstance(request, EmbeddingsGenerationRequest) else request.sampling_params.seed
 
 
+def adapters_of(request: AnyRequest) -> tuple[str, ...]:
+    """The adapters that a request names."""
+    beside = request.prompt_adapter_id if isinstance(request, TextGenerationRequest) else None
+    names = request.adapter_id, beside
+    return () if names == (None, None) else tuple(name for name in names if name is not None)
+
+
 def prefix_of(request: AnyRequest) -> int:
     """A number for how the prompt begins, the same for all that begin alike; 0 if that is all its own."""
     if not isinstance(request, TextGenerationRequest):
         return 0
+    begin = crc32(" ".join(adapters_of(request)).encode())  # with another adapter nothing is alike
     if request.messages:
         content = request.messages[0].content  # the system's, as a rule
-        return crc32(content[:PREFIX].encode()) if isinstance(content, str) else 0
+        return crc32(content[:PREFIX].encode(), begin) if isinstance(content, str) else 0
     prompt = request.prompt or ""
     text = prompt[:PREFIX] if isinstance(prompt, str) else repr(prompt[:PREFIX])
-    return crc32(text.encode()) if len(prompt) >= PREFIX else 0
+    return crc32(text.encode(), begin) if len(prompt) >= PREFIX else 0
 
 
 def terminal_output(request: AnyRequest, status: GenerationStatus) -> AnyOutput:

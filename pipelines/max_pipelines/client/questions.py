@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from max_interfaces import Failure, FailureKind, RequestFailed, StartFailed
-from max_interfaces.messages import Describe, Described, Inspect, ModelInfo, Report
+from max_interfaces.lora import LoRARequest
+from max_interfaces.messages import Adapt, Adapted, Describe, Described, Inspect, ModelInfo, Report
 
 CHECK_S = 0.5  # how often a question without an answer is asked again; it costs the server next to nothing
 REPORT_S = 5.0  # what a server gets to say how it is
+ADAPT_S = 300.0  # … and to have all its workers load an adapter, one after the other where they share a disk
 
-AnswerT = TypeVar("AnswerT", Described, Report)
+Asked: TypeAlias = Describe | Inspect | Adapt
+Answer: TypeAlias = Described | Report | Adapted
+AnswerT = TypeVar("AnswerT", Described, Report, Adapted)
 
 
 class Question(Generic[AnswerT]):
@@ -85,7 +90,10 @@ class Question(Generic[AnswerT]):
 class Questions:
     """All that one client asks. `send` and `check` are as in `Question`; only while the server starts it is checked."""
 
-    def __init__(self, send: Callable[[Describe | Inspect], None], check: Callable[[], None]) -> None:
+    def __init__(self, send: Callable[[Asked], None], check: Callable[[], None]) -> None:
+        self._send = send
+        self._adapted: dict[int, Question[Adapted]] = {}  # each is one of its own, by its number
+        self._numbers = itertools.count(1)
         self._described: Question[Described] = Question(partial(send, Describe()), check)
         self._reported: Question[Report] = Question(partial(send, Inspect()))
 
@@ -98,20 +106,41 @@ class Questions:
 
     async def report(self) -> Report:
         """How the server is. RequestFailed if it cannot be asked, or does not answer within REPORT_S."""
-        try:
-            async with asyncio.timeout(REPORT_S):
-                return await self._reported.answer()
-        except TimeoutError:
-            text = f"the server has not answered for {REPORT_S:g} s"
-            raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, text)) from None
+        return await _within(REPORT_S, self._reported)
 
-    def take(self, answer: Described | Report) -> bool:
+    async def adapt(self, request: LoRARequest, model: str) -> Adapted:
+        """What became of an adapter. RequestFailed if nobody can be asked, or answers within ADAPT_S."""
+        serial = next(self._numbers)
+        adapt = Adapt(serial, model, request.operation, request.lora_name, request.lora_path or "")
+        question: Question[Adapted] = Question(partial(self._send, adapt))
+        self._adapted[serial] = question
+        try:
+            return await _within(ADAPT_S, question)
+        finally:
+            del self._adapted[serial]
+
+    def take(self, answer: Answer) -> bool:
         """An answer came. False if nobody waits for it."""
         if isinstance(answer, Report):
             return self._reported.give(answer)
-        return self._described.give(answer)
+        if isinstance(answer, Described):
+            return self._described.give(answer)
+        question = self._adapted.get(answer.serial)
+        return question is not None and question.give(answer)
 
     def fail_all(self, why: str) -> None:
         """Nothing more will come for anybody."""
         self._described.fail(StartFailed(why))
-        self._reported.fail(RequestFailed(Failure(FailureKind.CONNECTION_LOST, why)))
+        lost = RequestFailed(Failure(FailureKind.CONNECTION_LOST, why))
+        self._reported.fail(lost)
+        for question in self._adapted.values():
+            question.fail(lost)
+
+
+async def _within(seconds: float, question: Question[AnswerT]) -> AnswerT:
+    try:
+        async with asyncio.timeout(seconds):
+            return await question.answer()
+    except TimeoutError:
+        text = f"the server has not answered for {seconds:g} s"
+        raise RequestFailed(Failure(FailureKind.CONNECTION_LOST, text)) from None

@@ -10,7 +10,7 @@ from functools import partial
 import zmq
 
 from max_interfaces import NotServing, RequestFailed
-from max_interfaces.messages import Cancel, Described, Goodbye, Read, Report
+from max_interfaces.messages import Cancel, Described, Goodbye, Read
 
 from ..address import ServerAddress
 from ..config import Config
@@ -20,7 +20,7 @@ from .connection import Connection, check_served
 from .demultiplexer import Demultiplexer
 from .embedded import Embedded, start_embedded
 from .lease import Lease
-from .questions import Questions
+from .questions import Answer, Questions
 
 
 class Session:
@@ -77,7 +77,7 @@ class Session:
         with contextlib.suppress(RequestFailed):
             self.connection.send(message)
 
-    def _answer(self, answer: Described | Report) -> None:
+    def _answer(self, answer: Answer) -> None:
         """What was asked for; unasked, it is that the server cannot read us."""
         if not self.questions.take(answer) and isinstance(answer, Described) and answer.problem:
             self.fail_all(answer.problem)

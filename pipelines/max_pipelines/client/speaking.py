@@ -36,6 +36,16 @@ class Flush:
     """Among the pieces of a text: what was written so far is to be spoken now, whatever comes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How all parts of a text are spoken."""
+
+    voice: str | None
+    sampling_params: SamplingParams
+    options: RequestOptions
+    adapter: str | None = None
+
+
 class Speaker(Protocol):
     """The part of a client that speaking needs."""
 
@@ -50,9 +60,7 @@ async def spoken(
     client: Speaker,
     parts: AsyncIterator[Part],
     info: ModelInfo,
-    voice: str | None,
-    sampling_params: SamplingParams,
-    options: RequestOptions,
+    manner: Manner,
 ) -> AsyncGenerator[AudioGenerationOutput, None]:
     """The sound of parts as they come, a request each: the next is made while the current one is heard.
 
@@ -62,8 +70,8 @@ async def spoken(
     streams: list[OutputStream[AudioGenerationOutput]] = []  # the one that is heard, and the one that is made ahead
 
     def begin(part: Part, behind: AudioGenerationOutput | None = None, *, ahead: bool = False) -> None:
-        request = request_of(info, part, voice, sampling_params, behind)
-        streams.append(client.stream(request, options).submit(ahead=ahead))
+        request = request_of(info, part, manner, behind)
+        streams.append(client.stream(request, manner.options).submit(ahead=ahead))
 
     async with Feed(parts) as feed:
         try:
@@ -165,8 +173,7 @@ def check_voice(info: ModelInfo, voice: str | None) -> None:
 def request_of(
     info: ModelInfo,
     part: Part,
-    voice: str | None,
-    sampling_params: SamplingParams,
+    manner: Manner,
     behind: AudioGenerationOutput | None = None,
 ) -> AudioGenerationRequest:
     """The request for one part, which goes on `behind` the last output of another if one is given."""
@@ -174,8 +181,9 @@ def request_of(
         RequestID(),
         info.name,
         part.text,
-        sampling_params=sampling_params,
-        voice=voice,
+        sampling_params=manner.sampling_params,
+        voice=manner.voice,
+        adapter_id=manner.adapter,
         buffer_speech_tokens=None if behind is None else behind.buffer_speech_tokens,
         buffer_position=None if behind is None else behind.buffer_position,
         to_be_continued=part.followed,

@@ -16,6 +16,7 @@ from max_interfaces import (
     AudioGenerationRequest,
     EmbeddingsGenerationOutput,
     EmbeddingsGenerationRequest,
+    LoRAResponse,
     NotServing,
     RequestID,
     RequestOptions,
@@ -134,10 +135,25 @@ class Client:
         model: str | None = None,
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
+        adapter: str | None = None,
     ) -> Iterator[AudioGenerationOutput]:
         """A text of any length, spoken. See `AsyncClient.speak`."""
-        spoken = self._client.speak(text, voice=voice, model=model, sampling_params=sampling_params, options=options)
+        spoken = self._client.speak(
+            text, voice=voice, model=model, sampling_params=sampling_params, options=options, adapter=adapter
+        )
         return self._iterate(spoken)
+
+    def load_adapter(self, name: str, path: str | Path, *, model: str | None = None) -> LoRAResponse:
+        """Have every worker load an adapter. See `AsyncClient.load_adapter`."""
+        return self._run(self._client.load_adapter(name, path, model=model))
+
+    def unload_adapter(self, name: str, *, model: str | None = None) -> LoRAResponse:
+        """Have every worker unload it. See `AsyncClient.unload_adapter`."""
+        return self._run(self._client.unload_adapter(name, model=model))
+
+    def adapters(self, model: str | None = None) -> tuple[str, ...]:
+        """What requests may name now. See `AsyncClient.adapters`."""
+        return self._run(self._client.adapters(model))
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now. See `AsyncClient.cancel`."""

@@ -102,7 +102,8 @@ class EngineConfig(Section, frozen=True):
     false` reads each step before the next is launched.
 
     `adapters` are loaded at the start, each by the name that requests call it from a folder as peft saves it: LoRA of
-    up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. All but `kind` are
+    up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. Those that
+    lie in `adapter_folder` can be loaded while the server runs; without it, none. All but `kind` are
     for `torch`; `max_batch` and `adapters` are for any.
     """
 
@@ -121,3 +122,4 @@ class EngineConfig(Section, frozen=True):
     adapters: Annotated[Mapping[Name, Path_], Meta(max_length=1024)] = {}
     max_adapters: Annotated[int, Meta(ge=1, le=1024)] = 8
     max_adapter_rank: Annotated[int, Meta(ge=1, le=4096)] = 64
+    adapter_folder: Path_ | None = None

@@ -6,6 +6,7 @@ from max_interfaces.messages import Ended, Submit
 from max_interfaces.status import FailureKind, GenerationStatus
 
 from ..config import Limits
+from .adapters import AdapterBook
 from .ledger import Ledger
 from .roster import Roster
 from .table import Catalogue
@@ -21,11 +22,14 @@ class Admission:
     what one can have alone, and less each when there are more. (Dynamic thresholds, as switches share a buffer.)
     """
 
-    def __init__(self, limits: Limits, ledger: Ledger, roster: Roster, catalogue: Catalogue) -> None:
+    def __init__(
+        self, limits: Limits, ledger: Ledger, roster: Roster, catalogue: Catalogue, adapters: AdapterBook
+    ) -> None:
         self._limits = limits
         self._ledger = ledger
         self._roster = roster
         self._catalogue = catalogue
+        self._adapters = adapters
         self.admitted = 0
         self.refused = 0
         self.overloaded = 0  # those of the refused that would have been let in at another time
@@ -53,6 +57,8 @@ class Admission:
             return FailureKind.UNKNOWN_MODEL, f"no model {submit.model!r} is served here; served: {served}"
         if problem:
             return FailureKind.WORKER_DIED, f"no worker serves {submit.model!r}: {problem}"
+        if submit.adapters and (missing := self._adapters.missing(submit.model, submit.adapters)):
+            return FailureKind.UNKNOWN_MODEL, missing
         if len(ledger.requests) >= limits.max_requests:
             return FailureKind.OVERLOADED, f"{len(ledger.requests)} requests are live, the most that may be"
         if size > limits.max_bytes:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Mapping
 
 from max_interfaces.messages import (
+    Adapt,
     Alive,
     Beat,
     Cancel,
@@ -29,6 +30,7 @@ from max_interfaces.messages import (
 from max_interfaces.status import FailureKind, GenerationStatus
 
 from ..config import Limits
+from .adapters import AdapterBook
 from .admission import Admission
 from .events import (
     Action,
@@ -68,10 +70,13 @@ class Dispatcher:
         self.catalogue = Catalogue(frozenset(expected_models))
         self._ledger = Ledger(limits.lease_s)
         self._roster = Roster(limits.silence_s, active)
-        self._placement = Placement(self._ledger, self._roster, self.catalogue)
+        self._adapters = AdapterBook(self._roster, self.catalogue)
+        self._placement = Placement(self._ledger, self._roster, self.catalogue, self._adapters)
         self._reading = Reading(limits, self._ledger, self.catalogue)
-        self._from_workers = WorkerMessages(self._ledger, self._roster, self._placement, self._reading, self.catalogue)
-        self._admission = Admission(limits, self._ledger, self._roster, self.catalogue)
+        self._from_workers = WorkerMessages(
+            self._ledger, self._roster, self._placement, self._reading, self.catalogue, self._adapters
+        )
+        self._admission = Admission(limits, self._ledger, self._roster, self.catalogue, self._adapters)
         self._strangers = Strangers()
         # The records themselves, to look into. Attributes and no properties: a server that slept feels each call.
         self.requests: Mapping[str, LiveRequest] = self._ledger.requests
@@ -109,7 +114,8 @@ class Dispatcher:
         if any(worker.credits for worker in self.workers.values()):
             return []
         self.problem = reason = self._given_up
-        return self._describe() + self._end_all(GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason, now)
+        told = self._describe() + self._adapters.give_up(reason)
+        return told + self._end_all(GenerationStatus.FAILED, FailureKind.WORKER_DIED, reason, now)
 
     def _happened(self, event: Event, now: float) -> list[Action]:
         match event:
@@ -166,6 +172,8 @@ class Dispatcher:
                 return self._describe()
             case Inspect():
                 return [Send(peer, self._reporting.report(now))]
+            case Adapt() as adapt:
+                return self._adapt(peer, adapt, now)
             case Goodbye():
                 return self._left(peer, now)
             case Alive() as alive:
@@ -199,8 +207,13 @@ class Dispatcher:
             event.payload,
             size,
             submit.prefix,
+            self._adapters.chosen(submit.model, submit.adapters) if submit.adapters else (),
         )
         return self._placement.begin(request, now)
+
+    def _adapt(self, peer: bytes, adapt: Adapt, now: float) -> list[Action]:
+        unable = "the server is shutting down" if self.draining else self.problem
+        return self._adapters.asked(peer, adapt, unable) + self._placement.assign(now)
 
     def _owned(self, peer: bytes, request_id: str, serial: int) -> LiveRequest | None:
         """A request, if it is this client's."""
@@ -212,7 +225,8 @@ class Dispatcher:
         if not self.problem and not self.catalogue.complete:
             return []
         known = self.catalogue.known
-        described = Described(tuple(known[name] for name in sorted(known)), self.problem[:4096])
+        models = tuple(self._adapters.described(known[name]) for name in sorted(known))
+        described = Described(models, self.problem[:4096])
         actions: list[Action] = [Send(peer, described) for peer in sorted(self._asking)]
         self._asking.clear()
         return actions

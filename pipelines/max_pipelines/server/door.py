@@ -20,7 +20,7 @@ from ..sockets import open_socket, receive, send_frames
 from .events import PeerGone, Received, Send, Unreadable
 
 OF_WORKERS = tuple(set(get_args(WorkerMessage)))
-MAX_CLIENT_HEADER = 2**14  # of their headers Submit is the largest; a worker's lists need far more
+MAX_CLIENT_HEADER = 2**15  # of theirs Adapt is the largest: a path of 16 KiB; a worker's lists need far more
 NOT_ALLOWED = "this key is not allowed"
 
 

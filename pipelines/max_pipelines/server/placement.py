@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from max_interfaces.messages import Ended, Start, Stop
 from max_interfaces.status import FailureKind, GenerationStatus
 
+from .adapters import AdapterBook
 from .events import Action, Send
 from .ledger import Ledger
 from .roster import Roster
@@ -31,10 +32,11 @@ class Placement:
     workers ends; one that makes progress is acquitted.
     """
 
-    def __init__(self, ledger: Ledger, roster: Roster, catalogue: Catalogue) -> None:
+    def __init__(self, ledger: Ledger, roster: Roster, catalogue: Catalogue, adapters: AdapterBook) -> None:
         self._ledger = ledger
         self._roster = roster
         self._catalogue = catalogue
+        self._adapters = adapters
         # One count for all requests: an id may be used again while chunks of its first use are still on their way.
         self._attempts = itertools.count()
         self.resumed = 0  # how often a request went on elsewhere
@@ -66,6 +68,10 @@ class Placement:
     def _give(self, line: WaitingLine, model: str, now: float, actions: list[Action]) -> None:
         while (key := line.first(model)) is not None:
             request = self._ledger.requests[key]
+            if request.adapters and (why := self._adapters.hopeless(request)):
+                actions.append(_failure(request, FailureKind.UNKNOWN_MODEL, why))
+                self._ledger.close(request)
+                continue
             worker = self._roster.least_loaded(request)
             if worker is None:
                 return
@@ -95,6 +101,7 @@ class Placement:
             request.next_seq,
             request.priority,
             request.tenant,
+            tuple([adapter.generation for adapter in request.adapters]),
         )
         return Send(worker.peer, start, request.payload)
 
@@ -184,3 +191,8 @@ class Placement:
         dry_at = request.begun + request.next_sample / rate if rate and request.begun else now
         line = self._ledger.suspects if request.suspect else self._ledger.waiting
         line.add_resumed(request, dry_at)
+
+
+def _failure(request: LiveRequest, kind: FailureKind, message: str) -> Send:
+    ended = Ended(request.request_id, GenerationStatus.FAILED, kind, message[:4096], serial=request.serial)
+    return Send(request.peer, ended)

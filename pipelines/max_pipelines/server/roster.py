@@ -109,12 +109,14 @@ class Roster:
         return sum(max(0, worker.credits - len(worker.running)) for worker in workers)
 
     def least_loaded(self, request: LiveRequest) -> WorkerRecord | None:
-        """The one to give a request to: it has credits left, and the others are no freer, or not by much if this one
-        has seen a request that begins alike.
+        """The one to give a request to: it has credits left and the request's adapters, and the others are no freer, or
+        not by much if this one has seen a request that begins alike.
         """
         best, least = None, 1.0
         for worker in self.workers.values():
             if worker.standby or not worker.credits or request.model not in worker.models:
+                continue
+            if request.adapters and not all(one.generation in worker.adapters for one in request.adapters):
                 continue
             load = len(worker.running) / worker.credits
             if load >= 1.0 or (worker.running and worker.bytes + request.size > worker.credit_bytes):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from max_interfaces.messages import ModelInfo
+from max_interfaces.messages import Adapter, Fitted, ModelInfo
 
 from .events import Frames
 
@@ -36,6 +36,7 @@ class LiveRequest(msgspec.Struct, eq=False):
     payload: Frames
     size: int = 0  # bytes of the payload
     prefix: int = 0  # a number for how the prompt begins, 0 if that is all its own
+    adapters: tuple[Adapter, ...] = ()  # what it runs with, of all that was loaded while serving
     worker: WorkerRecord | None = None
     attempt: int = 0
     tokens: list[int] = []  # a fresh one for each, as Structs do it
@@ -87,6 +88,10 @@ class WorkerRecord(msgspec.Struct, eq=False):
     alone: bool = False
     trial_ends: float = 0.0
     warm: dict[int, None] = {}  # prefixes it has seen, the latest last
+    # -- of the adapters that are loaded while serving: the last list that it was told; what it has, and why not
+    revision: int = 0
+    adapters: frozenset[int] = frozenset()
+    refused: Mapping[int, Fitted] = {}
     # -- what it says of itself
     heard: float = 0.0
     steps: int = 0

@@ -19,6 +19,7 @@ from max_interfaces.messages import (
 )
 from max_interfaces.status import GenerationStatus
 
+from .adapters import AdapterBook
 from .events import Action, Kill, Received, Send
 from .ledger import Ledger
 from .placement import Placement
@@ -33,13 +34,20 @@ class WorkerMessages:
     """One method for each message of a worker's, and for its loss. Each returns what is to be sent."""
 
     def __init__(
-        self, ledger: Ledger, roster: Roster, placement: Placement, reading: Reading, catalogue: Catalogue
+        self,
+        ledger: Ledger,
+        roster: Roster,
+        placement: Placement,
+        reading: Reading,
+        catalogue: Catalogue,
+        adapters: AdapterBook,
     ) -> None:
         self._ledger = ledger
         self._roster = roster
         self._placement = placement
         self._reading = reading
         self._catalogue = catalogue
+        self._adapters = adapters
         self.stale = 0  # chunks that came late, twice, or from an attempt that is over
 
     def delivered(self, event: Received, delivery: Delivery, now: float) -> list[Action]:
@@ -156,10 +164,17 @@ class WorkerMessages:
             return []
         if not worker.credits:
             return [Send(peer, Beat(known=False))]  # that it is ready was lost
-        return self._compare(worker, alive, now)
+        if (alive.revision, worker.revision) == (0, 0):  # nearly always
+            return self._compare(worker, alive, now)
+        out_of_turn = alive.revision != worker.revision  # the answer to a list of adapters
+        adapters = self._adapters.told(worker, alive)
+        return adapters + self._compare(worker, alive, now, counts=not out_of_turn)
 
-    def _compare(self, worker: WorkerRecord, alive: Alive, now: float) -> list[Action]:
-        """Say again what a worker cannot have heard; a request that it does not know of goes on anew."""
+    def _compare(self, worker: WorkerRecord, alive: Alive, now: float, *, counts: bool = True) -> list[Action]:
+        """Say again what a worker cannot have heard; a request that it does not know of goes on anew.
+
+        Unless it `counts`, it may be that what it does not know of is on its way.
+        """
         actions: list[Action] = []
         known: set[str] = set()
         for held in alive.held:
@@ -174,7 +189,7 @@ class WorkerMessages:
         lost: list[LiveRequest] = []
         for key in sorted(worker.running - known):
             request = self._ledger.requests[key]
-            request.missing += 1
+            request.missing += counts
             if request.missing >= MISSING:
                 lost.append(request)
         if lost:
@@ -200,7 +215,7 @@ class WorkerMessages:
         self._roster.heard(worker, now)
         self._roster.enlist(worker, ready)
         self._catalogue.known.update({model.name: model for model in ready.models})
-        return lost + self._placement.assign(now)
+        return lost + self._adapters.equip(worker) + self._placement.assign(now)
 
     def lost(self, worker: WorkerRecord, reason: str, now: float) -> list[Action]:
         """It is of no more use, but may still run. One that can be killed has nothing more to say."""
@@ -211,4 +226,5 @@ class WorkerMessages:
     def gone(self, worker: WorkerRecord, reason: str, now: float, *, broken: bool = True) -> list[Action]:
         """It runs no more."""
         self._roster.leave(worker)
-        return self._placement.lose(worker, reason, now, broken=broken)
+        adapters = self._adapters.lost(worker, broken=broken)
+        return adapters + self._placement.lose(worker, reason, now, broken=broken)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from max_interfaces import Attempt, DeviceLost, Failure, FailureKind, RequestID, RequestOptions, WireError
 from max_interfaces.messages import (
     Alive,
     Beat,
+    Equip,
     Held,
     ModelInfo,
     Pace,
@@ -23,6 +26,7 @@ from max_interfaces.wire import AnyRequest, Frame, decode_request
 from ..problems import failure_of, report, sendable
 from ..registry import AnyServed
 from ..sockets import MAX_MESSAGE_BYTES
+from .adapters import AdapterStock
 from .links import Links
 from .stepping import Outgoing, Running, Stepper, failed
 
@@ -49,12 +53,14 @@ class WorkerCore:
         supervised: bool = False,
         pid: int = 0,
         most_bytes: int = MAX_MESSAGE_BYTES,
+        adapter_folder: str | None = None,
     ) -> None:
         self._served = served
         self._running: dict[str, Running] = {}
         self._resting = 0
         self._late_at = math.inf  # the first of them is late then, or later
         self._stepper = Stepper(served.pipeline, self._running, self._release, most_bytes)
+        self.adapters = AdapterStock(served.adapters, adapter_folder, links)
         self.links = Links(links, served.max_requests, lease_s)
         self.model = model
         self.name = name
@@ -67,7 +73,8 @@ class WorkerCore:
     @property
     def info(self) -> ModelInfo:
         """What clients should know of the model."""
-        return self._served.info(self.model)
+        info, adapters = self._served.info(self.model), self.adapters
+        return msgspec.structs.replace(info, adapters=adapters.given, loads_adapters=adapters.may_load)
 
     @property
     def in_flight(self) -> int:
@@ -98,7 +105,8 @@ class WorkerCore:
         """That it lives, and what it has of a dispatcher's."""
         held = tuple([Held(key, one.attempt, one.resting) for key, one in self._running.items() if one.link == link])
         share, gauges = self.links.all[link].credits, {"pid": self._pid, **self._gauges()}
-        return link, Alive(self.name, self.steps, held, share, min(age_s, LONGEST_S), busy_s, gauges), ()
+        age_s, revision, fitted = min(age_s, LONGEST_S), self.adapters.revision(link), self.adapters.fitted(link)
+        return link, Alive(self.name, self.steps, held, share, age_s, busy_s, gauges, revision, fitted), ()
 
     def take(self, message: object, payload: Sequence[Frame] = (), now: float = 0.0, link: int = 0) -> list[Outgoing]:
         """A message from a dispatcher."""
@@ -115,6 +123,9 @@ class WorkerCore:
                 if running is not None:
                     self._resting += rest - running.resting
                     running.resting = rest
+            case Equip():
+                self.adapters.equip(link, message)
+                return [self.alive(link)]
             case Beat(waiting, known):
                 return self._beaten(waiting, known, link, now)
             case Retire(reason):
@@ -181,6 +192,7 @@ class WorkerCore:
         """Release all that a dispatcher had here."""
         for running in [one for one in self._running.values() if one.link == link]:
             self._release(running.request_id)
+        self.adapters.forget(link)
 
     def _start(self, start: Start, payload: Sequence[Frame], now: float, link: int) -> list[Outgoing]:
         key, attempt = start.request_id, start.attempt
@@ -192,6 +204,8 @@ class WorkerCore:
             if older.attempt >= attempt:
                 return []  # a repeat on the way, or an attempt that is over
             self._release(older.request_id)  # the server has begun it anew, so it has ended the old one
+        if start.adapters and not self.adapters.has(link, start.adapters):
+            return []  # as if lost on the way: the next sign of life says that neither is here
         try:
             request = self._decode(key, payload)
         except ValueError as problem:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from max_interfaces import DeviceLost, MaxpipeError, WireError
-from max_interfaces.messages import Alive, Goodbye, Start, Unfit, WorkerMessage, decode_header
+from max_interfaces.messages import Alive, Equip, Goodbye, Start, Unfit, WorkerMessage, decode_header
 
 from ..config import Config
 from ..problems import report, sendable
@@ -33,6 +33,7 @@ SLOW_STEP_S = 0.25  # a pipeline whose steps take longer has each of them announ
 PATIENCE = 4  # a step that is announced may take so many times the longest of late
 LONGEST_BUSY_S = 120.0
 LARGE_PAYLOAD = 256 * 1024  # reading one takes long enough to be announced
+LOADING_S = 30.0  # what an adapter may take: a large one, from a cold disk
 READ_BYTES_PER_S = 100_000  # the slowest tokenizer, with a margin
 OVERSLEPT_S = 1.0  # a turn that took longer than this: nothing could be heard meanwhile
 
@@ -74,6 +75,7 @@ def run_worker(
             supervised=supervised,
             pid=os.getpid(),
             most_bytes=min(most_bytes(wire.socket) for wire in wires),
+            adapter_folder=config.engine.adapter_folder,
         )
         on_ready()
         loop = WorkerLoop(wires, poller, core, longest_step)
@@ -165,6 +167,8 @@ class WorkerLoop:
             message, payload = decode_header(frames[0]), frames[1:]
             if isinstance(message, Start) and (size := sum(map(len, payload))) > LARGE_PAYLOAD:
                 self._announce(size / READ_BYTES_PER_S)
+            elif isinstance(message, Equip) and (count := self._core.adapters.will_load(link, message)):
+                self._announce(LOADING_S * count)
             self._deliver(self._core.take(message, payload, time.monotonic(), link))
 
     def _step(self) -> list[Outgoing]:

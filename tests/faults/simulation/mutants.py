@@ -115,7 +115,7 @@ MUTANTS = (
         "what a worker has lost is not missed",
         "worker_messages",
         "WorkerMessages",
-        "request.missing += 1",
+        "request.missing += counts",
         "request.missing += 0",
     ),
     Mutant("deadlines are not kept", "dispatcher", "Dispatcher", "self._ledger.late(now)", "self._ledger.late(0.0)"),
