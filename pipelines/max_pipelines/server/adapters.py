@@ -124,6 +124,8 @@ class AdapterBook:
 
     def told(self, worker: WorkerRecord, alive: Alive) -> list[Action]:
         """A worker that is ready says what it has."""
+        if alive.revision == self.revision == 0:  # nearly always
+            return []
         worker.revision = alive.revision
         worker.adapters = frozenset(one.generation for one in alive.fitted if one.status is LoRAStatus.SUCCESS)
         worker.refused = {one.generation: one for one in alive.fitted if one.status is not LoRAStatus.SUCCESS}
@@ -219,11 +221,9 @@ class AdapterBook:
         return tuple(wanted.adapter for wanted in found if wanted is not None and wanted.loaded)
 
     def missing(self, model: str, names: Sequence[str]) -> str:
-        """Why a new request cannot run with these, "" if it can. Until a worker is ready, its config is not known."""
+        """Why a new request cannot run with these, "" if it can. Until a worker is ready, none are known."""
         info = self._catalogue.known.get(model)
-        if info is None:
-            return ""
-        there = self.described(info).adapters
+        there = () if info is None else self.described(info).adapters
         missing = [name for name in names if name not in there]
         loaded = ", ".join(there) or "none"
         return f"no adapter {missing[0]!r} is loaded for {model!r}; loaded: {loaded}" if missing else ""

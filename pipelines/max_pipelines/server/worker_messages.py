@@ -164,13 +164,11 @@ class WorkerMessages:
             return []
         if not worker.credits:
             return [Send(peer, Beat(known=False))]  # that it is ready was lost
-        if (alive.revision, worker.revision) == (0, 0):  # nearly always
-            return self._compare(worker, alive, now)
         out_of_turn = alive.revision != worker.revision  # the answer to a list of adapters
         adapters = self._adapters.told(worker, alive)
         return adapters + self._compare(worker, alive, now, counts=not out_of_turn)
 
-    def _compare(self, worker: WorkerRecord, alive: Alive, now: float, *, counts: bool = True) -> list[Action]:
+    def _compare(self, worker: WorkerRecord, alive: Alive, now: float, *, counts: bool) -> list[Action]:
         """Say again what a worker cannot have heard; a request that it does not know of goes on anew.
 
         Unless it `counts`, it may be that what it does not know of is on its way.

@@ -10,13 +10,15 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from max_interfaces import AudioGenerationOutput, AudioGenerationRequest, FailureKind, GenerationStatus, RequestID
-from max_interfaces.messages import Cancel, ClientMessage, Ended, Goodbye, Ping, Read, Submit
+from max_interfaces.messages import Adapt, Adapted, Cancel, ClientMessage, Ended, Goodbye, Ping, Read, Submit
 from max_interfaces.wire import Frame, encode_payload
 from max_pipelines.client.demultiplexer import Demultiplexer
 from max_pipelines.client.inbox import Inbox
+from max_pipelines.client.outputs import adapters_of
+from max_pipelines.client.questions import CHECK_S, Answer
 
 from .clock import Clock
-from .pipeline import RATE, TOKEN_SAMPLES, Sound, samples
+from .pipeline import RATE, TOKEN_SAMPLES, Sound, samples, weighted
 from .worker import MODEL
 
 Say = Callable[[str, ClientMessage, Sequence[Frame]], None]
@@ -32,6 +34,9 @@ class Call:
     seed: int
     deadline: float
     pace: float
+    adapter: str | None = None
+    begun_at: float = 0.0
+    weights: int | None = None  # those that it was heard with
     cancelled: bool = False
     left: bool = False
     heard: int = 0
@@ -54,7 +59,8 @@ class SimulatedClient:
         self.most_behind = 0.0
         self._clock = clock
         self._say = say
-        self._demultiplexer = Demultiplexer(cast(Any, clock), self._tell, lambda answer: None)
+        self._demultiplexer = Demultiplexer(cast(Any, clock), self._tell, self._answered)
+        self._adapting: dict[int, Callable[[Adapted], None]] = {}
         clock.after(PING_S, self._ping)
 
     def call(self, call: Call) -> None:
@@ -62,12 +68,33 @@ class SimulatedClient:
         if not self.alive:
             return
         self.calls.append(call)
-        request = AudioGenerationRequest(RequestID(call.key), MODEL, call.sound.text)
+        call.begun_at = self._clock.now
+        request = AudioGenerationRequest(RequestID(call.key), MODEL, call.sound.text, adapter_id=call.adapter)
         serial = self._demultiplexer.number(call.key)
         deadline_s = call.deadline - self._clock.now
-        self._say(self.name, Submit(call.key, MODEL, deadline_s, serial, seed=call.seed), encode_payload([request]))
+        submit = Submit(call.key, MODEL, deadline_s, serial, seed=call.seed, adapters=adapters_of(request))
+        self._say(self.name, submit, encode_payload([request]))
         call.inbox = self._demultiplexer.open(call.key, serial, deadline_s)
         self._clock.after(0.01, lambda: self._read(call))
+
+    def adapt(self, adapt: Adapt, answered: Callable[[Adapted], None]) -> None:
+        """Ask for an adapter until that is answered, as `Question` does."""
+        self._adapting[adapt.serial] = answered
+        self._ask(adapt)
+
+    def _ask(self, adapt: Adapt) -> None:
+        if self.alive and adapt.serial in self._adapting:
+            self._say(self.name, adapt, ())
+            self._clock.after(CHECK_S, lambda: self._ask(adapt))
+
+    def _answered(self, answer: Answer) -> None:
+        if isinstance(answer, Adapted) and answer.serial in self._adapting:
+            self._adapting.pop(answer.serial)(answer)
+
+    @property
+    def adapting(self) -> int:
+        """How many questions about adapters have no answer yet."""
+        return len(self._adapting)
 
     def cancel(self, call: Call) -> None:
         """Want it no more, and wait for its end."""
@@ -131,7 +158,11 @@ class SimulatedClient:
         assert isinstance(item, AudioGenerationOutput)
         assert item.metadata.chunk_id == call.outputs, f"{call.key}: output {item.metadata.chunk_id}"
         first, last = call.heard, call.heard + item.audio_data.size
-        assert np.array_equal(item.audio_data, samples(call.seed, first, last)), f"{call.key}: wrong sound at {first}"
+        weights = item.metadata.prompt_tokens or 0
+        assert call.weights in (None, weights), f"{call.key}: began with {call.weights}, goes on with {weights}"
+        call.weights = weights
+        right = samples(weighted(call.seed, weights), first, last)
+        assert np.array_equal(item.audio_data, right), f"{call.key}: wrong sound at {first}"
         call.heard, call.outputs = last, call.outputs + 1
         if item.is_done:
             assert call.heard == call.sound.length * TOKEN_SAMPLES, f"{call.key} ended early"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from max_interfaces import (
+    AdapterRefused,
     Attempt,
     AudioGenerationMetadata,
     AudioGenerationOutput,
     AudioGenerationRequest,
     Chunk,
     GenerationStatus,
+    LoRAStatus,
     RequestID,
 )
 
@@ -53,6 +56,62 @@ class Sound:
         return cls(*map(int, text.split()))
 
 
+def weighted(seed: int, weights: int) -> int:
+    """What a seed comes to with an adapter's weights: with others, nothing is the same."""
+    return seed + 7919 * weights
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the name of an adapter's folder says of it: its number, and whom it harms."""
+
+    number: int
+    harm: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The name that says so."""
+        return f"{self.number}{self.harm}"
+
+    @classmethod
+    def read(cls, folder: str) -> Weights:
+        """The weights in a folder."""
+        return cls(int(folder.rstrip(KILLS + FRAGILE)), folder.lstrip("0123456789"))
+
+
+KILLS, FRAGILE = "k", "f"  # it ends the worker that loads it; workers that come later refuse it
+
+
+@dataclass
+class SoundAdapters:
+    """Those that a worker has loaded. One that is not `first` came later."""
+
+    first: bool
+    loaded: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Collection[str]:
+        """What is loaded."""
+        return self.loaded
+
+    def load(self, name: str, path: str) -> None:
+        """Load the weights that the folder's name tells."""
+        weights = Weights.read(Path(path).name)
+        if name in self.loaded:
+            raise Wrong(f"{name} is loaded twice")
+        if weights.harm == KILLS:
+            raise Crash
+        if weights.harm == FRAGILE and not self.first:
+            raise AdapterRefused(LoRAStatus.LOAD_INVALID_ADAPTER, "its file is torn")
+        self.loaded[name] = weights.number
+
+    def unload(self, name: str) -> None:
+        """Take a name away."""
+        if name not in self.loaded:
+            raise Wrong(f"{name} is not loaded")
+        del self.loaded[name]
+
+
 def token(seed: int, number: int) -> int:
     """Token `number` of a request with this seed."""
     return (seed * 31 + number * 7) % 1009
@@ -66,7 +125,8 @@ def samples(seed: int, first: int, last: int) -> NDArray[np.float32]:
 @dataclass
 class _State:
     sound: Sound
-    seed: int
+    seed: int  # with its weights
+    weights: int
     tokens: int
     sample: int
     outputs: int
@@ -77,6 +137,7 @@ class _State:
 class SoundPipeline:
     """One token a step for each request. It holds each attempt against what must have been before."""
 
+    adapters: SoundAdapters
     states: dict[RequestID, _State] = field(default_factory=dict)
 
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
@@ -85,13 +146,18 @@ class SoundPipeline:
         count = len(attempt.tokens)
         if request_id in self.states:
             raise Wrong("admitted twice")
-        if attempt.tokens != tuple(token(attempt.seed, number) for number in range(count)):
+        name = attempt.request.adapter_id
+        if name is not None and name not in self.adapters.loaded:
+            raise Wrong(f"{name} is not loaded where it is to run")
+        weights = 0 if name is None else self.adapters.loaded[name]
+        seed = weighted(attempt.seed, weights)
+        if attempt.tokens != tuple(token(seed, number) for number in range(count)):
             raise Wrong("tokens were lost")
         if attempt.next_sample > count * TOKEN_SAMPLES:
             raise Wrong("sound before its tokens")
         if sound.kills_at == 0:
             raise Crash
-        self.states[request_id] = _State(sound, attempt.seed, count, attempt.next_sample, attempt.next_seq, count)
+        self.states[request_id] = _State(sound, seed, weights, count, attempt.next_sample, attempt.next_seq, count)
 
     def execute(self, active: Collection[RequestID]) -> Sequence[Output]:
         """Move some on by a token. A step that raises has changed nothing."""
@@ -116,7 +182,7 @@ class SoundPipeline:
             GenerationStatus.END_OF_SEQUENCE if done else GenerationStatus.ACTIVE,
             1,
             samples(state.seed, first, last),
-            metadata=AudioGenerationMetadata(chunk_id=state.outputs),
+            metadata=AudioGenerationMetadata(chunk_id=state.outputs, prompt_tokens=state.weights),
         )
         state.sample, state.outputs = last, state.outputs + 1
         return Chunk(request_id, output, tuple(made), first, last - first)

@@ -11,7 +11,7 @@ from max_pipelines.registry import ServedPipeline
 from max_pipelines.worker.core import WorkerCore
 
 from .clock import Clock
-from .pipeline import CREDITS, RATE, Crash, SoundPipeline
+from .pipeline import CREDITS, RATE, Crash, SoundAdapters, SoundPipeline
 
 STEP_S = 0.05
 HEARTBEAT_S = 1.0
@@ -24,17 +24,30 @@ class SimulatedWorker:
     """Loads for a while, then serves until it dies. `say` sends a message, `died` tells of its end."""
 
     def __init__(
-        self, name: str, clock: Clock, load_s: float, say: Say, died: Callable[[SimulatedWorker], None]
+        self,
+        name: str,
+        clock: Clock,
+        load_s: float,
+        say: Say,
+        died: Callable[[SimulatedWorker], None],
+        folder: str,
+        *,
+        first: bool,
     ) -> None:
         self.name = name
         self.peer = name.encode()
-        self.pipeline = SoundPipeline()
+        self.pipeline = SoundPipeline(SoundAdapters(first))
         self.alive = True
         self.stuck_until = 0.0
         served = ServedPipeline(
-            self.pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, CREDITS, sample_rate=RATE
+            self.pipeline,
+            AudioGenerationRequest,
+            PipelineTask.AUDIO_GENERATION,
+            CREDITS,
+            sample_rate=RATE,
+            adapters=self.pipeline.adapters,
         )
-        self.core = WorkerCore(served, MODEL, name, supervised=True)
+        self.core = WorkerCore(served, MODEL, name, supervised=True, adapter_folder=folder)
         self._clock = clock
         self._say = say
         self._died = died

@@ -6,13 +6,18 @@ happens follows from the seed alone.
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
+import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from zlib import crc32
 
-from max_interfaces import FailureKind, GenerationStatus
-from max_interfaces.messages import Header, Unfit
+from max_interfaces import FailureKind, GenerationStatus, LoRAOperation, LoRAStatus
+from max_interfaces.messages import Adapt, Adapted, Header, Unfit
 from max_interfaces.wire import Frame
 from max_pipelines.config import Limits
 from max_pipelines.server.dispatcher import Dispatcher
@@ -22,7 +27,7 @@ from max_pipelines.server.supervisor import GiveUp, Order, Spawn, Supervisor
 from .client import Call, SimulatedClient
 from .clock import Clock
 from .network import DELAY_S, LONGEST_TRANSIT_S, Losses, Network
-from .pipeline import CREDITS, Sound, Wrong
+from .pipeline import CREDITS, FRAGILE, KILLS, Sound, Weights, Wrong
 from .worker import MODEL, STEP_S, SimulatedWorker
 
 SERVER = "server"
@@ -33,10 +38,22 @@ QUIET_S = 60.0
 DEATH_S = 0.005  # from a death until the supervisor knows, who has read by then what was sent before
 AUDIT_S = 0.5
 FORGOTTEN_S = 10.0  # two signs of life, some of which may be lost, too, or cut off
+ADAPTERS = ("ann", "bob")
+UNKNOWN = 0.1
 LIMITS = Limits(max_waiting=64, max_requests=200, ahead_s=1.0, ahead_outputs=64, stall_s=5.0)
 
 
 NO_LOSSES = Losses()
+
+
+@dataclass(eq=False)
+class Stay:
+    """An adapter, from when it was known to be loaded until it was to be unloaded, and was."""
+
+    weights: Weights
+    since: float = math.inf
+    until: float = math.inf
+    over: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,9 @@ class Weather:
     goings: int = 0
     killers: int = 0
     breakers: int = 0
+    adaptations: int = 8
+    deadly: float = 0.0  # the share of adapters that kill who loads them
+    fragile: float = 0.0  # … that workers which come later cannot load
     slow: float = 0.1  # the share of readers at playing speed
     never: float = 0.05  # … of those that never read
     short: float = 0.05  # … of calls with a short deadline
@@ -67,6 +87,7 @@ class World:
 
     seed: int
     weather: Weather
+    folder: str
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -79,6 +100,13 @@ class World:
         self.clients: list[SimulatedClient] = []
         self.crashes = 0
         self.history = 0
+        self.deadly = 0  # adapters that kill, which somebody has asked for
+        self._keeper: SimulatedClient | None = None  # who asks for adapters
+        self._numbers = itertools.count(1)
+        self._busy: set[str] = set()  # names that it waits for an answer about
+        self._there: dict[str, Stay] = {}  # names that it knows to be loaded
+        self._stays: dict[str, list[Stay]] = defaultdict(list)
+        self._spawned: set[str] = set()
         self._missed: dict[str, int] = {}  # how many audits in a row have missed a request
         self._due: float = 0.0
         self._obey(self.supervisor.tick(self.clock.now))
@@ -134,7 +162,9 @@ class World:
             match order:
                 case Spawn(name):
                     load_s = 0.3 + self.chance.random()
-                    worker = SimulatedWorker(name, self.clock, load_s, self.hear, self._died)
+                    first = len(self._spawned) < ACTIVE + STANDBY
+                    self._spawned.add(name)
+                    worker = SimulatedWorker(name, self.clock, load_s, self.hear, self._died, self.folder, first=first)
                     self.workers[name] = self.parties[worker.peer] = worker
                 case GiveUp(reason):
                     self.feed(WorkersGivenUp(reason))
@@ -167,6 +197,7 @@ class World:
             (weather.cuts, self._cut),
             (weather.cancels, self._cancel),
             (weather.goings, self._go),
+            (weather.adaptations, self._adapt),
         ):
             for _ in range(count):
                 self._later(happening)
@@ -204,7 +235,49 @@ class World:
         pace = 0.0 if draw < weather.never else 1.0 if draw < weather.never + weather.slow else 1e9
         deadline = self.clock.now + (chance.random() if chance.random() < weather.short else 45.0)
         client = chance.choice([client for client in self.clients if client.alive])
-        client.call(Call(f"call-{number}", sound, chance.randrange(2**30), deadline, pace))
+        there = [None, *sorted(self._there)]  # and now and then whatever there may be
+        adapter = chance.choice(ADAPTERS if chance.random() < UNKNOWN else there)
+        client.call(Call(f"call-{number}", sound, chance.randrange(2**30), deadline, pace, adapter))
+
+    def _adapt(self) -> None:
+        """Load an adapter if it is not there, unload it if it is."""
+        name = self.chance.choice([name for name in ADAPTERS if name not in self._busy] or [""])
+        keeper = self.clients[2]
+        if not name or not self.dispatcher.catalogue.complete:
+            return
+        self._busy.add(name)
+        number = next(self._numbers)
+        if name in self._there:
+            stay = self._there.pop(name)
+            stay.until = self.clock.now
+            unload = Adapt(number, MODEL, LoRAOperation.UNLOAD, name)
+            keeper.adapt(unload, lambda answer: self._unloaded(name, answer, stay))
+            return
+        draw, weather = self.chance.random(), self.weather
+        harm = KILLS if draw < weather.deadly else FRAGILE if draw < weather.deadly + weather.fragile else ""
+        self.deadly += harm == KILLS
+        stay = Stay(Weights(number, harm))
+        self._stays[name].append(stay)
+        (Path(self.folder) / stay.weights.folder).mkdir()
+        load = Adapt(number, MODEL, LoRAOperation.LOAD, name, stay.weights.folder)
+        keeper.adapt(load, lambda answer: self._loaded(name, answer, stay))
+
+    def _unloaded(self, name: str, answer: Adapted, stay: Stay) -> None:
+        assert answer.status is LoRAStatus.SUCCESS, f"{name} could not be unloaded: {answer.message}"
+        self._busy.discard(name)
+        stay.over = self.clock.now
+
+    def _loaded(self, name: str, answer: Adapted, stay: Stay) -> None:
+        self._busy.discard(name)
+        if answer.status is LoRAStatus.SUCCESS:
+            assert stay.weights.harm != KILLS, "nobody can have loaded it"
+            stay.since = self.clock.now
+            self._there[name] = stay
+            return
+        excused = (
+            stay.weights.harm or self.crashes or self.weather.hangs or self.weather.cuts or self.dispatcher.problem
+        )
+        assert excused, f"{name} could not be loaded: {answer.message}"
 
     def _crash(self) -> None:
         """A worker that has something to do dies, more likely than another."""
@@ -275,13 +348,28 @@ class World:
         while call.inbox is not None and call.inbox.items:
             client._take(call, call.inbox)
         assert len(call.ends) == 1, f"{call.key} ended {len(call.ends)} times"
+        self._look_at_weights(call)
         status, kind = call.ends[0]
         if status is GenerationStatus.END_OF_SEQUENCE:
             assert call.sound.kills_at < 0, f"{call.key} kills its workers and was answered"
             return
         assert kind is not FailureKind.STALLED or call.pace == 0.0, f"{call.key} was read, and ended as stalled"
-        if self.weather.calm and not self.dispatcher.problem:
+        if kind is FailureKind.UNKNOWN_MODEL:
+            self._look_at_refusal(call)
+        elif self.weather.calm and not self.dispatcher.problem:
             self._look_at_failure(call, status, kind)
+
+    def _look_at_refusal(self, call: Call) -> None:
+        """Whoever names an adapter that is there from before until after, runs, unless nobody could load it again."""
+        stays = self._stays[call.adapter or ""]
+        there = [stay for stay in stays if stay.since <= call.begun_at and call.ended_at <= stay.until]
+        assert not there or there[0].weights.harm == FRAGILE, f"{call.key}: {call.adapter} was there"
+
+    def _look_at_weights(self, call: Call) -> None:
+        """Nobody is heard with other weights than those that the adapter's name stood for meanwhile."""
+        stays = self._stays[call.adapter or ""]
+        may_be = {stay.weights.number for stay in stays if stay.over > call.begun_at} if call.adapter else {0}
+        assert call.weights is None or call.weights in may_be, f"{call.key} was heard with {call.weights}"
 
     def _look_at_failure(self, call: Call, status: GenerationStatus, kind: FailureKind | None) -> None:
         """Where nothing is lost, a call fails only for a reason of its own."""
@@ -302,7 +390,7 @@ class World:
     def _look_for_leaks(self) -> None:
         desk = self.dispatcher
         most = (
-            self.weather.crashes + 3 * self.weather.killers
+            self.weather.crashes + 3 * self.weather.killers + self.deadly
         )  # one while others could be it, two that it is blamed for
         assert not self.weather.calm or self.crashes <= most, f"{self.crashes} workers were broken"
         assert not desk.requests, f"left in the table: {sorted(desk.requests)}"
@@ -317,31 +405,45 @@ class World:
             assert not simulated.core.in_flight, f"{simulated.name} still has {sorted(simulated.core._running)}"
             assert not simulated.pipeline.states
             assert not simulated.core.links.all[0].running
+        self._look_at_adapters()
         # What is on its way when a request is to rest, and a chunk for each worker that it loses meanwhile.
         bound = LIMITS.ahead_s + 1.0 + 0.4 * self.crashes
         if not self.weather.calm:
             bound += 3.0  # that it is to rest may be lost, and is said again at the next sign of life
         assert all(client.most_behind <= bound for client in self.clients), "a reader was flooded"
 
+    def _look_at_adapters(self) -> None:
+        """In the end everybody has what is to be there, and nothing else."""
+        assert not self.clients[2].adapting, "a question about an adapter has no answer"
+        right = {name: stay.weights for name, stay in self._there.items()}
+        for worker in self.workers.values():
+            loaded = worker.pipeline.adapters
+            assert all(right.get(name) == Weights(loaded.loaded[name], right[name].harm) for name in loaded.names)
+            missing = {name for name in right if name not in loaded.names}
+            assert all(right[name].harm == FRAGILE for name in missing), f"{worker.name} has no {missing}"
+
 
 WEATHERS = (
     Weather(),
-    Weather(crashes=3, cancels=4),
+    Weather(crashes=3, cancels=4, fragile=0.3),
     Weather(crashes=2, killers=1, breakers=2, cancels=3),
     Weather(crashes=1, hangs=2, cancels=4, goings=1),
     Weather(Losses(0.01, 0.01, 0.01), crashes=1, hangs=1, cancels=3),
     Weather(Losses(0.03, 0.02, 0.02), crashes=2, cuts=2, cancels=4, goings=1, breakers=1),
     Weather(killers=2, breakers=1, slow=0.3, never=0.1),
+    Weather(crashes=1, deadly=0.3, fragile=0.2, adaptations=12),
+    Weather(Losses(0.03, 0.02, 0.02), crashes=2, hangs=1, deadly=0.1, fragile=0.1, adaptations=20),
 )
 
 
 def simulate(seed: int) -> World:
     """The world of a seed, run to its end. AssertionError if something was wrong with it."""
-    world = World(seed, WEATHERS[seed % len(WEATHERS)])
-    try:
-        world.run()
-    except Wrong as problem:
-        raise AssertionError(str(problem)) from None
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(seed, WEATHERS[seed % len(WEATHERS)], folder)
+        try:
+            world.run()
+        except Wrong as problem:
+            raise AssertionError(str(problem)) from None
     return world
 
 
