@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
-from . import bench, config, embed, generate, keys, serve, soak, speak, voices, worker
+from . import adapters, bench, config, embed, generate, keys, serve, soak, speak, voices, worker
 
 
 class Command(Protocol):
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "voices": voices,
     "config": config,
     "keys": keys,
+    "adapters": adapters,
     "bench": bench,
     "soak": soak,
 }

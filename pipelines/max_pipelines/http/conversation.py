@@ -205,12 +205,15 @@ class Conversation:
     async def _say(self, utterance: Utterance) -> None:
         face, fields = self._face, utterance.fields
         await face.wait_loaded()
-        info = face.model(fields.model, PipelineTask.AUDIO_GENERATION)
+        chosen = await face.chosen(fields.model, PipelineTask.AUDIO_GENERATION)
+        info = chosen.info
         with asked():
             form, to_rate, sound = open_sound(face, fields, info)
             params = fields.sampling
         voice = voice_of(face, info, fields)
-        outputs = face.client.stream_text(utterance.pieces(), voice=voice, model=info.name, sampling_params=params)
+        outputs = face.client.stream_text(
+            utterance.pieces(), voice=voice, model=info.name, sampling_params=params, adapter=chosen.adapter
+        )
         await self._tell({"type": "start", "response_format": form.name, "sample_rate": to_rate})
         async with contextlib.aclosing(outputs):
             async for output in outputs:

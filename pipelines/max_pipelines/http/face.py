@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 
-from max_interfaces import MaxpipeError, PipelineTask
+from max_interfaces import MaxpipeError, PipelineTask, StartFailed
 from max_interfaces.messages import ModelInfo
 
 from ..client import AsyncClient
@@ -23,6 +25,19 @@ OPENS_S = 1.0  # a face that was started again beside a server that serves needs
 LOADING_S = 20.0  # what a client that asks too early is told to wait, as the hosted API does
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a client's `model` means: a model, or one with an adapter of its own, whose name it is then."""
+
+    info: ModelInfo
+    adapter: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the answer calls it."""
+        return self.adapter or self.info.name
 
 
 class Face:
@@ -96,12 +111,38 @@ class Face:
         """
         served = {info.name: info for info in self.client.models}
         info = served.get(name)
-        if info is None and len(served) == 1 and (not name or name in self.config.model_aliases):
+        if info is None and len(served) == 1 and self._means_any(name):
             info = next(iter(served.values()))
         if info is None:
-            text = f"no model {name!r} is served here; served: {', '.join(sorted(served))}"
+            adapters = [adapter for info in served.values() for adapter in info.adapters]
+            text = f"no model {name!r} is served here; served: {', '.join(sorted([*served, *adapters]))}"
             raise HttpProblem(404, "unknown_model", text)
         return info
+
+    async def chosen(self, name: str, task: PipelineTask) -> Chosen:
+        """The served model or adapter that a client means. HttpProblem as `model`."""
+        adapted = self._adapted(name)
+        if adapted is None and not self._means_any(name) and all(info.name != name for info in self.client.models):
+            await self.models()  # it may have been loaded since
+            adapted = self._adapted(name)
+        chosen = adapted or Chosen(self.served(name))
+        self.check_task(chosen.info, task)
+        return chosen
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What is served now: asked again where adapters may have come or gone."""
+        client = self.client
+        if any(info.loads_adapters for info in client.models):
+            with contextlib.suppress(StartFailed):  # no worker will come any more: who asks one is told so
+                await client.ask_models()
+        return client.models
+
+    def _adapted(self, name: str) -> Chosen | None:
+        found = (info for info in self.client.models if name in info.adapters)
+        return next((Chosen(info, name) for info in found), None)
+
+    def _means_any(self, name: str) -> bool:
+        return not name or name in self.config.model_aliases
 
     def check_task(self, info: ModelInfo, task: PipelineTask) -> None:
         """HttpProblem 404 for a model that does something else."""

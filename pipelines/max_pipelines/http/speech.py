@@ -34,7 +34,7 @@ from ..client.stream import OutputStream
 from ..raw_json import NULL
 from . import bodies, sse
 from .exchange import note_tokens
-from .face import Face
+from .face import Chosen, Face
 from .json import JsonResponse
 from .playback import Playback
 from .problems import HttpProblem, asked
@@ -115,10 +115,10 @@ async def speak(request: Request) -> Streamed:
     """`POST /v1/audio/speech`: the sound in its format while it is made, or events that carry it."""
     face = Face.of(request)
     body = await face.read(request, SpeechBody)
-    info = face.model(body.model, PipelineTask.AUDIO_GENERATION)
+    chosen = await face.chosen(body.model, PipelineTask.AUDIO_GENERATION)
     with asked():
-        form, to_rate, sound = open_sound(face, body, info)
-        outputs = _outputs(face, info, body)
+        form, to_rate, sound = open_sound(face, body, chosen.info)
+        outputs = _outputs(face, chosen, body)
     if body.stream_format == "sse":
         return Streamed(
             _events(outputs, sound, body), sse.MIME, sse.HEADERS, lambda problem: problem.event(request.url.path)
@@ -205,11 +205,13 @@ class Sound:
         return {"input_tokens": prompt, "output_tokens": self.tokens, "total_tokens": prompt + self.tokens}
 
 
-def _outputs(face: Face, info: ModelInfo, body: SpeechBody) -> AsyncGenerator[AudioGenerationOutput, None]:
+def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[AudioGenerationOutput, None]:
     """The sound of a text of any length, or of one request where the caller goes on from another."""
+    info, adapter = chosen.info, chosen.adapter
     voice = voice_of(face, info, body)
     if not body.is_one_request:
-        return face.client.speak(body.input, voice=voice, model=info.name, sampling_params=body.sampling)
+        params = body.sampling
+        return face.client.speak(body.input, voice=voice, model=info.name, sampling_params=params, adapter=adapter)
     position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
     tokens = body.buffer_speech_tokens
     request = AudioGenerationRequest(
@@ -221,6 +223,7 @@ def _outputs(face: Face, info: ModelInfo, body: SpeechBody) -> AsyncGenerator[Au
         body.sampling,
         voice=voice,
         buffer_speech_tokens=None if tokens is None else np.array(tokens, np.int64),
+        adapter_id=adapter,
         to_be_continued=body.to_be_continued,
         buffer_position=position,
     )

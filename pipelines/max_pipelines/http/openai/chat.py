@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -12,7 +13,7 @@ from max_interfaces import PipelineTask, TextGenerationOutput, TextGenerationReq
 
 from ...client.outputs import join_texts
 from .. import sse
-from ..face import Face
+from ..face import Chosen, Face
 from ..problems import asked
 from ..streaming import Streamed
 from ..whole import Whole, WholeAnswer
@@ -25,14 +26,15 @@ from .many import outputs_of
 class Chat:
     """A conversation that is answered."""
 
-    def __init__(self, face: Face, body: ChatBody, model: str, path: str) -> None:
+    def __init__(self, face: Face, body: ChatBody, chosen: Chosen, path: str) -> None:
         """HttpProblem or ValueError for what cannot be asked for."""
         self._face = face
         self._body = body
         self._offer = body.offer()
         self._echoed = body.echoed
-        self._request: TextGenerationRequest = body.request(model, path, self._offer)
-        self._heading = Heading("chat.completion", model, body.includes_usage)
+        request = body.request(chosen.info.name, path, self._offer)
+        self._request: TextGenerationRequest = replace(request, adapter_id=chosen.adapter)
+        self._heading = Heading("chat.completion", chosen.name, body.includes_usage)
 
     async def whole(self) -> WholeAnswer:
         """All answers, when they are complete."""
@@ -62,9 +64,10 @@ async def chat(request: Request) -> ASGIApp:
     """The answer, or its events if `stream` is set; on `/models/{name}/…` that model's, whatever the body says."""
     face, path = Face.of(request), request.url.path
     body = await face.read(request, ChatBody)
-    info = face.model(request.path_params.get("name") or body.model or "", PipelineTask.TEXT_GENERATION)
+    name = request.path_params.get("name") or body.model or ""
+    chosen = await face.chosen(name, PipelineTask.TEXT_GENERATION)
     with asked():
-        answer = Chat(face, body, info.name, path)
+        answer = Chat(face, body, chosen, path)
     if body.stream:
         return Streamed(answer.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
     return Whole(answer.whole())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -12,7 +13,7 @@ from max_interfaces import PipelineTask, TextGenerationOutput
 
 from ...client.outputs import join_texts
 from .. import sse
-from ..face import Face
+from ..face import Chosen, Face
 from ..problems import asked
 from ..streaming import Streamed
 from ..whole import Whole, WholeAnswer
@@ -26,12 +27,13 @@ from .many import Numbered, outputs_of
 class Completion:
     """Texts that are gone on from. The i-th answer to a prompt has the index `prompt * n + i`."""
 
-    def __init__(self, face: Face, body: CompletionBody, model: str, path: str) -> None:
+    def __init__(self, face: Face, body: CompletionBody, chosen: Chosen, path: str) -> None:
         """HttpProblem or ValueError for what cannot be asked for."""
         self._face = face
         self._body = body
-        self._requests = body.requests(model, path)
-        self._heading = Heading("text_completion", model, body.includes_usage)
+        requests = body.requests(chosen.info.name, path)
+        self._requests = [replace(request, adapter_id=chosen.adapter) for request in requests]
+        self._heading = Heading("text_completion", chosen.name, body.includes_usage)
 
     async def whole(self) -> WholeAnswer:
         """All answers, when they are complete."""
@@ -83,9 +85,10 @@ async def complete(request: Request) -> ASGIApp:
     """The answer, or its events if `stream` is set; on `/models/{name}/…` that model's, whatever the body says."""
     face, path = Face.of(request), request.url.path
     body = await face.read(request, CompletionBody)
-    info = face.model(request.path_params.get("name") or body.model or "", PipelineTask.TEXT_GENERATION)
+    name = request.path_params.get("name") or body.model or ""
+    chosen = await face.chosen(name, PipelineTask.TEXT_GENERATION)
     with asked():
-        answer = Completion(face, body, info.name, path)
+        answer = Completion(face, body, chosen, path)
     if body.stream:
         return Streamed(answer.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
     return Whole(answer.whole())

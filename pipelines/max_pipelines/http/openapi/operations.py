@@ -12,6 +12,7 @@ from max_interfaces.messages import Report
 from max_interfaces.values import JsonValue
 
 from .. import sse
+from ..adapters import AdapterAnswer, LoadBody, UnloadBody
 from ..metrics import MIME as METRICS
 from ..openai.chat_body import ChatBody
 from ..openai.completions_body import CompletionBody
@@ -35,7 +36,7 @@ NOTHING: Content = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing to ask for. `query` are names of its parameters with their schemas."""
+    """One thing to ask for. `query` are names of its parameters with their schemas, `refused` statuses of its own."""
 
     method: str
     path: str
@@ -43,6 +44,7 @@ class Operation:
     answers: Content
     body: Any = None
     query: tuple[tuple[str, JsonValue], ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 ANSWERED = {JSON: Answer, **EVENTS}
@@ -59,6 +61,8 @@ CHOSEN: JsonValue = {  # its choices are of several types, which only the path t
     },
 }
 CHAT = {JSON: CHOSEN, **EVENTS}
+ADAPTED = {JSON: AdapterAnswer}
+OF_ADAPTERS = ("409", "501")
 
 OPERATIONS = (
     Operation("post", "/v1/audio/speech", "A text, spoken", {**SOUND, **EVENTS}, SpeechBody),
@@ -69,6 +73,8 @@ OPERATIONS = (
     Operation("post", "/models/{name}/v1/embeddings", "The same, of a model", {JSON: EmbeddingsAnswer}, EmbeddingsBody),
     Operation("post", "/models/{name}/v1/chat/completions", "The same, of a model", CHAT, ChatBody),
     Operation("post", "/models/{name}/v1/completions", "The same, of a model", CHAT, CompletionBody),
+    Operation("post", "/v1/load_lora_adapter", "Load an adapter", ADAPTED, LoadBody, refused=OF_ADAPTERS),
+    Operation("post", "/v1/unload_lora_adapter", "Unload an adapter", ADAPTED, UnloadBody, refused=OF_ADAPTERS),
     Operation("get", "/v1/models", "What is served", {JSON: OBJECT}),
     Operation("get", "/v1/models/{name}", "One served model", {JSON: OBJECT}),
     Operation("post", "/", "How a text goes on, or its sound, as the hosted API has it", LISTED, Asked),

@@ -15,6 +15,7 @@ REFUSALS = {
     "403": "the name of the host is not one that is served",
     "404": "there is no such model",
     "408": "the request did not come in time",
+    "409": "an adapter of that name is loaded",
     "413": "the body is too large",
     "415": "the body is said to be something else than JSON",
     "422": "the body has another shape, or asks for what cannot be had",
@@ -22,6 +23,7 @@ REFUSALS = {
     "429": "too many ask at once",
     "431": "the request's head is too large",
     "500": "a mistake of the server",
+    "501": "this server loads no adapters while it runs",
     "503": "the model is loading, or the server is going",
     "504": "it took too long",
 }
@@ -72,6 +74,7 @@ def _statuses(operation: Operation, *, secured: bool) -> list[str]:
         statuses.add("401")
     if operation.body is not None:
         statuses |= {*OF_BODIES, *OF_MODELS}
+    statuses |= set(operation.refused)
     if operation.query:
         statuses.add("422")
     if "{name}" in operation.path:

@@ -143,8 +143,11 @@ def _cache_key(task: Task, caller: str, listed: bool) -> bytes:
 
 
 def _is_deterministic(task: Task) -> bool:
-    """Whether the same will be answered the next time: nothing is drawn, or by a seed that the caller gave."""
-    return not task.given.samples or task.given.seed is not None
+    """Whether the same will be answered the next time: nothing is drawn, or by a seed that the caller gave, and no name
+    of an adapter may have come to mean other weights.
+    """
+    changes = task.info.loads_adapters and task.given.adapter_id is not None
+    return not changes and (not task.given.samples or task.given.seed is not None)
 
 
 def _says_yes(request: Request, header: str, option: bool | None, *, otherwise: bool) -> bool:

@@ -63,7 +63,7 @@ async def chat_tokenize(request: Request) -> ASGIApp:
     """The body is one of a chat."""
     face = Face.of(request)
     body = await face.read(request, ChatBody)
-    info = face.model(body.model or "", PipelineTask.TEXT_GENERATION)
+    info = (await face.chosen(body.model or "", PipelineTask.TEXT_GENERATION)).info
     with asked():
         wanted = body.request(info.name, request.url.path, body.offer())
     return Whole(_chat_tokens(face, wanted))
