@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from max_interfaces.messages import Alive, Header, Inspect, Submit, encode_header
+from max_interfaces.lora import LoRAOperation
+from max_interfaces.messages import Adapt, Alive, Header, Inspect, Submit, encode_header
 from max_pipelines.address import TcpListen
 from max_pipelines.security.allowed import Role
 from max_pipelines.security.client import connect
@@ -99,10 +100,10 @@ def test_a_client_of_another_host_has_nothing_long_to_say(house: House) -> None:
 
 
 def test_the_longest_submission_is_none_too_long() -> None:
-    longest: Header = Submit(
-        "\U0001f600" * 128, "\U0001f600" * 256, 86_400.0, 2**60, 0, "\U0001f600" * 128, 2**60, 2**60
-    )
+    char, name = "\U0001f600", "\U0001f600" * 256
+    longest: Header = Submit(char * 128, name, 86_400.0, 2**60, 0, char * 128, 2**60, 2**60, (name, name))
     assert len(encode_header(longest)) < MAX_CLIENT_HEADER / 4
+    assert len(encode_header(Adapt(2**62, name, LoRAOperation.LOAD, name, char * 4096))) < MAX_CLIENT_HEADER
 
 
 def test_how_much_may_be_sent_depends_on_the_way(house: House) -> None:

@@ -54,7 +54,7 @@ class AdapterAnswer(msgspec.Struct, frozen=True):
 
 
 async def load(request: Request) -> Response:
-    """Every worker has it. HttpProblem 409 for a name that is taken, 400 for what cannot be loaded, 501 if all cannot."""
+    """Every worker has it. HttpProblem 409 for a name that is taken, 400 for what cannot be loaded, 501 if none may."""
     face = Face.of(request)
     body = await face.read(request, LoadBody)
     model = _model(face)

@@ -120,7 +120,8 @@ class AdapterBook:
     def equip(self, worker: WorkerRecord) -> list[Action]:
         """A worker is ready, and has none of them."""
         worker.revision, worker.adapters, worker.refused = 0, frozenset(), {}
-        return [self._list(worker)] if self.revision else []
+        told: list[Action] = [self._list(worker)] if self.revision else []
+        return told + self.settle()  # it may be the first that can try something
 
     def told(self, worker: WorkerRecord, alive: Alive) -> list[Action]:
         """A worker that is ready says what it has."""

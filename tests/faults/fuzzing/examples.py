@@ -35,6 +35,9 @@ from max_interfaces import (
     WordTimestamp,
 )
 from max_interfaces.messages import (
+    Adapt,
+    Adapted,
+    Adapter,
     Alive,
     Beat,
     Cancel,
@@ -43,6 +46,8 @@ from max_interfaces.messages import (
     Describe,
     Described,
     Ended,
+    Equip,
+    Fitted,
     Goodbye,
     Header,
     Held,
@@ -68,18 +73,21 @@ from max_interfaces.wire import Payload
 
 ACTIVE, STOPPED = GenerationStatus.ACTIVE, GenerationStatus.STOP_SEQUENCE
 GAUGES = {"free_blocks": 60, "lost": -1}
-INFO = ModelInfo("nobody's", "audio_generation", 24_000, ("ann", "bob"), 30)
+INFO = ModelInfo("nobody's", "audio_generation", 24_000, ("ann", "bob"), 30, 4096, ("an adapter",), True)
+FITTED = (Fitted(4), Fitted(70_000, LoRAStatus.LOAD_ERROR, "too large"))
 
 HEADERS: list[Header] = [
-    Submit("r1", "nobody's", 30.0, 7, -5, "a tenant", 2**40, 99),
+    Submit("r1", "nobody's", 30.0, 7, -5, "a tenant", 2**40, 99, ("an adapter", "a soft prompt")),
     Cancel("r1", 7),
     Read("r1", 7, 3, 4096),
     Describe(),
     Inspect(),
+    Adapt(3, "nobody's", LoRAOperation.LOAD, "an adapter", "a folder"),
     Ping(b"c" + bytes(range(15))),
     Goodbye(),
     Described((INFO,), "not yet"),
     Report({"requests": 2}, (WorkerReport("w", True, True, 16, 2, 400, 0.25, GAUGES),)),
+    Adapted(3, LoRAStatus.LOAD_INVALID_PATH, "no such folder"),
     Watch("r1", 7, 3),
     Noted((Note("r1", 2, 8, (5, 70_000)), Note("r2", 3, 0, (1,)))),
     Delivery(
@@ -88,12 +96,13 @@ HEADERS: list[Header] = [
         (1,),
     ),
     Ended("r1", GenerationStatus.FAILED, FailureKind.OVERLOADED, "later", 1.5, 2, 7),
-    Start("r1", b"c" + bytes(15), 2, 2**40, 29.5, 7, (5, 70_000), 960, 3, 5, "a tenant"),
+    Start("r1", b"c" + bytes(15), 2, 2**40, 29.5, 7, (5, 70_000), 960, 3, 5, "a tenant", (4, 70_000)),
     Stop("r1", 2),
     Pace("r1", 2, True),
+    Equip(9, (Adapter(4, "an adapter", "a folder"), Adapter(70_000, "a soft prompt", "another"))),
     Beat(3, False),
     Retire("enough"),
-    Alive("w", 400, (Held("r1", 2, True), Held("r2", 3)), 16, 0.25, 2.5, GAUGES),
+    Alive("w", 400, (Held("r1", 2, True), Held("r2", 3)), 16, 0.25, 2.5, GAUGES, 9, FITTED),
     Ready("w", (INFO,), 16, 2**20, True),
     Unfit("w", "no such folder"),
 ]
