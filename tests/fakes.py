@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 from max_codecs.layout import SpeechLayout
 from max_codecs.prompt import PromptFormat, Voice
 from max_codecs.snac.codec import SnacCodec
-from max_interfaces import GenerationStatus, RequestID, SequenceStart, TokenDelta
+from max_interfaces import (
+    AdapterRefused,
+    DeviceLost,
+    GenerationStatus,
+    LoRAStatus,
+    RequestID,
+    SequenceStart,
+    TokenDelta,
+)
 from tests.random_snac import SMALL, random_model
 
 END = 5
@@ -84,3 +93,31 @@ def small_codec(*, causal: bool) -> SnacCodec:
 def random_frames(count: int, seed: int = 0) -> NDArray[np.int64]:
     """Frames of the small layout."""
     return np.random.default_rng(seed).integers(0, 64, (count, 7))
+
+
+class Shelf:
+    """Adapters that note what is done with them. A folder's name says what goes wrong with it."""
+
+    def __init__(self, *given: str) -> None:
+        self.loaded = dict.fromkeys(given, "")
+        self.calls: list[tuple[str, str]] = []
+
+    @property
+    def names(self) -> Collection[str]:
+        return self.loaded
+
+    def load(self, name: str, path: str) -> None:
+        self.calls.append(("load", name))
+        match Path(path).name:
+            case "wide":
+                raise AdapterRefused(LoRAStatus.LOAD_INVALID_ADAPTER, "r = 99: at most 64")
+            case "torn":
+                raise RuntimeError("x" * 10_000)
+            case "fatal":
+                raise DeviceLost("an illegal access")
+        assert name not in self.loaded
+        self.loaded[name] = path
+
+    def unload(self, name: str) -> None:
+        self.calls.append(("unload", name))
+        del self.loaded[name]

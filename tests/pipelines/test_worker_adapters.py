@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -22,36 +21,9 @@ from max_pipelines.registry import ServedPipeline
 from max_pipelines.trivial import TrivialOptions, TrivialPipeline
 from max_pipelines.worker.adapters import AdapterStock, inside
 from max_pipelines.worker.core import WorkerCore
+from tests.fakes import Shelf
 
 OK, ERROR = LoRAStatus.SUCCESS, LoRAStatus.LOAD_ERROR
-
-
-class Shelf:
-    """Adapters that notes what is done with it. A folder's name says what goes wrong with it."""
-
-    def __init__(self, *given: str) -> None:
-        self.loaded = dict.fromkeys(given, "")
-        self.calls: list[tuple[str, str]] = []
-
-    @property
-    def names(self) -> Collection[str]:
-        return self.loaded
-
-    def load(self, name: str, path: str) -> None:
-        self.calls.append(("load", name))
-        match Path(path).name:
-            case "wide":
-                raise AdapterRefused(LoRAStatus.LOAD_INVALID_ADAPTER, "r = 99: at most 64")
-            case "torn":
-                raise RuntimeError("x" * 10_000)
-            case "fatal":
-                raise DeviceLost("an illegal access")
-        assert name not in self.loaded
-        self.loaded[name] = path
-
-    def unload(self, name: str) -> None:
-        self.calls.append(("unload", name))
-        del self.loaded[name]
 
 
 @pytest.fixture

@@ -102,9 +102,9 @@ class EngineConfig(Section, frozen=True):
     false` reads each step before the next is launched.
 
     `adapters` are loaded at the start, each by the name that requests call it from a folder as peft saves it: LoRA of
-    up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. Those that
-    lie in `adapter_folder` can be loaded while the server runs; without it, none. All but `kind` are
-    for `torch`; `max_batch` and `adapters` are for any.
+    up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. What lies in
+    `adapter_folder` can be loaded while the server runs; without it, nothing. All but `kind` are for `torch`;
+    `max_batch` and `adapters` are for any.
     """
 
     kind: Name = "torch"

@@ -21,11 +21,13 @@ from max_interfaces import (
     TokenTexts,
 )
 from max_pipelines import registry
-from max_pipelines.config import Config, Limits, ModelConfig, PipelineConfig, WorkersConfig
+from max_pipelines.config import Config, EngineConfig, HttpConfig, Limits, ModelConfig, PipelineConfig, WorkersConfig
 from max_pipelines.registry import ServedPipeline
+from tests.fakes import Shelf
 from tests.pipelines.http.facing import Facing, facing
 
 FAILS, CANCELS, FOR_EVER = "!fail", "!cancel", "!ever"  # a text that ends in one of these
+ADAPTER = "{adapter}"  # in a text: what the request names
 STRIDE = 3  # characters a step
 ACTIVE = GenerationStatus.ACTIVE
 
@@ -39,7 +41,7 @@ class Parrot:
     def admit(self, attempt: Attempt[TextGenerationRequest]) -> None:
         request = attempt.request
         last = request.messages[-1].flatten_content() if request.messages else str(request.prompt)
-        self._said[request.request_id] = last, count()
+        self._said[request.request_id] = last.replace(ADAPTER, str(request.adapter_id)), count()
 
     def execute(self, active: Collection[RequestID]) -> Sequence[Chunk[TextGenerationOutput]]:
         return [self._next(request_id) for request_id in active]
@@ -72,11 +74,14 @@ class Parrot:
 
 
 def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGenerationOutput]:
-    return ServedPipeline(Parrot(), TextGenerationRequest, PipelineTask.TEXT_GENERATION)
+    adapters = Shelf("given") if config.engine.adapter_folder is not None else None
+    return ServedPipeline(Parrot(), TextGenerationRequest, PipelineTask.TEXT_GENERATION, adapters=adapters)
 
 
 @asynccontextmanager
-async def parrot(limits: Limits | None = None) -> AsyncIterator[Facing]:
+async def parrot(
+    limits: Limits | None = None, *, adapter_folder: str | None = None, http: HttpConfig | None = None
+) -> AsyncIterator[Facing]:
     """A face before it. The name is known to this process alone, whose threads serve it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.BUILT_IN, "parrot", "tests.pipelines.http.parrot:build")
@@ -85,6 +90,7 @@ async def parrot(limits: Limits | None = None) -> AsyncIterator[Facing]:
             pipeline=PipelineConfig(kind="parrot"),
             workers=WorkersConfig(transport="thread"),
             limits=limits or Limits(),
+            engine=EngineConfig(adapter_folder=adapter_folder),
         )
-        async with facing(config) as served:
+        async with facing(config, http) as served:
             yield served

@@ -17,8 +17,10 @@ from tests.pipelines.http.test_keys import with_keys
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETTINGS = """
 [checks]
-# Not all that has the right shape can be had: a model that is not served, a stream of the best of several.
-positive_data_acceptance.expected-statuses = ["2xx", "404", "415", "422", "424", "429"]
+# Not all that has the right shape can be had: a model that is not served, a stream of the best of several, an adapter
+# where none are loaded, which is 501 as MAX has it.
+positive_data_acceptance.expected-statuses = ["2xx", "404", "415", "422", "424", "429", "501"]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "501"]
 """
 PATIENCE_S = 600.0
 
