@@ -18,6 +18,7 @@ from tests.fakes import Shelf
 from tests.pipelines.http.asking import CHAT, COMPLETIONS, answered, asking, prompting, streamed
 from tests.pipelines.http.facing import Facing, facing
 from tests.pipelines.http.parrot import ADAPTER, parrot
+from tests.pipelines.http.test_malformed import BAD, WRONG, is_refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
@@ -111,6 +112,17 @@ async def test_refusals(served: Facing, path: str, name: str, folder: str, statu
     assert told[0] == status
     assert says in told[1]
     assert await loaded(served) == ["given"]
+
+
+@pytest.mark.parametrize("path", [LOAD, UNLOAD])
+@pytest.mark.parametrize("kind", BAD)
+async def test_what_is_no_request_is_refused(served: Facing, path: str, kind: str) -> None:
+    body, content_type, statuses = BAD[kind]
+    headers = {"content-type": content_type} if content_type else {}
+    is_refused(await served.asks.post(path, content=body, headers=headers), path, (*statuses, 422))
+    for wrong in WRONG:
+        answer = await served.post(path, {"lora_name": wrong, "lora_path": wrong})
+        is_refused(answer, path, (400, 404, 422))
 
 
 async def test_a_server_without_a_folder_says_so() -> None:
