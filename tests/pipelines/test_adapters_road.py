@@ -21,10 +21,14 @@ from max_interfaces import (
     RequestFailed,
     RequestID,
     RequestOptions,
+    SamplingParams,
+    TextGenerationRequest,
 )
 from max_pipelines.client import AsyncClient, Client
 from max_pipelines.config import EngineConfig
+from tests.engines.tiny_adapters import EVERYTHING, save_lora
 from tests.pipelines.processes import MAXPIPE, Served, Watch, config, install, serving
+from tests.tiny_text import make_tiny_text
 
 SINGERS = '''
 import threading
@@ -216,3 +220,27 @@ def test_from_the_command_line_and_without_await(served: Served) -> None:
     assert run("unload", "bob") == (0, "", "")
     assert run("unload", "bob")[2] == "maxpipe adapters: no adapter of the name 'bob' is loaded\n"
     assert run("list") == (0, "", "")
+
+
+async def test_a_real_adapter_says_the_same_from_the_file_and_loaded_later(tmp_path: Path) -> None:
+    made = make_tiny_text(tmp_path / "base", transport="thread")
+    folder = tmp_path / "real"
+    save_lora(folder / "lora", Path(made.model.path), targets=EVERYTHING)
+    save_lora(folder / "wide", Path(made.model.path), rank=16)
+    engine = msgspec.structs.replace(
+        made.engine, adapters={"given": str(folder / "lora")}, adapter_folder=str(folder), max_adapter_rank=8
+    )
+    params = SamplingParams(temperature=0, max_new_tokens=8, ignore_eos=True)
+
+    async def said(client: AsyncClient, adapter: str | None) -> tuple[int, ...]:
+        model = made.model.name
+        request = TextGenerationRequest(RequestID(), model, (9, 10, 11), sampling_params=params, adapter_id=adapter)
+        return (await client.generate(request)).tokens
+
+    async with AsyncClient.embedded(msgspec.structs.replace(made, engine=engine)) as client:
+        assert (await client.load_adapter("later", "lora")).status is LoRAStatus.SUCCESS
+        plain, given, later = [await said(client, adapter) for adapter in (None, "given", "later")]
+        assert given == later != plain
+        assert (await client.load_adapter("wide", "wide")).status is LoRAStatus.LOAD_INVALID_ADAPTER
+        assert (await client.unload_adapter("later")).status is LoRAStatus.SUCCESS
+        assert await client.adapters() == ("given",)
