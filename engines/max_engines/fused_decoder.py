@@ -19,7 +19,9 @@ from .attention import Attention, AttentionStep
 from .kernels import kernels_for
 from .linear import Change, Projection
 from .norm import Norm
+from .quantized_linear import QuantizedLinear
 from .rotary import RotaryTable, Rotation
+from .streaming import is_streamed
 
 # Known to be exactly this: embedding, layers of norm → attention with rotary positions → add, norm → gated MLP → add,
 # norm, head. An engine compares its scores with transformers' when it starts: a change there cannot pass unseen.
@@ -169,15 +171,20 @@ class FusedLayer:
 
 
 def fused_decoder(module: PreTrainedModel) -> FusedDecoder | None:
-    """The fused decoder of a module, made at the first call; None for a model that is not known to be the same."""
+    """The fused decoder of a module, made at the first call; None for a model that is not known to be the same.
+
+    Nor for one whose layers are streamed: each takes longer to arrive than transformers' own takes to run.
+    """
     known = _FUSED.get(module)
+    if is_streamed(module):
+        return None
     if known is None and type(module).__name__ in SAME_MODELS and RotaryTable.knows(module):
         known = _FUSED[module] = FusedDecoder(module)
     return known
 
 
-def _linear(parent: nn.Module, name: str) -> nn.Linear:
+def _linear(parent: nn.Module, name: str) -> nn.Linear | QuantizedLinear:
     layer = parent.get_submodule(name)
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear | QuantizedLinear):
         raise TypeError(f"{name} is a {type(layer).__name__}, not a linear layer")
     return layer

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from .kernels import panelled_weight, tiled_weight
+from .kernels import multiplies_quantized, panelled_weight, tiled_weight
+from .quantized_linear import QuantizedLinear
 
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 Change: TypeAlias = Callable[[Tensor, Tensor], None]
@@ -21,21 +22,14 @@ class Projection:
     On a CPU, in float32, and in bfloat16 with tile registers, weights are laid out for compiled products: a row's
     result then depends on that row alone, and `row_by_row` is true. Else, in bfloat16 and float16, oneDNN's layout of a
     weight is made here, once: otherwise each product would make it anew, and a step of a small model take 1.5 times as
-    long. What is left keeps the layout of the first, see `loading.store_input_major`.
+    long. What is left keeps the layout of the first, see `loading.store_input_major`. Quantised layers keep theirs.
     """
 
-    def __init__(self, *layers: nn.Linear) -> None:
-        weights: list[Tensor] = [layer.weight.detach() for layer in layers]
-        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        if len(biases) not in (0, len(layers)):
-            raise TypeError("a bias on some of several joined layers")
-        bias = torch.cat(biases) if biases else None
-        compiled = tiled_weight(weights, bias) or panelled_weight(weights, bias)
-        self.row_by_row = compiled is not None
+    def __init__(self, *layers: nn.Linear | QuantizedLinear) -> None:
         self.inputs: int = layers[0].in_features
         self.outputs: tuple[int, ...] = tuple(layer.out_features for layer in layers)
         self._change: Change | None = None
-        self._multiply: Multiply = compiled.multiply if compiled else _packed(weights, bias) or _plain(weights, bias)
+        self._multiply, self.row_by_row = _laid_out(layers)
 
     def __call__(self, values: Tensor) -> Tensor:
         result = self._multiply(values)
@@ -50,6 +44,31 @@ class Projection:
     def detach(self) -> None:
         """Let results be what they are."""
         self._change = None
+
+
+def _laid_out(layers: Sequence[nn.Linear | QuantizedLinear]) -> tuple[Multiply, bool]:
+    """The product, and whether a row's result depends on that row alone."""
+    quantized = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
+    if quantized:
+        joined = QuantizedLinear.joined(quantized) or _apart(quantized)
+        return joined, multiplies_quantized(torch.float32, torch.device("cpu"))
+    weights: list[Tensor] = [layer.weight.detach() for layer in layers]
+    if type(weights[0]) is not Tensor:  # torchao's, on CUDA
+        return _apart(layers), False
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+    if len(biases) not in (0, len(layers)):
+        raise TypeError("a bias on some of several joined layers")
+    bias = torch.cat(biases) if biases else None
+    compiled = tiled_weight(weights, bias) or panelled_weight(weights, bias)
+    if compiled is not None:
+        return compiled.multiply, True
+    return _packed(weights, bias) or _plain(weights, bias), False
+
+
+def _apart(layers: Sequence[nn.Module]) -> Multiply:
+    if len(layers) == 1:
+        return layers[0]
+    return lambda values: torch.cat([layer(values) for layer in layers], -1)
 
 
 def _plain(weights: Sequence[Tensor], bias: Tensor | None) -> Multiply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,20 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from .checkpoints import open_quantized, own_quantization
+from .weights import PLAIN, WeightOptions
+
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)  # what transformers raises
 CONVERT = "if you trust it, convert it: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
 Factory: TypeAlias = type[AutoModelForCausalLM | AutoModelForSeq2SeqLM | AutoModel]
 FactoryOf: TypeAlias = Callable[[str, str | None], Factory]
-_DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: Mapping[str, torch.dtype | str] = {
+    "auto": "auto",
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,19 +81,21 @@ def load_model(
     device: str = "cpu",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    weights: WeightOptions = PLAIN,
 ) -> LoadedModel:
     """Load the causal LM (or encoder-decoder) at `path_or_id`, a folder or a hub id, ready for inference.
 
     `dtype` "auto" takes what the checkpoint was saved in, `revision` is a branch, a tag or a commit on the hub. Code
     from a checkpoint is never run: `trust_remote_code` is accepted with a warning, for callers that say it always.
+    Weights that the checkpoint has quantised become floats (`checkpoints`); `weights` says what they become then.
     ValueError, with what to do, for a folder without a model, a device that is not there, weights that are not
-    safetensors, are missing or hold NaN or infinite numbers, and an architecture that is no language model or that
-    needs the checkpoint's own code.
+    safetensors, are missing or hold NaN or infinite numbers, quantisation that is not known or not possible, and an
+    architecture that is no language model or that needs the checkpoint's own code.
     """
     if trust_remote_code:
         warnings.warn("trust_remote_code is ignored: code from a checkpoint is never run", stacklevel=2)
     source = model_source(path_or_id)
-    module = load_module(source, _factory, dtype=dtype, device=device, revision=revision)
+    module = load_module(source, _factory, dtype=dtype, device=device, revision=revision, weights=weights)
     if module.device.type == "cpu" and module.dtype == torch.float32:
         store_input_major(module)
     return describe(source, module)
@@ -99,6 +109,7 @@ def load_module(
     device: str = "cpu",
     revision: str | None = None,
     unneeded: str = "",
+    weights: WeightOptions = PLAIN,
 ) -> PreTrainedModel:
     """The module of a `model_source`, made by the class of transformers that `factory_of` names for it.
 
@@ -107,18 +118,11 @@ def load_module(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype = {dtype!r}: must be one of {', '.join(_DTYPES)}")
     target = _device(device)
+    weights.check(target)
     _see_that_safetensors_are_there(source)
     try:
         with _quiet():
-            module, found = factory_of(source, revision).from_pretrained(  # type: ignore[misc]
-                source,
-                dtype=_DTYPES[dtype],
-                use_safetensors=True,
-                trust_remote_code=False,
-                low_cpu_mem_usage=True,
-                output_loading_info=True,
-                revision=revision,
-            )
+            module, found = _opened(source, factory_of(source, revision), _DTYPES[dtype], revision)
     except LOAD_ERRORS as problem:
         reason = first_line(problem)
         if "use_safetensors" in reason:  # a repository on the hub with pickles alone
@@ -129,8 +133,28 @@ def load_module(
         raise ValueError(f"cannot load the model {source!r}: it lacks {len(missing)} weights, such as {missing[0]}")
     module.requires_grad_(False)
     _see_that_weights_are_numbers(source, module)
+    weights.apply(module, target)
     loaded: PreTrainedModel = module.train(False).to(target)
     return loaded
+
+
+def _opened(
+    source: str, factory: Factory, dtype: torch.dtype | str, revision: str | None
+) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    """The module on the CPU, and what transformers found out about its weights."""
+    own = own_quantization(source, revision)
+    if own is not None:
+        return open_quantized(source, factory, own, dtype, revision)
+    opened: tuple[PreTrainedModel, dict[str, set[str]]] = factory.from_pretrained(  # type: ignore[assignment]
+        source,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        low_cpu_mem_usage=True,
+        output_loading_info=True,
+        revision=revision,
+    )
+    return opened
 
 
 def describe(name: str, module: PreTrainedModel) -> LoadedModel:
@@ -210,8 +234,6 @@ def _see_that_safetensors_are_there(source: str) -> None:
 def _see_that_weights_are_numbers(source: str, module: PreTrainedModel) -> None:
     """ValueError, with its name, for a weight that holds NaN or an infinity: it would spoil only some requests."""
     for name, weight in module.named_parameters():
-        if weight.dtype not in _DTYPES.values():
-            continue  # quantised: integers, or floats of a byte
         if not bool(torch.stack(torch.aminmax(weight)).isfinite().all()):
             raise ValueError(
                 f"cannot load the model {source!r}: its weight {name} holds NaN or infinite numbers as {weight.dtype}"

@@ -131,6 +131,8 @@ def _watermark(config: Config) -> Watermark:
 
 def _load(config: Config) -> LoadedModel:
     from max_engines.loading import load_model
+    from max_engines.weights import WeightOptions
 
     model = config.model
-    return load_model(model.location, dtype=model.dtype, device=model.device, revision=model.revision)
+    weights = WeightOptions(model.quantization, model.quantization_group_size, model.cpu_offload_gb)
+    return load_model(model.location, dtype=model.dtype, device=model.device, revision=model.revision, weights=weights)

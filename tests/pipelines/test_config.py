@@ -40,6 +40,12 @@ def test_orpheus_yaml_says_what_the_code_knows() -> None:
             MINIMAL + "workers: {transport: tread}",
             "workers.transport: Invalid enum value 'tread'; valid: process, thread",
         ),
+        ("model: {name: m, quantization: fp4}\npipeline: {kind: trivial}", "valid: int4, int8, none"),
+        ("model: {name: m, quantization_group_size: 48}\npipeline: {kind: trivial}", "model.quantization_group_size"),
+        (
+            "model: {name: m, cpu_offload_gb: -1}\npipeline: {kind: trivial}",
+            "model.cpu_offload_gb: Expected `float` >= 0",
+        ),
         ("model: {name: m, dtype: int8}\npipeline: {kind: trivial}", "valid: auto, bfloat16, float16, float32"),
         (MINIMAL + "speech: {format: 3}", "speech.format: Expected"),
         (MINIMAL + "limits: {lease_s: .nan}", "limits.lease_s"),

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..fused_decoder import fused_decoder
 from ..linear import Change
+from ..quantized_linear import QuantizedLinear
 
 
 class Place(Protocol):
@@ -75,7 +76,7 @@ def targets_of(module: PreTrainedModel) -> Mapping[str, Target]:
     for name, layer in module.named_modules():
         if layer is head:
             continue
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | QuantizedLinear):
             targets[name] = Target(HookedModule(layer), layer.in_features, layer.out_features, 0, layer.out_features)
         elif isinstance(layer, Conv1D):  # GPT-2's
             targets[name] = Target(HookedModule(layer), layer.nx, layer.nf, 0, layer.nf)

@@ -33,13 +33,22 @@ inline void multiply(const float* x, const float* panel, int64_t depth, Floats (
     }
 }
 
+inline float value(float from) { return from; }
+
+inline float value(BFloat16 from) {
+    uint32_t bits = (uint32_t)from.bits << 16;
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
 // `x` [rows][depth] as blocks [depth][R] one after the other; what the last lacks is 0.
-template <int R>
-std::vector<float> turned(const float* x, int64_t rows, int64_t depth) {
+template <int R, typename T>
+std::vector<float> turned(const T* x, int64_t rows, int64_t depth) {
     std::vector<float> blocks((rows + R - 1) / R * R * depth);
     for (int64_t row = 0; row < rows; row++) {
         float* to = blocks.data() + row / R * R * depth + row % R;
-        for (int64_t k = 0; k < depth; k++) to[k * R] = *x++;
+        for (int64_t k = 0; k < depth; k++) to[k * R] = value(*x++);
     }
     return blocks;
 }

@@ -12,6 +12,7 @@
 
 #include "attention.h"
 #include "panels.h"
+#include "quantized.h"
 #include "vectors.h"
 
 namespace {
@@ -132,6 +133,11 @@ extern "C" const uint32_t source_digest = SOURCE_DIGEST;  // by which Python kno
     }                                                                                                                  \
     extern "C" void highest_##name(const T* scores, int64_t rows, int64_t columns, float* best, int64_t* where) {      \
         highest(scores, rows, columns, best, where);                                                                   \
+    }                                                                                                                  \
+    extern "C" void linear_quantized_##name(const T* x, const int32_t* words, const float* scales,                     \
+                                            const float* zeros, const float* bias, T* to, int64_t rows, int64_t depth, \
+                                            int64_t outputs, int64_t group, int64_t bits) {                            \
+        linear(x, words, scales, zeros, bias, to, rows, depth, outputs, group, bits);                                  \
     }
 
 FOR_TYPE(float, float32)

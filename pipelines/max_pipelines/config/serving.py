@@ -22,6 +22,10 @@ class ModelConfig(Section, frozen=True):
 
     `tokenizer` is another folder or hub id, or `none`: prompts are ids then, and so are answers. `slow` takes the one
     in Python where there are two. A `revision` is a branch, a tag or a commit on the hub.
+
+    `quantization` makes the weights of linear layers integers when they are loaded: `int8`, or `int4` with a scale for
+    each `quantization_group_size` of them. `cpu_offload_gb` GiB of layers stay in main memory and are streamed to a
+    CUDA device. See docs/weights.md.
     """
 
     name: Name
@@ -32,6 +36,9 @@ class ModelConfig(Section, frozen=True):
     tokenizer: Path_ | None = None
     tokenizer_revision: Revision | None = None
     tokenizer_mode: Literal["auto", "slow"] = "auto"
+    quantization: Literal["none", "int8", "int4"] = "none"
+    quantization_group_size: Literal[32, 64, 128, 256] = 64
+    cpu_offload_gb: Annotated[float, Meta(ge=0, le=4096)] = 0.0
 
     @property
     def location(self) -> str | Path:
