@@ -13,7 +13,7 @@ from .quantizing import Quantization
 
 @dataclass(frozen=True, slots=True)
 class WeightOptions:
-    """`quantization` is of linear layers, see `quantizing`; `cpu_offload_gb` GiB of layers are streamed, see `streaming`."""
+    """`quantization` is of linear layers, see `quantizing`; `cpu_offload_gb` GiB of layers come as `streaming` says."""
 
     quantization: Quantization = "none"
     quantization_group_size: int = 64
