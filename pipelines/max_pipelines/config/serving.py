@@ -97,7 +97,8 @@ class WatermarkConfig(Section, frozen=True):
 
 
 class EngineConfig(Section, frozen=True):
-    """The token engine. `kind` is `torch`, `reference`, or a name that a package registers under `maxpipe.engines`.
+    """The token engine: `kind` is `torch`, `reference`, `vllm`, or a name that a package registers under
+    `maxpipe.engines`, with the `options` that it has.
 
     `max_batch` sequences at once, `token_budget` tokens a step (without it, the engine decides), `block_size` tokens a
     block of the KV cache. `kv_memory` is that cache's memory: a fraction such as 0.5 of what the device has free once
@@ -110,8 +111,11 @@ class EngineConfig(Section, frozen=True):
 
     `adapters` are loaded at the start, each by the name that requests call it from a folder as peft saves it: LoRA of
     up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. What lies in
-    `adapter_folder` can be loaded while the server runs; without it, nothing. All but `kind` are for `torch`;
-    `max_batch` and `adapters` are for any.
+    `adapter_folder` can be loaded while the server runs; without it, nothing.
+
+    `max_batch`, `adapters` and `options`, which only the kind itself can read, are for any kind. All but `block_size`,
+    `watermark`, `eager_above` and what is said of adapters are for `vllm` too, `kv_memory` in bytes; the rest is for
+    `torch`.
     """
 
     kind: Name = "torch"
@@ -130,3 +134,4 @@ class EngineConfig(Section, frozen=True):
     max_adapters: Annotated[int, Meta(ge=1, le=1024)] = 8
     max_adapter_rank: Annotated[int, Meta(ge=1, le=4096)] = 64
     adapter_folder: Path_ | None = None
+    options: Annotated[Mapping[Name, OptionValue], Meta(max_length=256)] = {}

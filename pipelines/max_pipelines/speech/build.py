@@ -44,6 +44,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         codec.sample_rate,
         tuple(voice.name for voice in form.layout.prompt.voices),
         form.max_words,
+        close=served.close,
         canary=_canary(config.model.name),
         gauges=served.gauges,
         adapters=served.adapters,

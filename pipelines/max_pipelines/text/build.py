@@ -28,13 +28,18 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
     tokenizer = build_tokenizer(config.model)
     pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device))
     pipeline.start()
+
+    def close() -> None:
+        pipeline.close()
+        served.close()
+
     return ServedPipeline(
         pipeline,
         TextGenerationRequest,
         PipelineTask.TEXT_GENERATION,
         config.engine.max_batch,
         max_tokens=served.max_length,
-        close=pipeline.close,
+        close=close,
         canary=_canary(config.model),
         gauges=served.gauges,
         adapters=served.adapters,
