@@ -56,7 +56,12 @@ def make_tokenizer(vocab_size: int = 400) -> PreTrainedTokenizerFast:
 
 
 def make_tiny_text(
-    folder: Path, *, transport: Literal["process", "thread"] = "process", count: int = 1, max_batch: int = 16
+    folder: Path,
+    *,
+    transport: Literal["process", "thread"] = "process",
+    count: int = 1,
+    max_batch: int = 16,
+    head_dim: int = 16,
 ) -> Config:
     """Write model and tokenizer; return the config that serves them. The same weights each time."""
     tokenizer = make_tokenizer()
@@ -69,6 +74,7 @@ def make_tiny_text(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=CONTEXT,
         bos_token_id=BEGIN,
         eos_token_id=END,

@@ -23,7 +23,7 @@ from vllm.v1.structured_output.request import StructuredOutputRequest
 
 from ..config import DEFAULT_KV_MEMORY
 from ..log_probabilities import MOST_LIKELIEST
-from .lifeline import EXTENSION
+from .lifeline import EXTENSION, end_together
 from .masking import MaskedSequence, MaskRows
 from .options import VllmOptions
 
@@ -56,6 +56,8 @@ class Core:
         self._inner.structured_output_manager.backend = MaskRows(self.vocab_size)
         if wanted.options.world_size > 1:
             self._inner.collective_rpc("die_with_parent")
+            workers = getattr(self._inner.model_executor, "workers", ())  # Ray's are no processes of ours
+            end_together([worker.proc for worker in workers if hasattr(worker, "proc")])
 
     @property
     def vocab_size(self) -> int:
@@ -82,7 +84,13 @@ class Core:
         return {"blocks": pool.num_gpu_blocks, "free_blocks": pool.get_num_free_blocks()}
 
     def add(
-        self, key: str, tokens: list[int], params: SamplingParams, masked: MaskedSequence | None, priority: int, salt: str
+        self,
+        key: str,
+        tokens: list[int],
+        params: SamplingParams,
+        masked: MaskedSequence | None,
+        priority: int,
+        salt: str,
     ) -> None:
         """Take a sequence, which goes on from `tokens`. A higher priority comes first."""
         request = EngineCoreRequest(
