@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from max_pipelines.config import Config
+from tests.tiny_text import make_tiny_text
+
 HERE = Path(__file__).parent
 
 
@@ -19,3 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
             if absent:
                 item.add_marker(pytest.mark.skip(reason="vLLM is not installed here: make test-vllm"))
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A text model with tiny random weights, and heads as large as vLLM wants them on a CPU."""
+    return make_tiny_text(tmp_path_factory.mktemp("text"), head_dim=32)
