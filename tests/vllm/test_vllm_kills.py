@@ -21,7 +21,7 @@ from tests.vllm.serving import essence, on_vllm, written
 
 VOICE = Path(__file__).parents[2] / "configs" / "speech.yaml"
 SENTENCES = ["The quick brown fox jumps.", "Good morning to you all.", "It rains again.", "One, two, three, four."]
-READY_S = 150.0
+READY_S = 300.0
 Sounds = list[tuple[NDArray[np.float32], int]]  # each with its number of tokens
 
 
@@ -64,6 +64,11 @@ async def standing_by(client: AsyncClient) -> None:
     async with asyncio.timeout(READY_S):
         while not any(worker.ready and worker.standby for worker in (await client.report()).workers):
             await asyncio.sleep(0.1)
+
+
+def shared() -> set[str]:
+    """Names of memory that processes share."""
+    return {path.name for path in Path("/dev/shm").iterdir() if "vllm" in path.name}
 
 
 def below(pid: int) -> list[int]:
@@ -141,6 +146,7 @@ async def test_with_two_processes_a_model_one_of_which_is_killed(text: Config) -
 
 
 async def test_a_killed_worker_takes_its_processes_with_it(text: Config) -> None:
+    before = shared()
     async with AsyncClient.embedded(on_vllm(text, tensor_parallel_size=2)) as client:
         await client.generate(written())
         (server,) = servers()
@@ -151,3 +157,4 @@ async def test_a_killed_worker_takes_its_processes_with_it(text: Config) -> None
         os.kill(worker, signal.SIGKILL)
         await asyncio.to_thread(watch.wait_gone)
         await stream.aclose()
+        assert shared() <= before

@@ -55,7 +55,7 @@ class Core:
         self._inner = self._client.engine_core
         self._inner.structured_output_manager.backend = MaskRows(self.vocab_size)
         if wanted.options.world_size > 1:
-            self._inner.collective_rpc("die_with_parent")
+            self._inner.collective_rpc("leave_nothing")
             workers = getattr(self._inner.model_executor, "workers", ())  # Ray's are no processes of ours
             end_together([worker.proc for worker in workers if hasattr(worker, "proc")])
 

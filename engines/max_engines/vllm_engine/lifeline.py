@@ -1,4 +1,4 @@
-"""vLLM's worker processes end together, and with ours, even in the midst of a collective operation.
+"""vLLM's worker processes end together, and with ours, even in the midst of a collective operation; no file stays.
 
 By itself a worker ends when a pipe closes, once it looks; one that waits for a dead neighbour spins and does not look.
 """
@@ -6,6 +6,7 @@ By itself a worker ends when a pipe closes, once it looks; one that waits for a 
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import signal
 import sys
@@ -13,23 +14,32 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SHARED = Path("/dev/shm")
 
 
-class DiesWithParent:
+class LeavesNothing:
     """What is mixed into vLLM's worker class."""
 
-    def die_with_parent(self) -> None:
-        """Let the kernel kill this process when the one that started it is gone, or has gone meanwhile."""
+    def leave_nothing(self) -> None:
+        """Let the kernel end this process when the one that started it is gone, or has gone meanwhile.
+
+        On a CPU its workers share memory by name. All have it open by now, so the names can go: then the memory goes
+        with the last of them.
+        """
         parent = os.getppid()
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(0)
+        name = os.environ.get("VLLM_DIST_IDENT")
+        for path in SHARED.glob(f"{glob.escape(name)}*-cpushm_*") if name else ():
+            path.unlink(missing_ok=True)
 
 
-EXTENSION = f"{DiesWithParent.__module__}.{DiesWithParent.__qualname__}"
+EXTENSION = f"{LeavesNothing.__module__}.{LeavesNothing.__qualname__}"
 
 
 def end_together(processes: Sequence[BaseProcess]) -> None:

@@ -68,7 +68,8 @@ def _explain(problem: str, kind: type[msgspec.Struct] = Config, prefix: str = ""
     key = unknown.group(1)
     known = _keys_at(inside, kind)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(known)}"
+    valid = f"valid keys: {', '.join(known)}" if known else "there are none"
+    hint = f"did you mean `{near[0]}`?" if near else valid
     return f"{path + '.' if path else ''}{key}: unknown key; {hint}"
 
 

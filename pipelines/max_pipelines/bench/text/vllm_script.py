@@ -16,7 +16,7 @@ class VLLM:
     """Steps vLLM's own engine, so that each token's time is seen, as its `LLM.generate` does."""
 
     def __init__(self, setup: dict[str, Any], eager: bool) -> None:
-        import vllm  # type: ignore[import-not-found]
+        import vllm
 
         self.version = f"vLLM {vllm.__version__}"
         self._params = vllm.SamplingParams
