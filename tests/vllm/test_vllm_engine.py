@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from max_engines.config import EngineConfig as Limits
 from max_engines.engine import Engine
 from max_engines.rules import SequenceError
 from max_interfaces import DeviceLost, GenerationStatus, RequestID, SequenceStart, TokenDelta, TokenGenerator
 from max_pipelines.config import Config, EngineConfig, ModelConfig, PipelineConfig
 from max_pipelines.engines import ServedGenerator, build_generator
-from tests.engines.tiny_models import CONTEXT, VOCAB, again, generate, load, prompts, run, save_checkpoint, start
+from tests.engines.tiny_models import VOCAB, again, generate, load, prompts, run, save_checkpoint, start
 
 BLOCK = 128  # tokens in a block of vLLM's, on a CPU
 END = 2
+LENGTH = 240  # of prompt and output; the model could read 256
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[ServedGenerator]:
     model = ModelConfig(name="tiny", path=str(folder), dtype="float32")
-    engine = EngineConfig(kind="vllm", max_batch=8, kv_memory=2**24)
+    engine = EngineConfig(kind="vllm", max_batch=8, kv_memory=2**24, max_length=LENGTH)
     served = build_generator(Config(model=model, pipeline=PipelineConfig(kind="text"), engine=engine))
     yield served
     served.close()
@@ -44,7 +46,7 @@ def theirs(served: ServedGenerator) -> TokenGenerator:
 
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> Engine:
-    return Engine(load(folder))
+    return Engine(load(folder), Limits(max_length=LENGTH))
 
 
 class Odd:
@@ -65,7 +67,7 @@ def both(ours: TokenGenerator, theirs: TokenGenerator, *starts: SequenceStart) -
 
 
 def test_it_tells_what_a_pipeline_has_to_know(served: ServedGenerator) -> None:
-    assert (served.vocab_size, served.max_length, served.eos_token_ids) == (VOCAB, CONTEXT, frozenset({END}))
+    assert (served.vocab_size, served.max_length, served.eos_token_ids) == (VOCAB, LENGTH, frozenset({END}))
 
 
 def test_greedy_tokens_are_ours_alone_and_in_a_batch(ours: Engine, theirs: TokenGenerator) -> None:
@@ -87,6 +89,7 @@ def test_greedy_tokens_are_ours_alone_and_in_a_batch(ours: Engine, theirs: Token
         {"eos": range(3, 140), "ignore_eos": True},
         {"constraint": Odd()},
         {"temperature": 1.0, "top_k": 1},
+        {"temperature": 1.0, "beam_width": 1},
     ],
     ids=lambda params: "-".join(params),
 )
@@ -112,9 +115,9 @@ def test_it_goes_on_from_accepted_tokens(ours: Engine, theirs: TokenGenerator) -
 
 
 def test_a_whole_context_and_no_more(ours: Engine, theirs: TokenGenerator) -> None:
-    both(ours, theirs, start([9] * (CONTEXT - 3), max_new_tokens=None))
-    with pytest.raises(ValueError, match=r"SequenceStart\.prompt has 256 tokens: at most 255 fit"):
-        theirs.add(start([9] * CONTEXT))
+    both(ours, theirs, start([9] * (LENGTH - 3), max_new_tokens=None))
+    with pytest.raises(ValueError, match=r"SequenceStart\.prompt has 240 tokens: at most 239 fit"):
+        theirs.add(start([9] * LENGTH))
 
 
 def test_log_probabilities_are_ours(ours: Engine, theirs: TokenGenerator) -> None:
@@ -202,7 +205,7 @@ def test_a_constraint_that_leaves_nothing_ends_its_own_sequence(theirs: TokenGen
 
 def test_one_that_is_released_leaves_nothing(served: ServedGenerator) -> None:
     generator, free = served.generator, served.gauges()["free_blocks"]
-    one, other = start([5] * 200), start([6] * 200)
+    one, other = start([5] * 150), start([6] * 150)
     for sequence in (one, other):
         generator.add(sequence)
         generator.step([one.request_id])
@@ -226,6 +229,7 @@ def test_one_that_is_released_leaves_nothing(served: ServedGenerator) -> None:
         ({"logprobs": -1}, "logprobs = -1"),
         ({"prompt_logprobs": -1}, "prompt_logprobs = -1"),
         ({"beam_width": 4}, "beam_width = 4"),
+        ({"prefill_step_size": 8}, "prefill_step_size = 8"),
         ({"kv_bits": 4}, "kv_bits = 4"),
         ({"logprobs": 1, "constraint": Odd()}, "logprobs: there are none under a grammar"),
         ({"frequency_penalty": 1.0, "accepted": (5,)}, "frequency_penalty: .* ask again"),

@@ -30,14 +30,20 @@ from .options import VllmOptions
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a core is to be: a model, and how much it takes on at a time. `kv_memory` is in bytes."""
+    """What a core is to be: the section `engine` of a config, and what its `model` says of the files."""
 
     location: str | Path
+    revision: str | None
     dtype: str
     device: str
     max_batch: int
     token_budget: int | None
     kv_memory: int | None
+    memory_utilization: float | None
+    max_length: int | None
+    prefix_caching: bool
+    eager: bool
+    overlap: bool | None
     options: VllmOptions
 
 
@@ -128,10 +134,11 @@ class Core:
 def _arguments(wanted: Wanted) -> EngineArgs:
     """Ours as vLLM's."""
     options, on_cpu = wanted.options, wanted.device == "cpu"
-    own_share = options.gpu_memory_utilization
-    memory = wanted.kv_memory or (DEFAULT_KV_MEMORY if on_cpu and own_share is None else None)
+    share = wanted.memory_utilization
+    memory = wanted.kv_memory or (DEFAULT_KV_MEMORY if on_cpu and share is None else None)
     return EngineArgs(
         model=str(wanted.location),
+        revision=wanted.revision,
         dtype=wanted.dtype,
         load_format="safetensors",  # and no pickles
         trust_remote_code=False,
@@ -147,15 +154,17 @@ def _arguments(wanted: Wanted) -> EngineArgs:
         use_tqdm_on_load=False,
         worker_extension_cls=EXTENSION,
         distributed_executor_backend="uni" if options.world_size == 1 else options.distributed_executor_backend,
-        enforce_eager=on_cpu if options.enforce_eager is None else options.enforce_eager,
+        enforce_eager=wanted.eager or (on_cpu and not options.compile_on_cpu),
+        async_scheduling=wanted.overlap,
+        enable_prefix_caching=wanted.prefix_caching,
+        max_model_len=wanted.max_length,
         tensor_parallel_size=options.tensor_parallel_size,
         pipeline_parallel_size=options.pipeline_parallel_size,
         nnodes=options.nnodes,
         master_addr=options.master_addr,
         master_port=options.master_port,
-        max_model_len=options.max_model_len,
         quantization=options.quantization,
         kv_cache_dtype=options.kv_cache_dtype,
         enable_expert_parallel=options.enable_expert_parallel,
-        **({} if own_share is None else {"gpu_memory_utilization": own_share}),
+        **({} if share is None else {"gpu_memory_utilization": share}),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from vllm.sampling_params import SamplingParams as TheirParams
 
@@ -10,8 +11,58 @@ from max_interfaces.protocols import SequenceStart
 
 from ..log_probabilities import MOST_LIKELIEST
 from ..random_stream import child_seed
-from ..sampling_row import check_start
+from ..sampling_row import check_start, width_of
 
+# Fields that `their_params` translates, and those that the pipeline sees to or that mean nothing by themselves. Any
+# other is refused unless it is off, so that a new one is not overlooked.
+TRANSLATED = {
+    "allowed_token_ids",
+    "beam_width",
+    "frequency_penalty",
+    "ignore_eos",
+    "logit_bias",
+    "logprobs",
+    "max_new_tokens",
+    "min_new_tokens",
+    "min_p",
+    "presence_penalty",
+    "prompt_logprobs",
+    "repetition_penalty",
+    "seed",
+    "stop_token_ids",
+    "temperature",
+    "top_k",
+    "top_p",
+}
+ABOVE = {
+    "bad_words",
+    "best_of",
+    "detokenize",
+    "early_stopping",
+    "echo",
+    "grammar",
+    "include_stop_text",
+    "kv_group_size",
+    "length_penalty",
+    "n",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "stop",
+    "thinking_budget",
+    "truncate",
+}
+OF_START = {
+    "accepted",
+    "bad_words",
+    "cache_salt",
+    "constraint",
+    "eos_token_ids",
+    "priority",
+    "prompt",
+    "request_id",
+    "sampling_params",
+    "seed",
+}
 LOWEST, HIGHEST = 0.01, 2.0  # vLLM's temperatures besides 0
 
 
@@ -30,7 +81,7 @@ def their_params(start: SequenceStart, limit: int, end_ids: frozenset[int]) -> T
     """
     params, done = start.sampling_params, len(start.accepted)
     theirs = TheirParams(
-        temperature=params.temperature,
+        temperature=0.0 if params.greedy else params.temperature,
         top_k=params.top_k,
         top_p=params.top_p,
         min_p=params.min_p,
@@ -54,18 +105,20 @@ def their_params(start: SequenceStart, limit: int, end_ids: frozenset[int]) -> T
 
 def _refusals(start: SequenceStart) -> Iterator[str]:
     params = start.sampling_params
-    if params.temperature != 0 and not LOWEST <= params.temperature <= HIGHEST:
+    if width_of(params) > 1:
+        yield f"SamplingParams.beam_width = {params.beam_width}: must be None"
+    if not params.greedy and not LOWEST <= params.temperature <= HIGHEST:
         yield f"SamplingParams.temperature = {params.temperature}: must be 0, or from {LOWEST} to {HIGHEST}"
-    for field, off in {
-        "typical_p": 1.0,
-        "repetition_context_size": None,
-        "top_n_tokens": 0,
-        "watermark": False,
-    }.items():
-        if getattr(params, field) != off:
-            yield f"SamplingParams.{field} = {getattr(params, field)!r}: must be {off!r}"
-    if params.logits_processors:
-        yield "SamplingParams.logits_processors: must be empty"
+    for field in fields(params):
+        value = getattr(params, field.name)
+        if field.name not in TRANSLATED | ABOVE and value not in (
+            field.default,
+            1 if field.name == "beam_width" else None,
+        ):
+            yield f"SamplingParams.{field.name} = {value!r:.80}: must be {field.default!r}"
+    for field in fields(start):
+        if field.name not in OF_START and getattr(start, field.name) != field.default:
+            yield f"SequenceStart.{field.name}: must be {field.default!r}"
     for field in ("logprobs", "prompt_logprobs"):
         if getattr(params, field) == -1:
             yield f"SamplingParams.{field} = -1: must be at most {MOST_LIKELIEST}, not the whole vocabulary"
