@@ -119,9 +119,9 @@ def _refusals(start: SequenceStart) -> Iterator[str]:
     for field in fields(start):
         if field.name not in OF_START and getattr(start, field.name) != field.default:
             yield f"SequenceStart.{field.name}: must be {field.default!r}"
-    for field in ("logprobs", "prompt_logprobs"):
-        if getattr(params, field) == -1:
-            yield f"SamplingParams.{field} = -1: must be at most {MOST_LIKELIEST}, not the whole vocabulary"
+    for name in ("logprobs", "prompt_logprobs"):
+        if getattr(params, name) == -1:
+            yield f"SamplingParams.{name} = -1: must be at most {MOST_LIKELIEST}, not the whole vocabulary"
     if start.constraint is not None and params.logprobs is not None:
         yield "SamplingParams.logprobs: there are none under a grammar (or best_of, or a thinking budget)"
     if start.accepted:
