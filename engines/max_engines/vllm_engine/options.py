@@ -16,7 +16,7 @@ class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     A model is split over `tensor_parallel_size` x `pipeline_parallel_size` devices, by processes of this host (`mp`)
     or by a Ray cluster (`ray`); with `nnodes`, `mp` spans hosts, of which this one is the first and has `master_addr`.
-    On a CPU `compile_on_cpu` makes it about twice as fast, for a start that takes 40 s longer and a C++ compiler.
+    On a CPU `compile_on_cpu` makes it up to twice as fast, for a start of a minute and a C++ compiler.
     """
 
     tensor_parallel_size: Size = 1

@@ -143,7 +143,7 @@ class Arguments:
         given = {ours: self.more[theirs] for theirs, ours in ENGINE.items() if self.more.get(theirs) is not None}
         captured = self.max_context_len_to_capture or self.max_seq_len_to_capture
         if self.tensor_parallel_size > 1:
-            return self._vllm()
+            given |= {"kind": "vllm", "options": {"tensor_parallel_size": self.tensor_parallel_size}}
         if device != "cpu":
             given["memory_utilization"] = self.gpu_memory_utilization
         return EngineConfig(
@@ -155,18 +155,6 @@ class Arguments:
                 **given,
             }
         )
-
-    def _vllm(self) -> EngineConfig:
-        """For several devices. StartFailed, when the worker starts, if vLLM is not installed."""
-        options = {
-            "tensor_parallel_size": self.tensor_parallel_size,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "max_model_len": self.more.get("max_model_len"),
-            "enforce_eager": self.enforce_eager,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
-        batch, budget = self.more.get("max_num_seqs") or MAX_BATCH, self.more.get("max_num_batched_tokens")
-        return EngineConfig(kind="vllm", max_batch=batch, token_budget=budget, options=given)
 
     def _workers(self) -> dict[str, Any]:
         return {name: self.more[name] for name in ("transport", "threads", "start_timeout_s") if name in self.more}

@@ -305,7 +305,7 @@ def test_engine_arguments_reach_the_config(folder: str) -> None:
     assert (engine.prefix_caching, engine.eager, engine.eager_above, engine.overlap) == (False, True, 99, False)
     assert (config.model.revision, config.model.tokenizer_revision) == ("main", "main")
     several = Arguments.of(folder, {"tensor_parallel_size": 2, "max_model_len": 64}).config().engine
-    assert (several.kind, several.options["tensor_parallel_size"], several.options["max_model_len"]) == ("vllm", 2, 64)
+    assert (several.kind, several.options, several.max_length) == ("vllm", {"tensor_parallel_size": 2}, 64)
     on_gpu = Arguments.of(folder, {"device": "cuda:0", "gpu_memory_utilization": 0.5}).config()
     assert on_gpu.engine.memory_utilization == 0.5
 
