@@ -123,6 +123,11 @@ def vllm_engine(config: Config) -> ServedGenerator:
     for field, value in structs.asdict(EngineConfig()).items():
         if field not in OF_VLLM and getattr(wanted, field) != value:
             raise ConfigError(f"engine.{field} is for engine.kind torch: leave it out")
+    if config.model.quantization != "none" or config.model.cpu_offload_gb:
+        raise ConfigError(
+            "model.quantization and model.cpu_offload_gb are for engine.kind torch: leave them out; vllm has a method of "
+            "its own, engine.options.quantization"
+        )
     if isinstance(wanted.kv_memory, float):
         raise ConfigError(
             f"engine.kv_memory = {wanted.kv_memory}: engine.kind vllm wants bytes; for a share of the device, with the "
@@ -149,7 +154,12 @@ def vllm_engine(config: Config) -> ServedGenerator:
         )
     )
     return ServedGenerator(
-        VllmEngine(core), core.vocab_size, core.max_length, core.eos_token_ids, lambda: core.blocks, core.close
+        VllmEngine(core),
+        core.vocab_size,
+        core.max_length,
+        core.eos_token_ids,
+        lambda: core.blocks,
+        close=core.close,
     )
 
 
