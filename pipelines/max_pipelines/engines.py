@@ -125,8 +125,8 @@ def vllm_engine(config: Config) -> ServedGenerator:
             raise ConfigError(f"engine.{field} is for engine.kind torch: leave it out")
     if config.model.quantization != "none" or config.model.cpu_offload_gb:
         raise ConfigError(
-            "model.quantization and model.cpu_offload_gb are for engine.kind torch: leave them out; vllm has a method of "
-            "its own, engine.options.quantization"
+            "model.quantization and model.cpu_offload_gb are for engine.kind torch: leave them out; vllm has "
+            "engine.options.quantization instead"
         )
     if isinstance(wanted.kv_memory, float):
         raise ConfigError(
