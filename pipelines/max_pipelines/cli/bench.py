@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 
 from ..bench.text.contender import contenders
 from ..bench.text.scenarios import SCENARIOS
-from . import connecting
+from . import connecting, running
 from .files import check_writable
 
 
@@ -55,11 +54,11 @@ def run(options: argparse.Namespace) -> int:
     if options.kind == "queue":
         from ..bench.queue import bench_queue
 
-        figures = asyncio.run(bench_queue(options.requests, options.concurrent))
+        figures = running.run(bench_queue(options.requests, options.concurrent))
     else:
         from ..bench.speech import bench_speech
 
-        figures = asyncio.run(bench_speech(connecting.client(options), options.runs))
+        figures = running.run(bench_speech(connecting.client(options), options.runs))
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:<{width}}  {value:>12,.3f}")

@@ -7,7 +7,6 @@ writes an array for numpy instead, float32 [texts, dimensions].
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..client import AsyncClient
 from ..config import load_config
-from . import connecting
+from . import connecting, running
 from .files import check_writable
 
 EMBEDDINGS_CONFIG = "embeddings.yaml"
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.output)
         if Path(options.output).suffix != ".npy":
             raise ValueError(f"{options.output}: what is written is an array of numpy's; give a name that ends in .npy")
-    vectors = asyncio.run(_embed(options, texts))
+    vectors = running.run(_embed(options, texts))
     if options.output is not None:
         np.save(options.output, vectors)
         return 0

@@ -7,7 +7,6 @@ the prompt from standard input. The likeliest token is always taken unless `--te
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -30,7 +29,7 @@ from max_interfaces.values import Json
 
 from ..client import AsyncClient
 from ..config import load_config
-from . import connecting
+from . import connecting, running
 
 TEXT_CONFIG = "text.yaml"
 MODEL = f"{connecting.MODEL}; built in: Qwen2.5-0.5B-Instruct, 1 GB"
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("there is nothing to go on from; give a prompt")
     if options.connect is not None and options.device is not None:
         raise ValueError("--device: a running server has its own; leave it out with --connect")
-    return asyncio.run(_generate(options, _request(options, prompt)))
+    return running.run(_generate(options, _request(options, prompt)))
 
 
 def _request(options: argparse.Namespace, prompt: str) -> TextGenerationRequest:

@@ -7,7 +7,6 @@ that runs already. Exit code 1 if memory, files, threads or tables have grown, o
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ..client import AsyncClient
-from . import connecting
+from . import connecting, running
 from .files import check_writable
 
 
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         address: str = options.connect
         if own:
             address = resources.enter_context(own_server(connecting.chosen_config(options.config)))
-        outcome = asyncio.run(soak(address, lambda: AsyncClient.connect(address, options.keys), seconds, kills=own))
+        outcome = running.run(soak(address, lambda: AsyncClient.connect(address, options.keys), seconds, kills=own))
     print(table(outcome.rows))
     print(outcome.summary)
     if options.json is not None:

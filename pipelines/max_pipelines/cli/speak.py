@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +21,7 @@ from max_codecs.wav import WavFile, WavStream
 from max_interfaces import AudioGenerationOutput, SamplingParams
 
 from ..client.speaking import check_speaks
-from . import connecting
+from . import connecting, running
 from .files import check_writable
 
 
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if not text.strip():
         raise ValueError("there is nothing to say; give some text")
     _check_output(options.output)
-    return asyncio.run(_speak(options, text))
+    return running.run(_speak(options, text))
 
 
 def _check_output(name: str) -> None:
