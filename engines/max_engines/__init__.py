@@ -14,3 +14,9 @@ A step of the engine, `engine.Engine.normal_step`: schedule (`scheduler`, `memor
 grammars and thinking budgets; `detokenizer` and `chat_template` are what a text pipeline needs. One thread calls the
 engine; how many threads torch uses is set by whoever starts the process.
 """
+
+import logging
+
+# Where torchao is installed, transformers imports it, and says what of it this machine cannot use: nobody has asked.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)

@@ -133,6 +133,9 @@ async def weights(client: AsyncClient, length: int, adapter: str | None = None) 
 
 async def test_all_workers_have_what_is_loaded_and_what_a_killed_one_had_goes_on(served: Served) -> None:
     async with AsyncClient.connect(served.address) as client:
+        ready = 0
+        while ready < 2:  # it serves as soon as one is
+            ready = sum("loaded" in worker.gauges for worker in (await client.report()).workers)
         response = await client.load_adapter("ann", "3")
         assert (response.status, response.message) == (LoRAStatus.SUCCESS, "")
         assert await client.adapters() == ("ann",)

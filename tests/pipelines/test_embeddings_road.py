@@ -78,9 +78,9 @@ def test_what_cannot_be_embedded_is_refused_with_its_number_and_the_others_may_c
         client.embed([""])
     with pytest.raises(InvalidRequest, match="dimensions = 100: this model's embeddings have 64"):
         client.embed(["fine"], dimensions=100)
-    with pytest.raises(RequestFailed, match="adapter_id = 'a': no adapter is loaded") as refused:
+    with pytest.raises(RequestFailed, match="no adapter 'a' is loaded for 'tiny'; loaded: none") as refused:
         client.generate(EmbeddingsGenerationRequest(RequestID(), "tiny", "fine", "a"))
-    assert refused.value.failure.kind is FailureKind.INVALID_REQUEST
+    assert refused.value.failure.kind is FailureKind.UNKNOWN_MODEL
     assert client.embed(["fine"]).shape == (1, 64)
 
 

@@ -82,7 +82,8 @@ async def test_the_hosted_api_names_it_beside_the_model(served: Facing) -> None:
     body: dict[str, Any] = {"inputs": ADAPTER, "parameters": {"adapter_id": "given"}}
     assert (await answered(served, "/generate", body))["generated_text"] == "given"
     unknown = await served.post("/generate", {"inputs": "x", "parameters": {"adapter_id": "nobody"}})
-    assert (unknown.status_code, unknown.json()["error_type"]) == (404, "unknown_model")
+    assert (unknown.status_code, unknown.json()["error_type"]) == (422, "validation")
+    assert "no adapter 'nobody' is loaded" in unknown.json()["error"]
 
 
 async def test_an_answer_of_an_adapter_whose_name_may_change_hands_is_not_kept(served: Facing) -> None:

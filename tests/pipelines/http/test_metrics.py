@@ -76,7 +76,7 @@ async def test_metrics_of_a_face_that_waits_for_its_model() -> None:
 
 async def test_an_error_that_nobody_foresaw_is_counted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     async with facing(trivial()) as served:
-        monkeypatch.setattr(served.face, "model", None)
+        monkeypatch.setattr(served.face, "chosen", None)
         answer = await served.post("/v1/audio/speech", {"model": "voice", "input": "Hello."})
         assert (answer.status_code, answer.json()["error_type"]) == (500, "internal")
         assert answer.headers["x-request-id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from max_interfaces import FailureKind, InvalidRequest, RequestFailed
 
-from ..problems import HttpProblem, problem_of
+from ..problems import STATUS, HttpProblem, problem_of
 
 WORDS = {
     FailureKind.INVALID_REQUEST: "Input validation error: ",
@@ -19,6 +19,10 @@ def said(error: Exception) -> HttpProblem:
     kind = error.failure.kind if isinstance(error, RequestFailed) else None
     if isinstance(error, InvalidRequest):
         kind = FailureKind.INVALID_REQUEST
+    text = str(problem)
+    if kind is FailureKind.UNKNOWN_MODEL:  # the path's was found: what nobody knows is the adapter
+        kind, text = FailureKind.INVALID_REQUEST, f"`adapter_id`: {text}"
     if kind not in WORDS:
         return problem
-    return HttpProblem(problem.status, problem.kind, WORDS[kind] + str(problem), problem.headers)
+    status, name = STATUS[kind]
+    return HttpProblem(status, name, WORDS[kind] + text, problem.headers)
