@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,23 @@ class LoRARequest:
         if not self.lora_path:
             raise ValueError("LoRARequest.lora_path: must be the adapter's folder")
 
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+        return self.lora_name
+
+    @property
+    def folder(self) -> str:
+        """Where it lies: one path for each folder."""
+        return _real(self.lora_path)
+
 
 @dataclass(frozen=True)
 class PromptAdapterRequest:
-    """A soft prompt of peft's: its name, a number of its own, the folder, and how many virtual tokens it has."""
+    """A soft prompt of peft's: its name, a number of its own, the folder, and how many virtual tokens it has.
+
+    As with `LoRARequest`, two adapters may not have one name, whatever their kinds.
+    """
 
     prompt_adapter_name: str
     prompt_adapter_id: int
@@ -38,3 +54,23 @@ class PromptAdapterRequest:
     def __post_init__(self) -> None:
         if self.prompt_adapter_id < 1:
             raise ValueError(f"PromptAdapterRequest.prompt_adapter_id = {self.prompt_adapter_id}: must be at least 1")
+        if not self.prompt_adapter_local_path:
+            raise ValueError("PromptAdapterRequest.prompt_adapter_local_path: must be the soft prompt's folder")
+
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+        return self.prompt_adapter_name
+
+    @property
+    def folder(self) -> str:
+        """Where it lies: one path for each folder."""
+        return _real(self.prompt_adapter_local_path)
+
+
+AnyAdapter: TypeAlias = LoRARequest | PromptAdapterRequest
+
+
+def _real(path: str) -> str:
+    """The worker may have another working folder, and a folder has one path however it is written."""
+    return os.path.realpath(Path(path).expanduser())

@@ -15,6 +15,7 @@ from ..client.outputs import join_texts
 from ..many import Bar, as_asked, run_all
 from ..own_processors import registered
 from .asks import Ask
+from .loaded_adapters import LoadedAdapters
 from .outputs import RequestOutput, failed
 from .results import Growing, counted, result_of
 from .sampling import SamplingParams, with_prompt
@@ -26,21 +27,31 @@ class Answering:
     """`client` serves `model`; requests are numbered, which are their ids.
 
     One without a seed gets one from `seed` and its number, so that a run repeats, unless `seed` is None. `shared` says
-    that the worker is a thread of this process, `kv_bits` how keys and values are kept.
+    that the worker is a thread of this process, `kv_bits` how keys and values are kept. `adapters` has loaded what
+    they name.
     """
 
     def __init__(
-        self, client: AsyncClient, model: str, seed: int | None, *, shared: bool, kv_bits: int | None = None
+        self,
+        client: AsyncClient,
+        model: str,
+        seed: int | None,
+        adapters: LoadedAdapters,
+        *,
+        shared: bool,
+        kv_bits: int | None = None,
     ) -> None:
         self._client = client
         self._model = model
         self._seed = seed
+        self._adapters = adapters
         self._shared = shared
         self._kv_bits = kv_bits
         self._numbers = itertools.count()
 
     async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar) -> list[RequestOutput]:
         """The results of all, in their order. A `single` one that fails raises; of several it has the `error`."""
+        self._adapters.check(asks)
         with ExitStack() as stack:
             known = {id(ask.params): ask.params for ask in asks}
             names = {key: stack.enter_context(self._processors(params)) for key, params in known.items()}
@@ -62,10 +73,11 @@ class Answering:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[RequestOutput, None]:
         """One's outputs while they are made."""
+        self._adapters.check([ask])
         with self._processors(ask.params) as processors:
             request = self._made(ask, next(self._numbers), processors)
             growing = Growing(ask)
-            async with aclosing(self._client.stream(request, ask.options)) as outputs:
+            async with self._adapters.used(ask), aclosing(self._client.stream(request, ask.options)) as outputs:
                 try:
                     async for output in outputs:
                         for shown in growing.take(output):
@@ -75,7 +87,7 @@ class Answering:
 
     async def _one(self, ask: Ask, number: int, processors: Sequence[str]) -> RequestOutput:
         request = self._made(ask, number, processors)
-        async with aclosing(self._client.stream(request, ask.options)) as outputs:
+        async with self._adapters.used(ask), aclosing(self._client.stream(request, ask.options)) as outputs:
             return result_of(ask, join_texts([output async for output in outputs]), finished=True)
 
     def _processors(self, params: SamplingParams) -> AbstractContextManager[tuple[str, ...]]:

@@ -11,9 +11,10 @@ from typing import Any, Literal, Self
 
 from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
 from ..devices import default_device
+from .adapter_limits import NAMES, SWITCHES, AdapterLimits
+from .quantization import OF_CHECKPOINTS, when_loaded
 
 MAX_BATCH = 64  # sequences at once, where `max_num_seqs` does not say: a batch's throughput is what is wanted here
-NO_ADAPTERS = "no adapter can be loaded: a request that names one is refused"
 NO_EFFECT = {  # accepted, with the reason why they change nothing
     "swap_space": "sequences that lose their memory are computed again, so nothing is swapped",
     "disable_custom_all_reduce": "the torch engine runs on one device",
@@ -21,15 +22,10 @@ NO_EFFECT = {  # accepted, with the reason why they change nothing
     "mm_processor_kwargs": "this model reads text only",
     "limit_mm_per_prompt": "this model reads text only",
     "enable_chunked_prefill": "prompts are always read in chunks, beside what is being written",
-    "enable_lora": NO_ADAPTERS,
-    "max_loras": NO_ADAPTERS,
-    "max_lora_rank": NO_ADAPTERS,
-    "enable_prompt_adapter": NO_ADAPTERS,
-    "max_prompt_adapters": NO_ADAPTERS,
-    "max_prompt_adapter_token": NO_ADAPTERS,
     "disable_log_stats": "",
     "worker_use_ray": "workers are processes of their own",
     "distributed_executor_backend": "workers are processes of their own",
+    "max_cpu_loras": "max_loras are kept, and others are read from their folders",
     "download_dir": "set HF_HOME for another place",
     "max_logprobs": "up to 1,024, or all by -1",
     "num_scheduler_steps": "a step makes one token for each sequence",
@@ -41,14 +37,9 @@ DEFAULTS = {
     "swap_space": 4,
     "disable_custom_all_reduce": False,
     "enable_chunked_prefill": True,
-    "enable_lora": False,
-    "enable_prompt_adapter": False,
 }
 ONLY = {  # what can be given, and nothing else
-    "tensor_parallel_size": (1,),
     "pipeline_parallel_size": (1,),
-    "quantization": (None,),
-    "cpu_offload_gb": (0,),
     "load_format": ("auto", "safetensors"),
     "tokenizer_mode": ("auto", "slow"),
     "task": ("auto", "generate"),
@@ -100,7 +91,7 @@ class Arguments:
         return cls(model, **own, more={name: value for name, value in given.items() if name not in own})
 
     def __post_init__(self) -> None:
-        known = [*NO_EFFECT, *ENGINE, *OURS, *OTHERS]
+        known = [*NO_EFFECT, *ENGINE, *NAMES, *OURS, *OTHERS]
         for name in self.more:
             if name not in known:
                 near = get_close_matches(name, [*known, *self.__dataclass_fields__], 1)
@@ -114,11 +105,25 @@ class Arguments:
             raise ValueError(f"kv_cache_dtype = {kind!r}: must be one of {', '.join(KV_BITS)}")
         return KV_BITS[kind]
 
+    @property
+    def adapters(self) -> AdapterLimits:
+        """What may be loaded of adapters."""
+        return AdapterLimits.of(self.more)
+
+    @property
+    def own_quantization(self) -> str | None:
+        """How the checkpoint has to be quantised, None if that is for itself, or for vLLM's engine, to say."""
+        return self.quantization if self.quantization in OF_CHECKPOINTS and not self._several else None
+
+    @property
+    def _several(self) -> bool:
+        return self.tensor_parallel_size > 1
+
     def config(self) -> Config:
         """The config of a server for one caller. Warns of what has no effect."""
-        self._warn()
-        self._check()
         device = self.more.get("device") or default_device()
+        self._warn(device)
+        self._check()
         return Config(
             model=self._model(device),
             pipeline=PipelineConfig(kind="text"),
@@ -137,24 +142,32 @@ class Arguments:
             tokenizer_mode="slow" if self.tokenizer_mode == "slow" else "auto",
             revision=self.revision,
             tokenizer_revision=self.tokenizer_revision or (None if self.tokenizer else self.revision),
+            quantization="none" if self._several else when_loaded(self.quantization),
+            cpu_offload_gb=0.0 if device == "cpu" else self.cpu_offload_gb,
         )
 
     def _engine(self, device: str) -> EngineConfig:
         given = {ours: self.more[theirs] for theirs, ours in ENGINE.items() if self.more.get(theirs) is not None}
-        captured = self.max_context_len_to_capture or self.max_seq_len_to_capture
-        if self.tensor_parallel_size > 1:
-            given |= {"kind": "vllm", "options": {"tensor_parallel_size": self.tensor_parallel_size}}
+        if self._several:
+            given |= {"kind": "vllm", "options": self._options()}
+        else:
+            given["eager_above"] = self.max_context_len_to_capture or self.max_seq_len_to_capture
         if device != "cpu":
             given["memory_utilization"] = self.gpu_memory_utilization
         return EngineConfig(
             **{
                 "max_batch": MAX_BATCH,
                 "eager": bool(self.enforce_eager),
-                "eager_above": captured,
                 "overlap": False if self.disable_async_output_proc else None,
                 **given,
+                **self.adapters.engine,
             }
         )
+
+    def _options(self) -> dict[str, Any]:
+        """vLLM's own."""
+        given = {"tensor_parallel_size": self.tensor_parallel_size, "quantization": self.quantization}
+        return {name: value for name, value in given.items() if value is not None}
 
     def _workers(self) -> dict[str, Any]:
         return {name: self.more[name] for name in ("transport", "threads", "start_timeout_s") if name in self.more}
@@ -166,10 +179,15 @@ class Arguments:
                 raise ValueError(f"{name} = {given!r}: can be {' or '.join(map(repr, possible))}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"gpu_memory_utilization = {self.gpu_memory_utilization}: must be in (0, 1]")
+        if not 0 <= self.cpu_offload_gb <= 4096:
+            raise ValueError(f"cpu_offload_gb = {self.cpu_offload_gb}: must be between 0 and 4096")
+        if self._several and (self.adapters.engine or self.cpu_offload_gb):
+            several = f"tensor_parallel_size = {self.tensor_parallel_size}"
+            raise ValueError(f"{several}: has neither adapters nor cpu_offload_gb; leave those out, or take one device")
         if self.more.get("hf_overrides"):
             raise ValueError("hf_overrides: a checkpoint's config is used as it is; change config.json in a copy of it")
 
-    def _warn(self) -> None:
+    def _warn(self, device: str) -> None:
         warn_if_trusted(self.trust_remote_code)
         if self.max_context_len_to_capture is not None:
             text = "max_context_len_to_capture is deprecated; use max_seq_len_to_capture"
@@ -178,6 +196,11 @@ class Arguments:
         for name, reason in NO_EFFECT.items():
             if name in given and name not in SILENT and given[name] not in (None, DEFAULTS.get(name)):
                 warnings.warn(f"{name} has no effect: {reason}", stacklevel=5)
+        for name, switch in SWITCHES.items():
+            if given.get(name) is not None and not given.get(switch):
+                warnings.warn(f"{name} has no effect: {switch} is off", stacklevel=5)
+        if self.cpu_offload_gb > 0 and device == "cpu":
+            warnings.warn("cpu_offload_gb has no effect: on a CPU all weights are in main memory", stacklevel=5)
 
 
 def warn_if_trusted(trusted: bool) -> None:

@@ -29,8 +29,6 @@ class Ask:
         self, number: int, model: str, seed: int | None, processors: Sequence[str], kv_bits: int | None = None
     ) -> TextGenerationRequest:
         """As the road takes it. ValueError, by vLLM's names, for what cannot be asked for."""
-        if self.soft_prompt is not None:
-            raise ValueError("prompt_adapter_request: no soft prompt can be loaded")
         spelled = self.params.logprobs is not None or self.params.prompt_logprobs is not None
         return TextGenerationRequest(
             RequestID(str(number)),
@@ -40,6 +38,7 @@ class Ask:
             adapter_id=None if self.lora is None else self.lora.lora_name,
             token_texts=spelled and self.params.detokenize,
             return_prompt=True,
+            prompt_adapter_id=None if self.soft_prompt is None else self.soft_prompt.prompt_adapter_name,
             **self.fields,
         )
 

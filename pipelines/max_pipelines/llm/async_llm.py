@@ -20,8 +20,10 @@ from .asks import Ask, options_of
 from .chats import ChatForm
 from .conversations import Conversations
 from .guided import GuidedDecodingParams, guided
+from .loaded_adapters import LoadedAdapters
 from .outputs import RequestOutput
 from .prompts import Prompts, each, prompts_of
+from .quantization import see_that_checkpoint_has
 from .sampling import SamplingParams
 from .tokenizer import LazyTokenizer
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Params = SamplingParams | Sequence[SamplingParams] | None
 LoRAs = LoRARequest | Sequence[LoRARequest | None] | None
+SoftPrompts = PromptAdapterRequest | Sequence[PromptAdapterRequest | None] | None
 Ids = Sequence[int] | Sequence[Sequence[int]] | None
 
 
@@ -45,13 +48,20 @@ class AsyncLLM:
         self._arguments = Arguments.of(model, arguments)
         self._config = config = self._arguments.config()
         self._client = AsyncClient.embedded(config)
-        shared = config.workers.transport == "thread"
         self._answering = Answering(
-            self._client, config.model.name, self._arguments.seed, shared=shared, kv_bits=self._arguments.kv_bits
+            self._client,
+            config.model.name,
+            self._arguments.seed,
+            LoadedAdapters(self._client, config.model.name, self._arguments.adapters),
+            shared=config.workers.transport == "thread",
+            kv_bits=self._arguments.kv_bits,
         )
         self._tokenizer = LazyTokenizer(config.model)
 
     async def __aenter__(self) -> Self:
+        own = self._arguments.own_quantization
+        if own is not None:
+            await asyncio.to_thread(see_that_checkpoint_has, own, self._config.model)
         await self._client.__aenter__()
         return self
 
@@ -71,7 +81,7 @@ class AsyncLLM:
         prompt_token_ids: Ids = None,
         use_tqdm: Bar = True,
         lora_request: LoRAs = None,
-        prompt_adapter_request: PromptAdapterRequest | None = None,
+        prompt_adapter_request: SoftPrompts = None,
         guided_options_request: GuidedDecodingParams | Mapping[str, Any] | None = None,
         priority: Sequence[int] | None = None,
         *,
@@ -81,15 +91,18 @@ class AsyncLLM:
         """Complete each prompt; the results are in their order. A lower `priority` goes first, as in vLLM.
 
         Prompts are strings, lists of ids, `TextPrompt`s, `TokensPrompt`s, one or a list of them; `prompt_token_ids`
-        and `inputs` are older and newer ways to give them. `deadline_s` bounds each request's time.
+        and `inputs` are older and newer ways to give them. `lora_request` and `prompt_adapter_request` are one for all
+        or one for each; an adapter is loaded when it is first used. `deadline_s` bounds each request's time, once its
+        adapters are loaded.
         """
         given, single = self._prompts(prompts, prompt_token_ids, inputs)
         params = each(sampling_params or SamplingParams(), len(given), "sampling_params")
         loras, urgency = each(lora_request, len(given), "lora_request"), each(priority or 0, len(given), "priority")
+        soft_prompts = each(prompt_adapter_request, len(given), "prompt_adapter_request")
         form = guided(guided_options_request)
         asks = [
-            Ask(prompt, _formed(one, form), lora, prompt_adapter_request, options_of(deadline_s, first))
-            for prompt, one, lora, first in zip(given, params, loras, urgency, strict=True)
+            Ask(prompt, _formed(one, form), lora, soft, options_of(deadline_s, first))
+            for prompt, one, lora, soft, first in zip(given, params, loras, soft_prompts, urgency, strict=True)
         ]
         return await self._answering.whole(asks, single, use_tqdm)
 

@@ -30,6 +30,7 @@ def request_of(
         model.name,
         ids_of(processor, prompt),
         sampling_params=options.sampling(processor, max_tokens, processors, logprobs),
+        adapter_id=model.adapter,
         running_statistics=True,
     )
 

@@ -17,6 +17,8 @@ from ..engines import build_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+ADAPTER = "adapter"  # what the one of `load` is called
+LARGEST_RANK = 4096  # it is the caller's own, and there is no other
 MAX_BATCH = 32  # sequences of `batch_generate` at once: mlx-vlm's own number
 
 
@@ -32,6 +34,7 @@ class Model:
         self._started: Held | None = None
         self.client = AsyncClient.embedded(served)
         self.name = served.model.name
+        self.adapter = next(iter(served.engine.adapters), None)
 
     @property
     def held(self) -> Held:
@@ -87,17 +90,17 @@ def load(
     """A model from a folder or the hub, and its processor: for a model that reads text only, its tokenizer.
 
     `lazy` starts it when it is first used. Weights are always checked, whatever `strict` says, and code from a
-    checkpoint is never run. `dtype` "auto" takes what the checkpoint was saved in; `device` is the first GPU, or cpu.
-    `transport` "thread" runs it in this process, which functions as logits processors need. FileNotFoundError for a
-    folder without a model; ValueError, StartFailed if it cannot be loaded.
+    checkpoint is never run. `adapter_path` is the folder of a LoRA adapter, or of a soft prompt, as peft saves it: all
+    that the model says is said with it. `dtype` "auto" takes what the checkpoint was saved in; `device` is the first
+    GPU, or cpu. `transport` "thread" runs it in this process, which functions as logits processors need.
+    FileNotFoundError for a folder without a model or an adapter; ValueError, StartFailed if it cannot be loaded.
     """
     folder = Path(path_or_hf_repo).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"no config.json in {folder}: name the folder that holds the model's config and weights"
         )
-    if adapter_path is not None:
-        raise ValueError(f"adapter_path = {str(adapter_path)!r}: no adapter can be loaded")
+    adapters = {} if adapter_path is None else {ADAPTER: _adapter(adapter_path)}
     served = Config(
         model=ModelConfig(
             name=folder.name[:256] or "model",
@@ -107,7 +110,7 @@ def load(
             revision=revision,
         ),
         pipeline=PipelineConfig(kind="text"),
-        engine=EngineConfig(max_batch=MAX_BATCH),
+        engine=EngineConfig(max_batch=MAX_BATCH, adapters=adapters, max_adapter_rank=LARGEST_RANK),
         workers=WorkersConfig(transport=transport),
         http=None,
     )
@@ -116,3 +119,11 @@ def load(
     if not lazy:
         _ = model.held
     return model, processor
+
+
+def _adapter(path: str | Path) -> str:
+    """An adapter's folder, wherever the worker runs. FileNotFoundError if there is none in it."""
+    folder = Path(path).expanduser().absolute()
+    if not (folder / "adapter_config.json").is_file():
+        raise FileNotFoundError(f"no adapter_config.json in {folder}: name the folder that peft's save_pretrained made")
+    return str(folder)

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import asdict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from max_interfaces import FailureKind, NotServing, RequestFailed
+from max_pipelines.config import EngineConfig
+from max_pipelines.engines import OF_VLLM
 from max_pipelines.llm import (
     LLM,
     AsyncLLM,
     GuidedDecodingParams,
     LoRARequest,
-    PromptAdapterRequest,
     RequestOutput,
     RequestOutputKind,
     SamplingParams,
@@ -304,10 +306,12 @@ def test_engine_arguments_reach_the_config(folder: str) -> None:
     assert (engine.max_length, engine.max_batch, engine.token_budget, engine.block_size) == (64, 5, 128, 16)
     assert (engine.prefix_caching, engine.eager, engine.eager_above, engine.overlap) == (False, True, 99, False)
     assert (config.model.revision, config.model.tokenizer_revision) == ("main", "main")
-    several = Arguments.of(folder, {"tensor_parallel_size": 2, "max_model_len": 64}).config().engine
+    several = Arguments.of(folder, {"tensor_parallel_size": 2, "max_model_len": 64, "device": "cpu"}).config().engine
     assert (several.kind, several.options, several.max_length) == ("vllm", {"tensor_parallel_size": 2}, 64)
-    on_gpu = Arguments.of(folder, {"device": "cuda:0", "gpu_memory_utilization": 0.5}).config()
-    assert on_gpu.engine.memory_utilization == 0.5
+    changed = {name for name, value in asdict(several).items() if value != getattr(EngineConfig(), name)}
+    assert changed == {"kind", "max_batch", "options", "max_length"} < OF_VLLM
+    on_gpu = Arguments.of(folder, {"device": "cuda:0", "gpu_memory_utilization": 0.5, "cpu_offload_gb": 2}).config()
+    assert (on_gpu.engine.memory_utilization, on_gpu.model.cpu_offload_gb) == (0.5, 2)
 
 
 @pytest.mark.parametrize(
@@ -316,8 +320,10 @@ def test_engine_arguments_reach_the_config(folder: str) -> None:
         ({"swap_space": 8}, "swap_space has no effect"),
         ({"disable_custom_all_reduce": True}, "disable_custom_all_reduce has no effect"),
         ({"guided_decoding_backend": "outlines"}, "there is one backend"),
-        ({"enable_lora": True}, "no adapter can be loaded"),
-        ({"max_loras": 4}, "no adapter can be loaded"),
+        ({"max_loras": 4}, "max_loras has no effect: enable_lora is off"),
+        ({"max_prompt_adapters": 4}, "max_prompt_adapters has no effect: enable_prompt_adapter is off"),
+        ({"max_cpu_loras": 4, "enable_lora": True}, "max_cpu_loras has no effect"),
+        ({"cpu_offload_gb": 1, "device": "cpu"}, "cpu_offload_gb has no effect: on a CPU"),
         ({"trust_remote_code": True}, "never run"),
     ],
 )
@@ -335,9 +341,9 @@ def test_arguments_that_cannot_be_had_are_refused(folder: str) -> None:
         ({"hf_overrides": {"a": 1}}, "hf_overrides"),
         ({"gpu_memory_utilization": 2.0}, "must be in"),
         ({"dtype": "int3"}, "dtype"),
-        ({"tensor_parallel_size": 2}, "tensor_parallel_size = 2: can be 1"),
-        ({"quantization": "awq"}, "quantization = 'awq'"),
-        ({"cpu_offload_gb": 1}, "cpu_offload_gb = 1"),
+        ({"quantization": "bitsandbytes"}, "quantization = 'bitsandbytes': must be None or one of awq, .*int4"),
+        ({"cpu_offload_gb": -1}, "cpu_offload_gb = -1: must be between"),
+        ({"tensor_parallel_size": 2, "cpu_offload_gb": 1, "device": "cuda"}, "neither adapters nor cpu_offload_gb"),
         ({"task": "embed"}, "task = 'embed': can be 'auto' or 'generate'"),
         ({"pipeline_parallel_size": 2}, "pipeline_parallel_size"),
     ):
@@ -367,14 +373,10 @@ def test_parameters_are_refused_by_their_own_names() -> None:
         LoRARequest("a", 0, "path")
 
 
-def test_an_empty_prompt_of_a_list_and_adapters_fail_by_name(llm: LLM) -> None:
+def test_an_empty_prompt_of_a_list_fails_by_name(llm: LLM) -> None:
     with pytest.warns(UserWarning, match="1 of 2 prompts failed: .*must not be empty"):
         outputs = llm.generate(["", "the"], GREEDY, use_tqdm=False)
     assert [output.error is None for output in outputs] == [False, True]
-    with pytest.raises(ValueError, match="adapter_id = 'a': no adapter is loaded"):
-        llm.generate("the", GREEDY, lora_request=LoRARequest("a", 1, "folder"))
-    with pytest.raises(ValueError, match="no soft prompt can be loaded"):
-        llm.generate("the", GREEDY, prompt_adapter_request=PromptAdapterRequest("a", 1, "folder", 8))
 
 
 def test_keys_and_values_of_8_bits(folder: str, llm: LLM) -> None:

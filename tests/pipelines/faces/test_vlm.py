@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from max_engines.engine import Engine
 from max_pipelines.vlm import (
     BatchResponse,
     BatchStats,
@@ -23,6 +25,9 @@ from max_pipelines.vlm import (
     stream_generate,
 )
 from max_pipelines.vlm.options import end_ids, resized
+from tests.engines.tiny_adapters import adapted, load_all, save_lora, save_soft_prompt
+from tests.engines.tiny_models import generate as run_engine
+from tests.engines.tiny_models import load as load_engine_model
 from tests.tiny_text import CONTEXT, END, make_tiny_text
 
 Loaded = tuple[Model, PreTrainedTokenizerBase]
@@ -197,10 +202,28 @@ def test_shapes_are_one_number_or_two() -> None:
 def test_loading(folder: str, tmp_path: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         load(tmp_path)
-    with pytest.raises(ValueError, match="adapter_path = 'a': no adapter can be loaded"):
-        load(folder, "a")
+    with pytest.raises(FileNotFoundError, match=r"no adapter_config\.json in .*/a: name the folder that peft's"):
+        load(folder, tmp_path / "a")
     model, processor = load(folder, lazy=True)
     assert model.config.model_type == "llama"
     assert generate(model, processor, PROMPT, max_tokens=2).generation_tokens == 2
     model.close()
     model.close()
+
+
+@pytest.mark.parametrize("kind", ["lora", "soft"])
+def test_an_adapter_is_said_with_by_every_function(kind: str, folder: str, loaded: Loaded, tmp_path: Path) -> None:
+    save = {"lora": save_lora, "soft": save_soft_prompt}[kind]
+    adapter = save(tmp_path / "adapter", Path(folder))
+    chosen = {kind: "it", "lora" if kind == "soft" else "soft": None}
+    engine = Engine(load_engine_model(Path(folder)))
+    load_all(engine, {"it": adapter})
+    ids = loaded[1].encode(PROMPT)
+    (expected,) = run_engine(engine, [adapted(ids, chosen["lora"], chosen["soft"], max_new_tokens=8)])
+    model, processor = load(folder, adapter, transport="thread")
+    with model:
+        shown = [*stream_generate(model, processor, PROMPT, max_tokens=8)]
+        text = generate(model, processor, PROMPT, max_tokens=8).text
+        assert batch_generate(model, processor, prompts=[PROMPT] * 2, max_tokens=8).texts == [text] * 2
+    assert tuple(one.token for one in shown) == expected
+    assert text == processor.decode(list(expected)) != generate(*loaded, PROMPT, max_tokens=8).text
