@@ -185,6 +185,22 @@ async def test_a_caller_who_leaves_while_it_loads_leaves_it_to_the_next(made: Ma
     assert calls.made == ["+a", "-a", "+b"]
 
 
+async def test_one_that_cannot_be_loaded_and_is_wanted_no_more_takes_nothing_with_it(
+    made: Made, calls: Calls, tmp_path: Path
+) -> None:
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    bad = LoRARequest("bad", 1, str(tmp_path))
+    async with AsyncLLM(str(made.base), transport="thread", enable_lora=True, max_loras=1) as llm:
+        left = asyncio.create_task(llm.generate(PROMPT, GREEDY, use_tqdm=False, lora_request=bad))
+        while not calls.made:
+            await asyncio.wait([left], timeout=0.001)
+        left.cancel()
+        (output,) = await llm.generate(PROMPT, GREEDY, use_tqdm=False, lora_request=made.lora("b"))
+    assert [tuple(output.outputs[0].token_ids)] == made.direct(PROMPT, ("b", None))
+    assert (calls.made, faults) == (["+bad", "+b"], [])
+
+
 def test_what_is_no_adapter_fails_alone_and_may_be_mended(made: Made, llm: LLM, tmp_path: Path) -> None:
     bad = LoRARequest("bad", 1, str(tmp_path / "bad"))
     with pytest.raises(ValueError, match=r"adapter 'bad': there is no folder '.*bad'"):
