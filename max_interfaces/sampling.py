@@ -14,6 +14,7 @@ from .values import FrozenMapping, Json
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]  # the range that OpenAI and MAX document
 TokenLimit = Annotated[int, Meta(ge=0, le=2**20)]
+TokenText = Annotated[str, Meta(min_length=1, max_length=256)]
 NO_BIAS: FrozenMapping[int, float] = FrozenMapping({})
 _DRAWS_NOTHING = "means nothing with a beam_width, as no token is drawn; leave it"
 _DRAWING = {"best_of": None, "top_k": -1, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}  # and what is off
@@ -36,6 +37,9 @@ class SamplingParams(Bounded):
     `kv_bits` 8 or 4 keeps keys and values quantised, in groups of `kv_group_size` along a head's width (or the head, if
     it is narrower), once the prompt or all that was computed has `quantized_kv_start` tokens. With `max_kv_size` a
     token sees the first 4 tokens and the last `max_kv_size` - 4, itself among them. None is off.
+
+    `thinking_budget` bounds the tokens between `thinking_start_token` and `thinking_end_token`, which are single tokens
+    that were added to the model's tokenizer.
 
     Raises ValueError naming the field, its value and its bound.
     Source: https://docs.modular.com/max/api/python/interfaces (MAX 25.7 to 26.3).
@@ -82,6 +86,8 @@ class SamplingParams(Bounded):
     quantized_kv_start: TokenLimit = 5000
     prefill_step_size: Annotated[int, Meta(ge=1, le=2**20)] | None = None
     early_stopping: bool = False
+    thinking_start_token: TokenText = "<think>"
+    thinking_end_token: TokenText = "</think>"
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence

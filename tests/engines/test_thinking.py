@@ -19,6 +19,7 @@ from max_engines.constraints.errors import ConstraintError
 from max_engines.constraints.matching import CompiledGrammar
 from max_engines.constraints.thinking import ThinkingBudget, ThinkingTags
 from max_engines.constraints.vocabulary import Vocabulary
+from max_interfaces import SamplingParams
 from max_interfaces.protocols import TokenConstraint
 from tests.engines.grammar_models import END_IDS, byte_level, compiled, ids_of, mask_of, said, text_of, vocabulary_of
 
@@ -66,6 +67,13 @@ class Behind:
 
 def test_the_tags_are_the_tokenizer_s_own() -> None:
     assert ThinkingTags.of(TOKENIZER) == ThinkingTags(THINK, UNTHINK)
+
+
+def test_other_tokens_may_be_the_tags() -> None:
+    turn, assistant = ids_of(TOKENIZER, "<|turn|>", "<|assistant|>")
+    params = SamplingParams(thinking_start_token="<|assistant|>", thinking_end_token="<|turn|>")
+    assert ThinkingTags.of(TOKENIZER, params) == ThinkingTags(assistant, turn)
+    assert ThinkingTags.of(TOKENIZER, SamplingParams(thinking_end_token="a")) is None, "a letter is not of its own"
 
 
 def test_a_tokenizer_without_tags_has_none() -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from max_interfaces.sampling import DEFAULT_SAMPLING, SamplingParams
+
 from .following import Follower
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-START, END = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,11 @@ class ThinkingTags:
     end_id: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> ThinkingTags | None:
-        """The ids of `<think>` and `</think>` if both are single tokens of their own; None: this model has none."""
+    def of(cls, tokenizer: PreTrainedTokenizerBase, params: SamplingParams = DEFAULT_SAMPLING) -> ThinkingTags | None:
+        """The ids of the tokens that `params` name if both are tokens of their own; None: this model has none."""
         added = tokenizer.get_added_vocab()
-        if START not in added or END not in added:
-            return None
-        return cls(added[START], added[END])
+        start, end = added.get(params.thinking_start_token), added.get(params.thinking_end_token)
+        return None if start is None or end is None else cls(start, end)
 
     def open_after(self, prompt: Sequence[int]) -> bool:
         """True if the prompt ends within a block: the last tag in it is a start."""

@@ -49,6 +49,8 @@ ABOVE = {
     "spaces_between_special_tokens",
     "stop",
     "thinking_budget",
+    "thinking_end_token",
+    "thinking_start_token",
     "truncate",
 }
 OF_START = {

@@ -15,6 +15,7 @@ from max_engines.templating import Rendering
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import Attempt, SamplingParams, TextGenerationRequest
 from max_interfaces.protocols import TokenConstraint
+from max_interfaces.sampling import DEFAULT_SAMPLING
 
 from .plan import TextPlan
 from .prompting import TextPrompter
@@ -71,6 +72,7 @@ class Constrainer:
 
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
         self._vocabulary = Vocabulary.of(tokenizer.inner, size=vocab_size, end_ids=eos_token_ids)
+        self._tokenizer = tokenizer.inner
         self._tags = ThinkingTags.of(tokenizer.inner)
         self._compiler = GrammarCompiler(self._vocabulary)
 
@@ -86,14 +88,25 @@ class Constrainer:
     def constraint(
         self, prompt: tuple[int, ...], params: SamplingParams, grammar: CompiledGrammar | None
     ) -> TokenConstraint | None:
-        """What one sequence after `prompt` may say. ValueError for a thinking budget where the model has no tags."""
+        """What one sequence after `prompt` may say. ValueError for thinking tokens that the model does not have."""
+        tags = self._tags if _named(params) == _named(DEFAULT_SAMPLING) else self._other_tags(params)
         return sequence_constraint(
-            prompt, self._vocabulary, grammar=grammar, tags=self._tags, thinking_budget=params.thinking_budget
+            prompt, self._vocabulary, grammar=grammar, tags=tags, thinking_budget=params.thinking_budget
         )
 
     def thinking(self, prompt: tuple[int, ...]) -> bool:
         """Whether a text that follows `prompt` begins within a `<think>` block."""
         return self._tags is not None and self._tags.open_after(prompt)
+
+    def _other_tags(self, params: SamplingParams) -> ThinkingTags:
+        tags = ThinkingTags.of(self._tokenizer, params)
+        if tags is None:
+            start, end = _named(params)
+            raise ValueError(
+                f"SamplingParams.thinking_start_token = {start!r:.80}, thinking_end_token = {end!r:.80}: must be "
+                "tokens that were added to this model's tokenizer"
+            )
+        return tags
 
     def wait(self, seconds: float) -> None:
         """Return when a grammar is compiled, or after so long."""
@@ -102,3 +115,7 @@ class Constrainer:
     def close(self) -> None:
         """End what compiles."""
         self._compiler.close()
+
+
+def _named(params: SamplingParams) -> tuple[str, str]:
+    return params.thinking_start_token, params.thinking_end_token

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_TOKENS = 2048
+THINKING = ("thinking_budget", "thinking_start_token", "thinking_end_token")
 SAME = ("temperature", "top_p", "min_p", "typical_p", "kv_bits", "kv_group_size", "quantized_kv_start", "max_kv_size")
-OFF: dict[str, tuple[object, ...]] = {  # what is not had, and the values that ask for nothing
-    "top_n_sigma": (0, None),
-    "p_less": (False, None),
-    "sampler": (None,),
-    "prompt_cache": (None,),
-    "draft_model": (None,),
-    "kv_quant_scheme": ("uniform", None),
-    "thinking_start_token": ("<think>", None),
-    "thinking_end_token": ("</think>", None),
-    "pixel_values": (None,),
-    "mask": (None,),
-    "stopping_criteria": (None,),
+ABSENT = (
+    "apc_manager", "apc_tenant", "draft_block_size", "draft_kind", "draft_model", "frequency_context_size", "input_ids",
+    "kv_key_bits", "kv_key_scheme", "kv_value_bits", "kv_value_scheme", "mask", "pixel_values", "presence_context_size",
+    "prompt_cache", "prompt_cache_state", "sampler", "stopping_criteria", "vision_cache",
+)  # fmt: skip
+OFF: dict[str, tuple[object, ...]] = {  # what is not had, and the values besides None that ask for nothing
+    **dict.fromkeys(ABSENT, ()),
+    "kv_quant_scheme": ("uniform",),
+    "p_less": (False,),
+    "top_n_sigma": (0,),
 }
 
 
@@ -61,6 +60,8 @@ class Options:
     skip_special_tokens: bool = False
     enable_thinking: bool = False
     thinking_budget: int | None = None
+    thinking_start_token: str = "<think>"
+    thinking_end_token: str = "</think>"
     resize_shape: int | Sequence[int] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,7 +77,7 @@ class Options:
             if name not in OFF:
                 near = get_close_matches(name, [*known, *OFF], 1)
                 raise TypeError(f"unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-            if value not in OFF[name]:
+            if value is not None and not (isinstance(value, bool | int | float | str) and value in OFF[name]):
                 raise ValueError(f"{name} = {value!r:.80}: is not to be had here; leave it out")
         if self.resize_shape is not None:
             resized(self.resize_shape)
@@ -107,12 +108,18 @@ class Options:
                 prefill_step_size=self.prefill_step_size,
                 stop_token_ids=end_ids(self.eos_tokens or (), tokenizer),
                 skip_special_tokens=self.skip_special_tokens,
-                thinking_budget=self.thinking_budget if self.enable_thinking else None,
+                **self._thinking(),
                 logprobs=logprobs,
                 logits_processors=tuple(processors),
             )
         except ValueError as problem:
             raise ValueError(str(problem).replace("max_new_tokens", "max_tokens")) from None
+
+    def _thinking(self) -> dict[str, Any]:
+        """Nothing is counted unless `enable_thinking` says so."""
+        if not self.enable_thinking:
+            return {}
+        return {name: getattr(self, name) for name in THINKING}
 
 
 def _over_all(processor: Callable[..., Any]) -> Callable[..., Any]:
