@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,11 +184,11 @@ def store_input_major(module: nn.Module) -> None:
                     weight.data = weight.data.transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
-def model_source(path_or_id: str | Path) -> str:
-    """The folder or hub id as transformers takes it; ValueError for a path at which there is no model."""
+def model_source(path_or_id: str | Path, files: Sequence[str] = ("config.json",)) -> str:
+    """The folder or hub id as transformers takes it; ValueError for a path at which there is none of the `files`."""
     path = Path(path_or_id).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / name).is_file() for name in files):
             raise ValueError(f"no config.json in {path}: name the folder that holds the model's config and weights")
         return str(path)
     name = str(path_or_id)

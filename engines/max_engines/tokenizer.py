@@ -14,6 +14,7 @@ from .loading import LOAD_ERRORS, first_line, model_source
 from .template_terms import GOES_ON, SHIELD
 
 BLANKS = " \t\n\r▁"
+FILES = ("config.json", "tokenizer_config.json")  # one is enough: a tokenizer may lie in a folder of its own
 MOST_FORGED = 2**14  # special tokens written out in a conversation: 0.2 s, for which all others wait
 PROMPT_TAIL = 8  # ids of a prompt that a decoder without known pieces is shown: enough for one whole character
 
@@ -177,7 +178,7 @@ def load_tokenizer(path_or_id: str | Path, *, revision: str | None = None, slow:
 
     `revision` is a branch, a tag or a commit on the hub; `slow` takes the one in Python where there are two.
     """
-    source = model_source(path_or_id)
+    source = model_source(path_or_id, FILES)
     try:
         inner = AutoTokenizer.from_pretrained(source, trust_remote_code=False, revision=revision, use_fast=not slow)
     except LOAD_ERRORS as problem:
