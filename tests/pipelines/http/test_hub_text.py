@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from max_pipelines.config import Limits
 from tests.pipelines.http.asking import COLOUR
-from tests.pipelines.http.facing import Facing, facing, trivial
+from tests.pipelines.http.facing import PATIENCE_S, Facing, facing, trivial
 from tests.tiny_text import CONTEXT, make_tiny_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -98,6 +98,19 @@ async def test_the_plain_client_health_and_info(served: Facing) -> None:
         assert "".join(client.text_generation(PROMPT, max_new_tokens=5, stream=True)) == text
 
     await asyncio.to_thread(ask)
+
+
+async def test_the_documents_own_example(served: Facing) -> None:
+    """A post by `requests` and its JSON, at the URL of a model, with a token."""
+    requests = pytest.importorskip("requests")
+
+    def query(payload: Any) -> Any:
+        headers = {"Authorization": "Bearer hf_***"}
+        response = requests.post(served.url + "/models/tiny", headers=headers, json=payload, timeout=PATIENCE_S)
+        return response.json()
+
+    (output,) = await asyncio.to_thread(query, {"inputs": PROMPT})
+    assert output["generated_text"].startswith(PROMPT)
 
 
 async def test_a_voice_on_a_path_of_its_own() -> None:

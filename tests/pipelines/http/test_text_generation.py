@@ -8,12 +8,14 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
 from max_pipelines.config import HttpConfig, Limits, TextLimits
 from max_pipelines.http.face import Face
+from max_pipelines.http.text_generation.parameters import Parameters, sampling_of
 from tests.pipelines.http.facing import PATIENCE_S, Body, Facing, facing
 from tests.pipelines.http.parrot import CANCELS, FAILS, FOR_EVER, parrot
 from tests.tiny_text import CONTEXT, make_tiny_text
@@ -177,6 +179,15 @@ async def test_a_parameter_of_sampling_asks_for_sampling(implied: Body, served: 
     assert again == details, "the seed that it tells is the one that it used"
 
 
+async def test_every_parameter_of_sampling_reaches_the_engine() -> None:
+    given: Body = {
+        "frequency_penalty": 0.5, "max_new_tokens": 7, "repetition_penalty": 1.5, "seed": 3, "temperature": 0.7,
+        "top_k": 5, "top_p": 0.9, "truncate": 4, "typical_p": 0.8, "watermark": True,
+    }  # fmt: skip
+    params = sampling_of(msgspec.convert(given, Parameters))
+    assert {name: getattr(params, name) for name in given} == given
+
+
 async def test_a_stop_text_ends_it_and_is_in_it(served: Facing) -> None:
     whole = await answered(served, body(max_new_tokens=20, details=True, ignored="yes"))
     stop = next(token["text"] for token in whole["details"]["tokens"][3:] if len(token["text"].strip()) > 1)
@@ -195,8 +206,10 @@ async def test_a_grammar_holds(served: Facing) -> None:
     ):
         answer = await answered(served, body(max_new_tokens=100, grammar=grammar))
         assert json.loads(answer["generated_text"])["a"] in (1, 2)
-    answer = await answered(served, body(max_new_tokens=20, grammar={"type": "regex", "value": "[0-9]{3}"}))
+    three = {"type": "regex", "value": "[0-9]{3}"}
+    answer = await answered(served, body(max_new_tokens=20, details=True, grammar=three))
     assert answer["generated_text"].isdecimal()
+    assert answer["details"]["finish_reason"] == "eos_token", "behind it nothing else may come"
 
 
 REFUSED: list[tuple[Body, str]] = [
@@ -217,7 +230,6 @@ REFUSED: list[tuple[Body, str]] = [
     ({"max_new_tokens": CONTEXT - 2}, "Given: 3 `inputs` tokens and 510 `max_new_tokens`"),
     ({"grammar": {"type": "regex", "value": "("}}, "grammar"),
     ({"grammar": {"type": "lyric", "value": "x"}}, "grammar"),
-    ({"adapter_id": "mine"}, "adapter_id"),
 ]
 
 
