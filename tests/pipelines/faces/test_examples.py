@@ -180,6 +180,11 @@ def test_the_older_name_of_the_captured_length_counts_and_is_warned_of(folder: s
     assert config.engine.eager_above == 77
 
 
+def test_prompts_are_read_in_chunks_also_where_that_is_not_wanted(folder: str) -> None:
+    with pytest.warns(UserWarning, match="enable_chunked_prefill has no effect: prompts are always read in chunks"):
+        Arguments.of(folder, {"enable_chunked_prefill": False}).config()
+
+
 def test_what_is_taken_in_silence_changes_nothing(folder: str) -> None:
     assert Arguments.of(folder, {"disable_log_stats": True}).config() == Arguments.of(folder, {}).config()
 
