@@ -230,6 +230,7 @@ REFUSED: list[tuple[Body, str]] = [
     ({"max_new_tokens": CONTEXT - 2}, "Given: 3 `inputs` tokens and 510 `max_new_tokens`"),
     ({"grammar": {"type": "regex", "value": "("}}, "grammar"),
     ({"grammar": {"type": "lyric", "value": "x"}}, "grammar"),
+    ({"adapter_id": "mine"}, "adapter_id"),
 ]
 
 
