@@ -26,7 +26,9 @@ class EmbeddingsGenerationRequest(Bounded):
     """An immutable request for the embedding of one text, given as a string or as token ids.
 
     With `dimensions` only the first so many numbers are given, normalised anew if the model's are: for models that
-    were trained for it (Matryoshka). A text that is too long is refused, or, to `truncate`, its end is left out.
+    were trained for it (Matryoshka). A text that is too long is refused, or, to `truncate`, its end is left out;
+    `max_tokens` is the most that it may have, if that is less than the model's. `normalize` says whether the vector has
+    length 1, None as the model's own do. With `return_prompt` the output holds the ids that were read.
     """
 
     request_id: RequestID
@@ -35,6 +37,9 @@ class EmbeddingsGenerationRequest(Bounded):
     adapter_id: Name | None = None
     dimensions: Annotated[int, Meta(ge=1, le=2**20)] | None = None
     truncate: bool = False
+    max_tokens: Annotated[int, Meta(ge=1, le=2**24)] | None = None
+    normalize: bool | None = None
+    return_prompt: bool = False
 
     def check_rules(self) -> None:
         """Something to embed."""
@@ -47,12 +52,16 @@ class EmbeddingsGenerationRequest(Bounded):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingsGenerationOutput(Bounded):
-    """The embedding, float32[dimension], of `num_prompt_tokens`. Always the last output of its request."""
+    """The embedding, float32[dimension], of `num_prompt_tokens`, which are `prompt_tokens` where they were asked for.
+
+    Always the last output of its request.
+    """
 
     embeddings: Embeddings = field(default_factory=lambda: NO_EMBEDDING)
     final_status: GenerationStatus = GenerationStatus.END_OF_SEQUENCE
     failure: Failure | None = None
     num_prompt_tokens: Count = 0
+    prompt_tokens: TokenIds = ()
 
     @property
     def is_done(self) -> bool:

@@ -66,11 +66,17 @@ class Encoder:
             vectors = layer(vectors)
         return vectors
 
-    def finished(self, vector: Tensor, dimensions: int | None) -> NDArray[np.float32]:
-        """One text's vector as it is given. ValueError for more dimensions than it has."""
+    def finished(
+        self, vector: Tensor, dimensions: int | None, *, normalized: bool | None = None
+    ) -> NDArray[np.float32]:
+        """One text's vector as it is given, `normalized` as the recipe says if None.
+
+        ValueError for more dimensions than it has.
+        """
         if dimensions is not None and dimensions > self.width:
             raise ValueError(f"dimensions = {dimensions}: this model's embeddings have {self.width}")
-        made: NDArray[np.float32] = cut(vector, dimensions, normalized=self.recipe.normalized).cpu().numpy()
+        unit = self.recipe.normalized if normalized is None else normalized
+        made: NDArray[np.float32] = cut(vector, dimensions, normalized=unit).cpu().numpy()
         return made
 
 
@@ -82,8 +88,11 @@ def load_encoder(
     revision: str | None = None,
     pooling: Pooling | None = None,
     normalized: bool | None = None,
+    max_tokens: int | None = None,
 ) -> Encoder:
     """Load the model at `path_or_id`, a folder or a hub id. `pooling` and `normalized` overrule its own recipe.
+
+    `max_tokens` bounds a text below what the model could read.
 
     ValueError as `loading.load_model`, for an architecture that gives no vectors of its tokens, and for one whose
     vector of a text is another beside a longer text.
@@ -99,7 +108,7 @@ def load_encoder(
     layers = _layers(source, recipe, module, revision)
     encoder = Encoder(module, recipe, layers, _most(module, recipe), _padding(module))
     _see_that_padding_changes_nothing(encoder, source)
-    return encoder
+    return encoder if max_tokens is None else replace(encoder, max_tokens=min(max_tokens, encoder.max_tokens))
 
 
 def _see_that_padding_changes_nothing(encoder: Encoder, source: str) -> None:

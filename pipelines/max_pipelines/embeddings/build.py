@@ -14,7 +14,7 @@ from max_interfaces import (
     RequestID,
 )
 
-from ..config import Config
+from ..config import Config, ModelConfig
 from ..engines import build_tokenizer
 from ..registry import ServedPipeline
 from .pace import measured_pace
@@ -31,7 +31,10 @@ class EmbeddingsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, EmbeddingsGenerationOutput]:
-    """Load everything. `engine.token_budget` bounds a batch; without it, what is computed in some 0.1 s."""
+    """Load everything. `engine.token_budget` bounds a batch; without it, what is computed in some 0.1 s.
+
+    `engine.max_length` bounds a text.
+    """
     try:
         options = msgspec.convert(config.pipeline.options, EmbeddingsOptions)
     except msgspec.ValidationError as problem:
@@ -45,6 +48,7 @@ def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, Embeddi
             revision=model.revision,
             pooling=options.pooling,
             normalized=options.normalize,
+            max_tokens=config.engine.max_length,
         )
     except ValueError as problem:
         raise ConfigError(f"model {model.name}: {problem}") from problem
@@ -56,7 +60,12 @@ def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, Embeddi
         PipelineTask.EMBEDDINGS_GENERATION,
         MOST_WAITING,
         max_tokens=encoder.max_tokens,
-        canary=EmbeddingsGenerationRequest(RequestID(), model.name, "hello"),
+        canary=_canary(model),
         one_step=True,
         step_s=pipeline.step_s,
     )
+
+
+def _canary(model: ModelConfig) -> EmbeddingsGenerationRequest:
+    text = (0,) if model.tokenizer == "none" else "hello"
+    return EmbeddingsGenerationRequest(RequestID(), model.name, text, truncate=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -51,7 +52,6 @@ class EmbeddingsPipeline:
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._pace = pace
-        self._ending = ending(tokenizer)
         self._waiting: dict[RequestID, Text] = {}  # in the order of their arrival
         self._shortest_next = False
 
@@ -108,15 +108,26 @@ class EmbeddingsPipeline:
         return min(pressing, key=lambda text: len(text.ids)) if self._shortest_next else pressing[0]
 
     def _chunk(self, text: Text, pooled: Tensor) -> EmbeddingChunk:
-        request_id, vector = text.request.request_id, self._encoder.finished(pooled, text.request.dimensions)
+        asked, request_id = text.request, text.request.request_id
+        vector = self._encoder.finished(pooled, asked.dimensions, normalized=asked.normalize)
         if not np.isfinite(vector).all():
             failure = Failure(FailureKind.WORKER_ERROR, "the embedding of this text holds NaN or infinite numbers")
             failed = EmbeddingsGenerationOutput(final_status=GenerationStatus.FAILED, failure=failure)
             return Chunk(request_id, failed)
-        return Chunk(request_id, EmbeddingsGenerationOutput(vector, num_prompt_tokens=len(text.ids)))
+        told = text.ids if asked.return_prompt else ()
+        output = EmbeddingsGenerationOutput(vector, num_prompt_tokens=len(text.ids), prompt_tokens=told)
+        return Chunk(request_id, output)
+
+    def _most(self, request: EmbeddingsGenerationRequest) -> int:
+        most = self._encoder.max_tokens
+        return most if request.max_tokens is None else min(most, request.max_tokens)
+
+    @cached_property
+    def _ending(self) -> int:
+        return ending(self._tokenizer)
 
     def _ids(self, request: EmbeddingsGenerationRequest) -> tuple[int, ...]:
-        most, given = self._encoder.max_tokens, request.input
+        most, given = self._most(request), request.input
         if isinstance(given, str):
             if not request.truncate and len(given) > most * MOST_CHARACTERS:
                 raise ValueError(f"input: has {len(given)} characters, which cannot fit in {most} tokens; {SHORTER}")
@@ -133,7 +144,7 @@ class EmbeddingsPipeline:
             return ids
         if not request.truncate:
             raise ValueError(f"input: has {len(ids)} tokens, at most {most} fit; {SHORTER}")
-        kept = self._ending if isinstance(given, str) else 0  # what the tokenizer has put behind the text
+        kept = min(most, self._ending if isinstance(given, str) else 0)  # what the tokenizer has put behind the text
         return (*ids[: most - kept], *ids[len(ids) - kept :])
 
 

@@ -18,6 +18,14 @@ from .outputs import (
     Logprob,
     RequestOutput,
 )
+from .pooling_outputs import (
+    EmbeddingOutput,
+    EmbeddingRequestOutput,
+    PoolingRequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+)
+from .pooling_params import PoolingParams
 from .prompts import PromptType, TextPrompt, TokensPrompt
 from .sampling import RequestOutputKind, SamplingParams
 
@@ -25,14 +33,20 @@ __all__ = [
     "LLM",
     "AsyncLLM",
     "CompletionOutput",
+    "EmbeddingOutput",
+    "EmbeddingRequestOutput",
     "GuidedDecodingParams",
     "LoRARequest",
     "Logprob",
+    "PoolingParams",
+    "PoolingRequestOutput",
     "PromptAdapterRequest",
     "PromptType",
     "RequestOutput",
     "RequestOutputKind",
     "SamplingParams",
+    "ScoringOutput",
+    "ScoringRequestOutput",
     "StructuredOutputsParams",
     "TextPrompt",
     "TokensPrompt",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, ExitStack, aclosing
 from functools import partial
@@ -12,13 +11,14 @@ from max_interfaces import RequestFailed, TextGenerationRequest
 
 from ..client import AsyncClient
 from ..client.outputs import join_texts
-from ..many import Bar, as_asked, run_all
+from ..many import Bar, as_asked
 from ..own_processors import registered
 from .asks import Ask
 from .loaded_adapters import LoadedAdapters
 from .outputs import RequestOutput, failed
 from .results import Growing, counted, result_of
 from .sampling import SamplingParams, with_prompt
+from .settled import settled
 
 SEED_STRIDE = 1_000_003  # so that neighbouring seeds do not give the same numbers, one request apart
 
@@ -60,12 +60,7 @@ class Answering:
                 partial(self._one, ask, number, names[id(ask.params)])
                 for ask, number in zip(asks, numbers, strict=True)
             ]
-            results = await run_all(jobs, bar, counted, "prompts")
-        broken = [result for result in results if isinstance(result, Exception)]
-        if single and broken:
-            raise broken[0]
-        if broken:
-            warnings.warn(f"{len(broken)} of {len(asks)} prompts failed: {broken[0]}", stacklevel=2)
+            results = await settled(jobs, single, bar, counted)
         return [
             _failed(ask, number, result) if isinstance(result, Exception) else result
             for ask, number, result in zip(asks, numbers, results, strict=True)

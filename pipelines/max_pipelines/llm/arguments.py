@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +14,7 @@ from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersC
 from ..devices import default_device
 from .adapter_limits import NAMES, SWITCHES, AdapterLimits
 from .quantization import OF_CHECKPOINTS, when_loaded
+from .tasks import POOLING_NO_EFFECT, POOLING_ONLY, POOLS, is_for_pooling
 
 MAX_BATCH = 64  # sequences at once, where `max_num_seqs` does not say: a batch's throughput is what is wanted here
 NO_EFFECT = {  # accepted, with the reason why they change nothing
@@ -37,12 +39,13 @@ DEFAULTS = {
     "swap_space": 4,
     "disable_custom_all_reduce": False,
     "enable_chunked_prefill": True,
+    "kv_cache_dtype": "auto",
 }
 ONLY = {  # what can be given, and nothing else
     "pipeline_parallel_size": (1,),
     "load_format": ("auto", "safetensors"),
     "tokenizer_mode": ("auto", "slow"),
-    "task": ("auto", "generate"),
+    "task": ("auto", *POOLS),
 }
 ENGINE = {  # what the engine's section calls them
     "max_num_seqs": "max_batch",
@@ -108,7 +111,7 @@ class Arguments:
     @property
     def adapters(self) -> AdapterLimits:
         """What may be loaded of adapters."""
-        return AdapterLimits.of(self.more)
+        return AdapterLimits() if self.pools else AdapterLimits.of(self.more)
 
     @property
     def own_quantization(self) -> str | None:
@@ -119,14 +122,19 @@ class Arguments:
     def _several(self) -> bool:
         return self.tensor_parallel_size > 1
 
+    @cached_property
+    def pools(self) -> bool:
+        """Whether the model makes vectors, and does not write. ValueError for one that does neither."""
+        return is_for_pooling(self.more.get("task") or "auto", self.model, self.revision)
+
     def config(self) -> Config:
         """The config of a server for one caller. Warns of what has no effect."""
         device = self.more.get("device") or default_device()
-        self._warn(device)
         self._check()
+        self._warn(device)
         return Config(
             model=self._model(device),
-            pipeline=PipelineConfig(kind="text"),
+            pipeline=PipelineConfig(kind="embeddings" if self.pools else "text"),
             engine=self._engine(device),
             workers=WorkersConfig(**self._workers()),
             http=None,
@@ -173,10 +181,9 @@ class Arguments:
         return {name: self.more[name] for name in ("transport", "threads", "start_timeout_s") if name in self.more}
 
     def _check(self) -> None:
-        for name, possible in ONLY.items():
-            given = self.more.get(name, getattr(self, name, possible[0]))
-            if given not in possible:
-                raise ValueError(f"{name} = {given!r}: can be {' or '.join(map(repr, possible))}")
+        self._check_possible(ONLY)
+        if self.pools:
+            self._check_possible(POOLING_ONLY)
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"gpu_memory_utilization = {self.gpu_memory_utilization}: must be in (0, 1]")
         if not 0 <= self.cpu_offload_gb <= 4096:
@@ -187,13 +194,19 @@ class Arguments:
         if self.more.get("hf_overrides"):
             raise ValueError("hf_overrides: a checkpoint's config is used as it is; change config.json in a copy of it")
 
+    def _check_possible(self, choices: Mapping[str, Sequence[object]]) -> None:
+        for name, possible in choices.items():
+            given = self.more.get(name, getattr(self, name, possible[0]))
+            if given not in possible:
+                raise ValueError(f"{name} = {given!r}: can be {' or '.join(map(repr, possible))}")
+
     def _warn(self, device: str) -> None:
         warn_if_trusted(self.trust_remote_code)
         if self.max_context_len_to_capture is not None:
             text = "max_context_len_to_capture is deprecated; use max_seq_len_to_capture"
             warnings.warn(text, DeprecationWarning, stacklevel=5)
         given = {name: getattr(self, name) for name in ("swap_space", "disable_custom_all_reduce")} | dict(self.more)
-        for name, reason in NO_EFFECT.items():
+        for name, reason in (NO_EFFECT | (POOLING_NO_EFFECT if self.pools else {})).items():
             if name in given and name not in SILENT and given[name] not in (None, DEFAULTS.get(name)):
                 warnings.warn(f"{name} has no effect: {reason}", stacklevel=5)
         for name, switch in SWITCHES.items():

@@ -17,11 +17,13 @@ from .adapters import LoRARequest, PromptAdapterRequest
 from .answering import Answering
 from .arguments import Arguments
 from .asks import Ask, options_of
+from .async_pooling import AsyncPooling
 from .chats import ChatForm
 from .conversations import Conversations
 from .guided import GuidedDecodingParams, guided
 from .loaded_adapters import LoadedAdapters
 from .outputs import RequestOutput
+from .pooling import Pooling
 from .prompts import Prompts, each, prompts_of
 from .quantization import see_that_checkpoint_has
 from .sampling import SamplingParams
@@ -36,19 +38,20 @@ SoftPrompts = PromptAdapterRequest | Sequence[PromptAdapterRequest | None] | Non
 Ids = Sequence[int] | Sequence[Sequence[int]] | None
 
 
-class AsyncLLM:
+class AsyncLLM(AsyncPooling):
     """vLLM's `LLM` with `await`: `async with AsyncLLM(model) as llm`. Its arguments are `LLM`'s.
 
     Any number of tasks may call it at once, and each gets its own results. A call that is cancelled leaves nothing
     behind. In a list of prompts, one that cannot be served fails alone: its output has the `error`, and a warning says
-    so; one prompt by itself raises it.
+    so; one prompt by itself raises it. To see what a model on the hub is for, its config.json is fetched at once,
+    unless `task` says it.
     """
 
     def __init__(self, model: str, **arguments: Any) -> None:
         self._arguments = Arguments.of(model, arguments)
         self._config = config = self._arguments.config()
         self._client = AsyncClient.embedded(config)
-        self._answering = Answering(
+        self._generating = Answering(
             self._client,
             config.model.name,
             self._arguments.seed,
@@ -56,6 +59,7 @@ class AsyncLLM:
             shared=config.workers.transport == "thread",
             kv_bits=self._arguments.kv_bits,
         )
+        self._pooling = Pooling(self._client, config.model.name) if self._arguments.pools else None
         self._tokenizer = LazyTokenizer(config.model)
 
     async def __aenter__(self) -> Self:
@@ -186,6 +190,16 @@ class AsyncLLM:
     def get_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of transformers. ValueError for an LLM without one."""
         return self._tokenizer.inner
+
+    @property
+    def _answering(self) -> Answering:
+        """ValueError for a model that makes vectors."""
+        if self._pooling is not None:
+            raise ValueError(
+                "this LLM is for pooling: encode, embed and score are what it does; to generate and to chat take a "
+                'model that generates, or LLM(…, task="generate")'
+            )
+        return self._generating
 
     def _prompts(self, prompts: Prompts | None, ids: Ids, inputs: Prompts | None) -> tuple[list[Any], bool]:
         return prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)

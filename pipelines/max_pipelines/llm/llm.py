@@ -68,6 +68,9 @@ class LLM:
     by side in one batch. Ctrl-C ends a call and leaves nothing of it behind. `with LLM(model) as llm` ends its
     processes at the end of the block; otherwise they end with it.
 
+    `task` "auto" takes an encoder, a decoder without its head, and what sentence-transformers has saved for a model
+    that makes vectors: it has `encode`, `embed` and `score`; any other has `generate`, `chat` and the streams.
+
     TypeError for an unknown argument, with the nearest name; ValueError for one that cannot be had; StartFailed if the
     model cannot be loaded.
     Source: the documentation of vLLM 0.6.4.
@@ -140,6 +143,9 @@ class LLM:
 
     generate = _waiting(AsyncLLM.generate)
     chat = _waiting(AsyncLLM.chat)
+    encode = _waiting(AsyncLLM.encode)
+    embed = _waiting(AsyncLLM.embed)
+    score = _waiting(AsyncLLM.score)
     stream = _iterating(AsyncLLM.stream)
     stream_chat = _iterating(AsyncLLM.stream_chat)
 

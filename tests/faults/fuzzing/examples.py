@@ -172,7 +172,7 @@ PAYLOADS: list[Payload] = [
         adapter_id="an adapter",
         prompt_adapter_id="a soft prompt",
     ),
-    EmbeddingsGenerationRequest(RequestID("r3"), "nobody's", (1, 2, 70_000), "an adapter", 64, True),
+    EmbeddingsGenerationRequest(RequestID("r3"), "nobody's", (1, 2, 70_000), "an adapter", 64, True, 9, False, True),
     AudioGenerationOutput(
         GenerationStatus.MAXIMUM_LENGTH,
         7,
@@ -199,7 +199,7 @@ PAYLOADS: list[Payload] = [
         SCORES,
         GenerationStatistics(12, 8, 3, 0.1, 0.2, 2**30),
     ),
-    EmbeddingsGenerationOutput(np.ones(3, np.float32), GenerationStatus.FAILED, FAILURE, 7),
+    EmbeddingsGenerationOutput(np.ones(3, np.float32), GenerationStatus.FAILED, FAILURE, 2, (5, 70_000)),
     LoRARequest(LoRAOperation.LOAD, "an adapter", "adapters/a"),
     LoRAResponse(LoRAStatus.LOAD_ERROR, "no such folder"),
 ]

@@ -344,7 +344,7 @@ def test_arguments_that_cannot_be_had_are_refused(folder: str) -> None:
         ({"quantization": "bitsandbytes"}, "quantization = 'bitsandbytes': must be None or one of awq, .*int4"),
         ({"cpu_offload_gb": -1}, "cpu_offload_gb = -1: must be between"),
         ({"tensor_parallel_size": 2, "cpu_offload_gb": 1, "device": "cuda"}, "neither adapters nor cpu_offload_gb"),
-        ({"task": "embed"}, "task = 'embed': can be 'auto' or 'generate'"),
+        ({"task": "classify"}, "task = 'classify': can be 'auto' or 'generate' or 'embed'"),
         ({"pipeline_parallel_size": 2}, "pipeline_parallel_size"),
     ):
         with pytest.raises(ValueError, match=words):
