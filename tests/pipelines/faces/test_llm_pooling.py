@@ -249,8 +249,8 @@ def test_scores_are_cosines_of_one_against_many_and_pair_by_pair(llm: LLM) -> No
 
 
 def test_a_pair_fails_alone_and_numbers_must_agree(llm: LLM) -> None:
+    others: list[PromptType] = ["the", TOO_LONG, "the"]
     with pytest.warns(UserWarning, match="1 of 4 prompts failed"):
-        others: list[PromptType] = ["the", TOO_LONG, "the"]
         outputs = llm.score("the", others, use_tqdm=False)
     assert [output.error is None for output in outputs] == [True, False, True]
     assert math.isnan(outputs[1].outputs.score)
@@ -315,16 +315,9 @@ def test_threads_call_it_side_by_side(llm: LLM, folders: dict[str, Path]) -> Non
         assert max(far(output, expected) for output in found[text]) <= CLOSE
 
 
-def test_a_deadline_passes_and_what_is_cancelled_has_no_vector(llm: LLM) -> None:
-    with pytest.raises(RequestFailed) as late:
-        llm.encode([9] * CONTEXT, deadline_s=1e-6)
-    assert late.value.failure.kind is FailureKind.DEADLINE_EXCEEDED
-    with pytest.warns(UserWarning, match="of 3 prompts failed"):
-        outputs = llm.encode([[9] * CONTEXT] * 3, deadline_s=1e-6, use_tqdm=False)
-    assert all(isinstance(output.error, RequestFailed) for output in outputs)
-
-
-async def test_the_asynchronous_twin_and_a_cancel(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_is_cancelled_or_late_and_the_rest_goes_on(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_work, go_on = threading.Event(), threading.Event()
     go_on.set()
     embed = Encoder.embed
@@ -344,11 +337,17 @@ async def test_the_asynchronous_twin_and_a_cancel(folders: dict[str, Path], monk
         while not second.done():
             llm.cancel("1")  # of no effect before it is known
             await asyncio.sleep(0)
+        with pytest.raises(RequestFailed) as late:
+            await llm.embed("the", deadline_s=1e-3, use_tqdm=False)
+        with pytest.warns(UserWarning, match="3 of 3 prompts failed"):
+            all_late = await llm.encode(TEXTS[:3], deadline_s=1e-3, use_tqdm=False)
         go_on.set()
         ((output,), (score,)) = await first, await llm.score("the", "the", use_tqdm=False)
         with pytest.raises(RequestFailed) as cancelled:
             await second
     assert cancelled.value.failure.kind is FailureKind.CANCELLED
+    assert late.value.failure.kind is FailureKind.DEADLINE_EXCEEDED
+    assert all(isinstance(one.error, RequestFailed) for one in all_late)
     assert output.outputs.hidden_size == 64
     assert score.outputs.score == pytest.approx(1, abs=CLOSE)
 
