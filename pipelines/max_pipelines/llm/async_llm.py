@@ -43,8 +43,8 @@ class AsyncLLM(AsyncPooling):
 
     Any number of tasks may call it at once, and each gets its own results. A call that is cancelled leaves nothing
     behind. In a list of prompts, one that cannot be served fails alone: its output has the `error`, and a warning says
-    so; one prompt by itself raises it. To see what a model on the hub is for, its config.json is fetched at once,
-    unless `task` says it.
+    so; one prompt by itself raises it. What a model on the hub is for is seen from two small files, which are
+    fetched at once unless they are in the cache or `task` says it.
     """
 
     def __init__(self, model: str, **arguments: Any) -> None:
@@ -184,7 +184,7 @@ class AsyncLLM(AsyncPooling):
                 yield output
 
     def cancel(self, request_id: str) -> None:
-        """End a request now; what it has so far is its result, with the finish reason `abort`."""
+        """End a request now; what it has so far is its result, with the finish reason `abort`. A vector has nothing yet."""
         self._client.cancel(RequestID(request_id))
 
     def get_tokenizer(self) -> PreTrainedTokenizerBase:

@@ -37,6 +37,8 @@ def is_for_pooling(task: str, model: str, revision: str | None) -> bool:
     if task != "auto":
         return POOLS[task]
     config = _read(model, "config.json", revision)
+    if not isinstance(config, Mapping):
+        return False
     architecture = _architecture(config)
     if architecture.endswith(CLASSIFIES):
         raise ValueError(
@@ -49,9 +51,9 @@ def is_for_pooling(task: str, model: str, revision: str | None) -> bool:
     return embeds and not config.get("is_encoder_decoder")
 
 
-def _architecture(config: Any) -> str:
+def _architecture(config: Mapping[str, Any]) -> str:
     """The class that a checkpoint was saved from, empty if it does not say."""
-    names = config.get("architectures") if isinstance(config, Mapping) else None
+    names = config.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else ""
 
 
@@ -66,6 +68,12 @@ def _read(model: str, name: str, revision: str | None) -> Any:
 
 
 def _on_the_hub(model: str, name: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download  # a quarter of a second to import, which a folder need not wait for
+    """From the cache if it is there, or known not to exist: what a model is for does not change."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # half a second; a folder does not need it
 
-    return Path(hf_hub_download(model, name, revision=revision))
+    known = try_to_load_from_cache(model, name, revision=revision)
+    if known is None:
+        return Path(hf_hub_download(model, name, revision=revision))
+    if not isinstance(known, str):
+        raise FileNotFoundError(name)
+    return Path(known)

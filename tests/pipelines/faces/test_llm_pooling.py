@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -93,6 +94,17 @@ def test_vectors_are_those_of_transformers_in_the_order_of_the_prompts(
     assert max(far(output, expected[text]) for output, text in zip(outputs, texts, strict=True)) <= CLOSE
     numbers = [int(output.request_id) for output in outputs]
     assert numbers == list(range(numbers[0], numbers[0] + len(texts)))
+
+
+def test_a_model_that_generates_can_be_asked_for_vectors_of_last_tokens(tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path, "llama")
+    with LLM(str(folder), task="embedding", transport="thread") as llm:
+        outputs = llm.encode(TEXTS, use_tqdm=False)
+    for text, output in zip(TEXTS, outputs, strict=True):
+        with torch.inference_mode():
+            hidden = plain(folder)(input_ids=torch.tensor([ids_of(folder, text)])).last_hidden_state[0, -1]
+        assert far(output, (hidden / hidden.norm()).numpy()) <= CLOSE
+    assert not is_for_pooling("auto", str(folder), None)
 
 
 def test_an_output_has_the_fields_of_vllm(llm: LLM) -> None:
@@ -412,6 +424,21 @@ def test_the_checkpoint_says_what_it_is_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="BertForSequenceClassification tells classes; cross-encoders"):
         LLM(classes)
     assert is_for_pooling("embed", classes, None)
+
+
+def test_a_model_on_the_hub_is_known_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for name, modules in (("embeds", "snapshots"), ("writes", ".no_exist")):
+        folder = tmp_path / f"models--someone--{name}"
+        for at in ("refs", "snapshots/1", f"{modules}/1"):
+            (folder / at).mkdir(parents=True, exist_ok=True)
+        (folder / "refs" / "main").write_text("1")
+        (folder / "snapshots" / "1" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
+        (folder / modules / "1" / "modules.json").write_text("[]")
+    assert is_for_pooling("auto", "someone/embeds", None)
+    assert not is_for_pooling("auto", "someone/writes", None)
+    assert not is_for_pooling("auto", "someone/unknown", None)
 
 
 def test_arguments_of_models_that_make_vectors(folders: dict[str, Path]) -> None:
