@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from max_engines.embedding.encoder import Encoder, load_encoder
 from max_engines.tokenizer import load_tokenizer
@@ -16,6 +17,7 @@ from max_interfaces import Attempt, DeviceLost, EmbeddingsGenerationRequest, Gen
 from max_pipelines.embeddings.pace import Pace, measured_pace
 from max_pipelines.embeddings.pipeline import EmbeddingsPipeline
 from tests.tiny_encoders import CONTEXT, VOCAB, make_encoder
+from tests.tiny_text import BEGIN, END
 
 LONG, SHORT = (9,) * CONTEXT, (9, 10)
 ONE_LONG = Pace(CONTEXT, 0.001, 64)
@@ -170,3 +172,25 @@ def test_a_text_is_read_in_lower_case_where_the_checkpoint_says_so(folder: Path,
     chunks = pipeline.execute([ask(pipeline, "The Fox"), ask(pipeline, "the fox")])
     first, second = (chunk.output.embeddings for chunk in chunks if chunk.output is not None)
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 6])
+def test_a_text_is_cut_to_as_little_as_a_request_says_its_end_last(most: int, encoder: Encoder, folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    tokenizer.inner._tokenizer.post_processor = TemplateProcessing(  # two ids behind every text, as XLNet has them
+        single="<s> $A </s> </s>", special_tokens=[("<s>", BEGIN), ("</s>", END)]
+    )
+    pipeline = EmbeddingsPipeline(encoder, tokenizer, ONE_LONG)
+    for asked in ("the quick brown fox", tuple(range(20, 40))):
+        request = EmbeddingsGenerationRequest(
+            RequestID(), "tiny", asked, truncate=True, max_tokens=most, return_prompt=True
+        )
+        pipeline.admit(Attempt(request))
+        (chunk,) = pipeline.execute([request.request_id])
+        ids = tuple(tokenizer.encode(asked)) if isinstance(asked, str) else asked
+        kept = min(2, most) if isinstance(asked, str) else 0
+        assert chunk.output is not None
+        assert chunk.output.prompt_tokens == (*ids[: most - kept], *ids[len(ids) - kept :])
+        assert chunk.output.num_prompt_tokens == most
+    with pytest.raises(ValueError, match=f"input: has 20 tokens, at most {most} fit"):
+        pipeline.admit(Attempt(EmbeddingsGenerationRequest(RequestID(), "tiny", (9,) * 20, max_tokens=most)))

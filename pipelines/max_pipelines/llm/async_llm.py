@@ -184,7 +184,7 @@ class AsyncLLM(AsyncPooling):
                 yield output
 
     def cancel(self, request_id: str) -> None:
-        """End a request now; what it has so far is its result, with the finish reason `abort`. A vector has nothing yet."""
+        """End a request now; what it has so far is its result, with the finish reason `abort`. A vector is none yet."""
         self._client.cancel(RequestID(request_id))
 
     def get_tokenizer(self) -> PreTrainedTokenizerBase:

@@ -256,6 +256,8 @@ def test_scores_are_cosines_of_one_against_many_and_pair_by_pair(llm: LLM) -> No
     (few,) = llm.score(TEXTS[0], TEXTS[1], pooling_params=PoolingParams(dimensions=3), use_tqdm=False)
     shorter = float(torch.cosine_similarity(vectors[0][:3], vectors[1][:3], 0))
     assert few.outputs.score == pytest.approx(shorter, abs=CLOSE)
+    (long,) = llm.score(TEXTS[0], TEXTS[1], pooling_params=PoolingParams(normalize=False), use_tqdm=False)
+    assert long.outputs.score == pytest.approx(expected[0][1], abs=CLOSE)
     (cut,) = llm.score(TEXTS[0], TOO_LONG, truncate_prompt_tokens=5, use_tqdm=False)
     assert len(cut.prompt_token_ids) == len(raw[0].prompt_token_ids[:5]) + 5
 
