@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -69,6 +70,8 @@ class PromptAdapterRequest:
 
 
 AnyAdapter: TypeAlias = LoRARequest | PromptAdapterRequest
+LoRAs: TypeAlias = LoRARequest | Sequence[LoRARequest | None] | None
+SoftPrompts: TypeAlias = PromptAdapterRequest | Sequence[PromptAdapterRequest | None] | None
 
 
 def _real(path: str) -> str:

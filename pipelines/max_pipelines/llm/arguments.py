@@ -39,6 +39,8 @@ DEFAULTS = {
     "swap_space": 4,
     "disable_custom_all_reduce": False,
     "enable_chunked_prefill": True,
+    "enable_lora": False,
+    "enable_prompt_adapter": False,
     "kv_cache_dtype": "auto",
 }
 ONLY = {  # what can be given, and nothing else

@@ -13,7 +13,7 @@ from max_interfaces import RequestID
 
 from ..client import AsyncClient
 from ..many import Bar
-from .adapters import LoRARequest, PromptAdapterRequest
+from .adapters import LoRARequest, LoRAs, PromptAdapterRequest, SoftPrompts
 from .answering import Answering
 from .arguments import Arguments
 from .asks import Ask, options_of
@@ -24,7 +24,7 @@ from .guided import GuidedDecodingParams, guided
 from .loaded_adapters import LoadedAdapters
 from .outputs import RequestOutput
 from .pooling import Pooling
-from .prompts import Prompts, each, prompts_of
+from .prompts import Ids, Prompts, each, prompts_of
 from .quantization import see_that_checkpoint_has
 from .sampling import SamplingParams
 from .tokenizer import LazyTokenizer
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Params = SamplingParams | Sequence[SamplingParams] | None
-LoRAs = LoRARequest | Sequence[LoRARequest | None] | None
-SoftPrompts = PromptAdapterRequest | Sequence[PromptAdapterRequest | None] | None
-Ids = Sequence[int] | Sequence[Sequence[int]] | None
 
 
 class AsyncLLM(AsyncPooling):

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..many import Bar
-from .adapters import LoRARequest, PromptAdapterRequest
+from .adapters import LoRAs, SoftPrompts
 from .arguments import Arguments
 from .asks import options_of
 from .pooling import Pooling
 from .pooling_outputs import EmbeddingRequestOutput, ScoringRequestOutput
 from .pooling_params import PoolingParams
-from .prompts import Prompt, Prompts, each, prompts_of
+from .prompts import Ids, Prompt, Prompts, each, prompts_of
 
 Params = PoolingParams | Sequence[PoolingParams] | None
-LoRAs = LoRARequest | Sequence[LoRARequest | None] | None
-Ids = Sequence[int] | Sequence[Sequence[int]] | None
 
 
 class AsyncPooling:
@@ -32,7 +30,7 @@ class AsyncPooling:
         prompt_token_ids: Ids = None,
         use_tqdm: Bar = True,
         lora_request: LoRAs = None,
-        prompt_adapter_request: PromptAdapterRequest | None = None,
+        prompt_adapter_request: SoftPrompts = None,
         *,
         inputs: Prompts | None = None,
         deadline_s: float | None = None,
@@ -57,7 +55,7 @@ class AsyncPooling:
         use_tqdm: Bar = True,
         pooling_params: Params = None,
         lora_request: LoRAs = None,
-        prompt_adapter_request: PromptAdapterRequest | None = None,
+        prompt_adapter_request: SoftPrompts = None,
         deadline_s: float | None = None,
     ) -> list[EmbeddingRequestOutput]:
         """What `encode` gives, under its later name. `truncate_prompt_tokens` is as in the parameters, for all."""
@@ -83,7 +81,7 @@ class AsyncPooling:
         use_tqdm: Bar = True,
         pooling_params: PoolingParams | None = None,
         lora_request: LoRAs = None,
-        prompt_adapter_request: PromptAdapterRequest | None = None,
+        prompt_adapter_request: SoftPrompts = None,
         deadline_s: float | None = None,
     ) -> list[ScoringRequestOutput]:
         """How like two texts are, by the cosine of their vectors: one against any number, or pair by pair.
@@ -113,8 +111,7 @@ def _truncated(params: PoolingParams, tokens: int | None) -> PoolingParams:
     return params if tokens is None else replace(params, truncate_prompt_tokens=tokens)
 
 
-def _refuse_adapters(lora: LoRAs, prompt_adapter: PromptAdapterRequest | None) -> None:
-    loras = [lora] if lora is None or isinstance(lora, LoRARequest) else lora
-    for name, given in (("lora_request", loras), ("prompt_adapter_request", [prompt_adapter])):
-        if any(one is not None for one in given):
+def _refuse_adapters(lora: LoRAs, prompt_adapter: SoftPrompts) -> None:
+    for name, given in (("lora_request", lora), ("prompt_adapter_request", prompt_adapter)):
+        if any(one is not None for one in (given if isinstance(given, Sequence) else [given])):
             raise ValueError(f"{name}: adapters of embedding models are not supported; leave it out")

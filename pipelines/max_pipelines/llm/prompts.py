@@ -26,6 +26,7 @@ class TokensPrompt(TypedDict):
 
 PromptType: TypeAlias = str | Sequence[int] | TextPrompt | TokensPrompt
 Prompts: TypeAlias = PromptType | Sequence[PromptType]
+Ids: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Prompt:
 
 def prompts_of(
     prompts: Prompts | None,
-    ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    ids: Ids = None,
     inputs: Prompts | None = None,
     *,
     skip_tokenizer: bool = False,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -286,7 +287,7 @@ def test_adapters_are_refused_by_name(llm: LLM) -> None:
         with pytest.raises(ValueError, match="lora_request"):
             call(["the", "a"], lora_request=[None, lora])
         with pytest.raises(ValueError, match="prompt_adapter_request: adapters"):
-            call("the", prompt_adapter_request=soft)
+            call(["the", "a"], prompt_adapter_request=[None, soft])
     with pytest.raises(ValueError, match="lora_request"):
         llm.score("the", "a", lora_request=lora)
     assert len(llm.encode(["the", "a"], lora_request=[None, None], use_tqdm=False)) == 2
@@ -455,6 +456,9 @@ def test_arguments_of_models_that_make_vectors(folders: dict[str, Path]) -> None
     ):
         with pytest.warns(UserWarning, match=words):
             Arguments.of(folder, named).config()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Arguments.of(folder, {"enable_lora": False, "kv_cache_dtype": "auto", "block_size": None}).config()
     for named in ({"tensor_parallel_size": 2}, {"quantization": "awq"}, {"cpu_offload_gb": 1}):
         with pytest.raises(ValueError, match=next(iter(named))):
             Arguments.of(folder, named).config()
