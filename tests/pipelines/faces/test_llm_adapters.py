@@ -253,7 +253,7 @@ def test_in_a_process_of_its_own(made: Made, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def settings(given: dict[str, Any]) -> tuple[object, ...]:
-    engine = Arguments.of("m", given).config().engine
+    engine = Arguments.of("/m", given).config().engine
     return engine.adapter_folder, engine.max_adapters, engine.max_adapter_rank
 
 
@@ -276,7 +276,7 @@ def test_arguments_reach_the_engine() -> None:
 )
 def test_arguments_out_of_bounds(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Arguments.of("m", given).config()
+        Arguments.of("/m", given).config()
 
 
 @pytest.mark.parametrize("fields", [("soft", 0, "path", 5), ("soft", 1, "", 5)])

@@ -88,6 +88,6 @@ def test_the_engines_own_words_are_known() -> None:
 
 
 def test_several_devices_are_told_vllms_word() -> None:
-    config = Arguments.of("m", {"tensor_parallel_size": 2, "quantization": "awq_marlin"}).config()
+    config = Arguments.of("/m", {"tensor_parallel_size": 2, "quantization": "awq_marlin"}).config()
     assert config.engine.options == {"tensor_parallel_size": 2, "quantization": "awq_marlin"}
     assert config.model.quantization == "none"
