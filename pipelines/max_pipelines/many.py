@@ -23,10 +23,11 @@ async def run_all(
     bar: Bar,
     measure: Callable[[ResultT], tuple[int, int]],
     what: str,
+    window: int = WINDOW,
 ) -> list[ResultT | Exception]:
     """The result of each job, in their order, or why there is none. Cancelled, it cancels them all.
 
-    `measure` counts the tokens that a result has read and written, for the bar.
+    `measure` counts the tokens that a result has read and written, for the bar; `window` are at work at once.
     """
     with _Progress(len(jobs), bar, what) as progress:
 
@@ -39,7 +40,7 @@ async def run_all(
             progress.advance(*measure(result))
             return result
 
-        return await gathered([partial(run, job) for job in jobs], WINDOW)
+        return await gathered([partial(run, job) for job in jobs], window)
 
 
 def as_asked(problem: Exception) -> Exception:

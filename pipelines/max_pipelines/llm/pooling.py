@@ -19,6 +19,7 @@ from max_interfaces import (
 )
 
 from ..client import AsyncClient
+from ..client.embedding import WINDOW
 from ..many import Bar
 from .pooling_outputs import EmbeddingOutput, EmbeddingRequestOutput, ScoringOutput, ScoringRequestOutput
 from .pooling_params import PoolingParams
@@ -50,7 +51,7 @@ class Pooling:
             partial(self._one, prompt, one, options, str(number))
             for prompt, one, number in zip(prompts, params, numbers, strict=True)
         ]
-        results = await settled(jobs, single, bar, _counted)
+        results = await settled(jobs, single, bar, _counted, WINDOW)
         return [
             _failed(str(number), prompt, result) if isinstance(result, Exception) else result
             for number, prompt, result in zip(numbers, prompts, results, strict=True)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ..many import Bar, run_all
+from ..many import WINDOW, Bar, run_all
 
 ResultT = TypeVar("ResultT")
 
@@ -16,9 +16,10 @@ async def settled(
     single: bool,
     bar: Bar,
     measure: Callable[[ResultT], tuple[int, int]],
+    window: int = WINDOW,
 ) -> list[ResultT | Exception]:
     """The results of all, in their order, or why there is none, of which a warning tells. A `single` one raises."""
-    results = await run_all(jobs, bar, measure, "prompts")
+    results = await run_all(jobs, bar, measure, "prompts", window)
     broken = [result for result in results if isinstance(result, Exception)]
     if single and broken:
         raise broken[0]
