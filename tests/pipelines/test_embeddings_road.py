@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from max_engines.embedding.encoder import load_encoder
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
+    ConfigError,
     EmbeddingsGenerationRequest,
     FailureKind,
     InvalidRequest,
@@ -24,6 +26,7 @@ from max_interfaces import (
 )
 from max_pipelines.cli import main
 from max_pipelines.client import AsyncClient, Client
+from max_pipelines.embeddings.build import build
 from tests.faults.listening import strike
 from tests.pipelines.processes import servers
 from tests.tiny_encoders import CONTEXT, make_encoder, serving
@@ -82,6 +85,16 @@ def test_what_cannot_be_embedded_is_refused_with_its_number_and_the_others_may_c
         client.generate(EmbeddingsGenerationRequest(RequestID(), "tiny", "fine", "a"))
     assert refused.value.failure.kind is FailureKind.UNKNOWN_MODEL
     assert client.embed(["fine"]).shape == (1, 64)
+
+
+@pytest.mark.parametrize("field", ["engine.max_batch", "engine.kind", "model.quantization"])
+def test_what_embeddings_do_not_heed_is_refused(folder: Path, field: str) -> None:
+    section, name = field.split(".")
+    value = {"max_batch": 4, "kind": "vllm", "quantization": "int8"}[name]
+    config = serving(folder)
+    changed = structs.replace(config, **{section: structs.replace(getattr(config, section), **{name: value})})
+    with pytest.raises(ConfigError, match=rf"{field}.*: is for models that write"):
+        build(changed)
 
 
 def test_a_long_text_may_be_cut_before_what_ends_every_text(client: Client, folder: Path) -> None:

@@ -14,12 +14,14 @@ from max_interfaces import (
     RequestID,
 )
 
-from ..config import Config, ModelConfig
+from ..config import Config, EngineConfig, ModelConfig
 from ..engines import build_tokenizer
 from ..registry import ServedPipeline
 from .pace import measured_pace
 from .pipeline import EmbeddingsPipeline
 
+HEEDED = frozenset({"token_budget", "max_length"})  # of the section `engine`
+FOR_TEXT = "is for models that write; leave it out"
 MOST_WAITING = 1024  # texts that a worker takes: from so many, batches of like length are found
 
 
@@ -33,8 +35,9 @@ class EmbeddingsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, EmbeddingsGenerationOutput]:
     """Load everything. `engine.token_budget` bounds a batch; without it, what is computed in some 0.1 s.
 
-    `engine.max_length` bounds a text.
+    `engine.max_length` bounds a text. ConfigError for what is wrong, or asked for in vain.
     """
+    _check(config)
     try:
         options = msgspec.convert(config.pipeline.options, EmbeddingsOptions)
     except msgspec.ValidationError as problem:
@@ -64,6 +67,14 @@ def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, Embeddi
         one_step=True,
         step_s=pipeline.step_s,
     )
+
+
+def _check(config: Config) -> None:
+    for name, value in msgspec.structs.asdict(EngineConfig()).items():
+        if name not in HEEDED and getattr(config.engine, name) != value:
+            raise ConfigError(f"engine.{name}: {FOR_TEXT}")
+    if config.model.quantization != "none" or config.model.cpu_offload_gb:
+        raise ConfigError(f"model.quantization, model.cpu_offload_gb: {FOR_TEXT}")
 
 
 def _canary(model: ModelConfig) -> EmbeddingsGenerationRequest:

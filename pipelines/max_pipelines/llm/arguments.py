@@ -158,6 +158,8 @@ class Arguments:
 
     def _engine(self, device: str) -> EngineConfig:
         given = {ours: self.more[theirs] for theirs, ours in ENGINE.items() if self.more.get(theirs) is not None}
+        if self.pools:
+            return EngineConfig(**{name: given[name] for name in ("token_budget", "max_length") if name in given})
         if self._several:
             given |= {"kind": "vllm", "options": self._options()}
         else:
