@@ -16,28 +16,30 @@ from .log_probabilities import PendingLogProbabilities, Wanted
 class Continuations:
     """The `count` likeliest of each of some rows, by their log probabilities after the rules.
 
-    `scores` `[rows, columns]` are those of all rows of the step, `raw` the model's own `[vocabulary]` of those that
-    want theirs told. How many of a row are looked at depends on that row alone: so which of equal ones are does, too.
+    `scores` `[rows, columns]` are those of all rows of the step, `raw` by what is wanted the rows that have theirs told
+    and the model's own logits `[those, vocabulary]`. How many of a row are looked at depends on that row alone: so
+    which of equal ones are does, too.
     """
 
     def __init__(
-        self, scores: Tensor, rows: Sequence[int], count: int, raw: Mapping[int, tuple[Tensor, Wanted]]
+        self, scores: Tensor, rows: Sequence[int], count: int, raw: Mapping[Wanted, tuple[Sequence[int], Tensor]]
     ) -> None:
         self._rows = rows
         own = scores if len(rows) == len(scores) else scores[list(rows)]
         values, ids = likeliest(own, min(count, scores.shape[1]))
         self._copy = HostCopy(values, ids)
-        self._told: dict[int, PendingLogProbabilities] = {}
-        for row, (logits, wanted) in raw.items():
-            tokens = ids[rows.index(row)].clamp_max(logits.shape[0] - 1)  # a forbidden column is no id
-            self._told[row] = PendingLogProbabilities(logits.expand(len(tokens), -1), tokens, wanted)
+        self._told: list[tuple[Sequence[int], PendingLogProbabilities]] = []
+        for wanted, (telling, logits) in raw.items():
+            tokens = ids[[rows.index(row) for row in telling]].clamp_max(logits.shape[1] - 1)  # no forbidden column
+            self._told.append((telling, PendingLogProbabilities(logits, tokens, wanted)))
 
     @cached_property
     def of_rows(self) -> dict[int, list[Continuation]]:
         """Those of each row by its index, the likeliest first; read from the device."""
         values, ids = self._copy.read()
-        found: dict[int, list[Continuation]] = {}
-        for row, scores, tokens in zip(self._rows, values.tolist(), ids.tolist(), strict=True):
-            told = self._told[row].each() if row in self._told else [None] * len(tokens)
-            found[row] = [Continuation(*one) for one in zip(tokens, scores, told, strict=True)]
-        return found
+        told = {row: drafts for rows, pending in self._told for row, drafts in zip(rows, pending.drafts(), strict=True)}
+        nothing = [None] * ids.shape[1]
+        return {
+            row: [Continuation(*one) for one in zip(own, scores, told.get(row, nothing), strict=True)]
+            for row, scores, own in zip(self._rows, values.tolist(), ids.tolist(), strict=True)
+        }

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from max_interfaces.conversion import unchecked
 from max_interfaces.sampling import SamplingParams
 from max_interfaces.text import LogProbabilities
 
@@ -23,6 +24,7 @@ MOST_LIKELIEST = 1024  # entries of one `top_log_probabilities` mapping
 MOST_ROW_VALUES = 2**26  # of one `all_log_probabilities`: 256 MiB
 LEAST = -1e9  # stands for the logarithm of 0, which JSON could not carry
 TIES = 64  # how many that tie with the last of `top_n_tokens` are looked for: equal logits could tie all of them
+_draft = unchecked(LogProbabilities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Wanted:
 class PendingLogProbabilities:
     """Log probabilities of some tokens, all of which want the same, while the device still computes them.
 
-    `logits` `[tokens, vocabulary]` are the model's own, `tokens` int64[tokens] what was chosen from them. Takes copies.
+    `logits` `[rows, vocabulary]` are the model's own, `tokens` int64[rows] what was chosen from them, or
+    int64[rows, several] what could be. Takes copies.
     """
 
     def __init__(self, logits: Tensor, tokens: Tensor, wanted: Wanted) -> None:
@@ -67,32 +70,43 @@ class PendingLogProbabilities:
         scores = logits.float()
         scale = scores.logsumexp(1, keepdim=True)
         values, ids = likeliest(scores, wanted.width(scores.shape[1]))
-        found = torch.cat((scores.gather(1, tokens[:, None]), values), 1) - scale
+        chosen = scores.gather(1, tokens[:, None] if tokens.ndim == 1 else tokens)
+        self._chosen = chosen.shape[1]
+        found = torch.cat((chosen, values), 1) - scale
         whole = (scores - scale if wanted.whole else scores[:, :0]).clamp_min_(LEAST)
         self._copy = HostCopy(found.clamp_min_(LEAST), ids, whole)
 
     def together(self) -> LogProbabilities:
         """One value for all the tokens, in their order."""
         chosen, likeliest, whole = self._read()
-        return LogProbabilities(chosen, likeliest, whole)
+        return LogProbabilities(tuple(value for (value,) in chosen), likeliest, whole)
 
     def each(self) -> list[LogProbabilities]:
-        """One value for each token."""
+        """One value for each row's token."""
         chosen, likeliest, whole = self._read()
         return [
-            LogProbabilities(
-                (value,), likeliest[index : index + 1], None if whole is None else whole[index : index + 1]
-            )
-            for index, value in enumerate(chosen)
+            LogProbabilities((value,), likeliest[row : row + 1], None if whole is None else whole[row : row + 1])
+            for row, (value,) in enumerate(chosen)
         ]
 
-    def _read(self) -> tuple[tuple[float, ...], tuple[dict[int, float], ...], NDArray[np.float32] | None]:
-        """The fields of a `LogProbabilities` for all the tokens."""
+    def drafts(self) -> list[list[LogProbabilities]]:
+        """One for each of each row's tokens, neither checked nor frozen: `LogProbabilities.joined` does that."""
+        chosen, likeliest, whole = self._read()
+        return [
+            [
+                _draft(((value,), likeliest[row : row + 1], None if whole is None else whole[row : row + 1]))
+                for value in values
+            ]
+            for row, values in enumerate(chosen)
+        ]
+
+    def _read(self) -> tuple[list[list[float]], tuple[dict[int, float], ...], NDArray[np.float32] | None]:
+        """Those of each row's tokens, and the other fields of a `LogProbabilities` for all rows."""
         found, ids, whole = self._copy.read()
         values: list[list[float]] = found.tolist()
-        entries = [self._likeliest(row[1:], own) for row, own in zip(values, ids.tolist(), strict=True)]
+        entries = [self._likeliest(row[self._chosen :], own) for row, own in zip(values, ids.tolist(), strict=True)]
         return (
-            tuple(row[0] for row in values),
+            [row[: self._chosen] for row in values],
             tuple(entries) if ids.shape[1] else (),
             whole.numpy() if self._wanted.whole else None,
         )

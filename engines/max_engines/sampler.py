@@ -35,7 +35,7 @@ class Sampler:
         """
         plan = self._plan_for(logits, rows)
         raw = {wanted: logits[indices] for wanted, indices in plan.asked.items()}
-        told = {index: (logits[index].clone(), wanted) for index, wanted in plan.told.items()}
+        told = {key: (indices, logits[indices]) for key, indices in plan.told.items()}
         searched: list[Continuations] = []
         if plan.as_they_are:
             best, tokens = highest(logits)
@@ -65,13 +65,13 @@ class Plan:
         self.layout = layout
         self.names = [row.name for row in rows]
         self.asked: dict[Wanted, list[int]] = {}
-        self.told: dict[int, Wanted] = {}  # by beams, of each of their continuations
+        self.told: dict[tuple[int, Wanted], list[int]] = {}  # of each continuation of beams that want so many
         self._beams: dict[int, list[int]] = {}  # by how many continuations they want
         for index, row in enumerate(rows):
             if row.continuations:
                 self._beams.setdefault(row.continuations, []).append(index)
             if row.wanted is not None and row.continuations:
-                self.told[index] = row.wanted
+                self.told.setdefault((row.continuations, row.wanted), []).append(index)
             elif row.wanted is not None:
                 self.asked.setdefault(row.wanted, []).append(index)
         self._applied = []
@@ -105,10 +105,12 @@ class Plan:
             apply(scores)
         return scores
 
-    def continuations(self, scores: Tensor, told: Mapping[int, tuple[Tensor, Wanted]]) -> list[Continuations]:
-        """What may follow the rows that are beams, after the rules; `told` has the logits for those that tell them."""
+    def continuations(
+        self, scores: Tensor, told: Mapping[tuple[int, Wanted], tuple[Sequence[int], Tensor]]
+    ) -> list[Continuations]:
+        """What may follow the rows that are beams, after the rules; `told` has the logits of those that tell theirs."""
         return [
-            Continuations(scores, beams, count, {index: told[index] for index in beams if index in told})
+            Continuations(scores, beams, count, {wanted: raw for (own, wanted), raw in told.items() if own == count})
             for count, beams in self._beams.items()
         ]
 

@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from max_engines.log_probabilities import LEAST, MOST_LIKELIEST, TIES, join, prompt_log_probabilities
+from max_engines.log_probabilities import (
+    LEAST,
+    MOST_LIKELIEST,
+    TIES,
+    PendingLogProbabilities,
+    Wanted,
+    join,
+    prompt_log_probabilities,
+)
 from max_engines.sampler import Sampler
 from max_engines.sampling_row import check_start
 from max_interfaces.sampling import SamplingParams
@@ -127,3 +135,19 @@ def test_the_whole_vocabulary_of_a_long_prompt_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"SamplingParams\.prompt_logprobs = -1: 2100 tokens times"):
         check_start(start([1] * 2100, prompt_logprobs=-1), 32_000)
     check_start(start([1] * 2000, prompt_logprobs=-1), 32_000)
+
+
+@pytest.mark.parametrize("vocab_size", [150, 1024])
+def test_of_several_tokens_of_a_row_each_has_its_own(vocab_size: int) -> None:
+    torch.manual_seed(0)
+    logits, tokens = torch.randn(3, vocab_size), torch.randint(0, vocab_size, (3, 4))
+    pending = PendingLogProbabilities(logits, tokens, Wanted(2, whole=True))
+    expected = logits.log_softmax(1)
+    for index, drafts in enumerate(pending.drafts()):
+        for token, draft in zip(tokens[index].tolist(), drafts, strict=True):
+            one = LogProbabilities.joined([draft])
+            assert one is not None
+            assert one.token_log_probabilities == pytest.approx([float(expected[index, token])])
+            assert set(one.top_log_probabilities[0]) == set(expected[index].topk(2).indices.tolist())
+            assert one.all_log_probabilities is not None
+            assert one.all_log_probabilities == pytest.approx(expected[index : index + 1].numpy(), abs=1e-5)
