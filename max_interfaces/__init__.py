@@ -47,7 +47,7 @@ from .protocols import (
     TokenGenerator,
     Tokenizer,
 )
-from .sampling import SamplingParams
+from .sampling import BeamRule, SamplingParams
 from .status import Failure, FailureKind, GenerationStatus, PipelineTask
 from .text import (
     GenerationStatistics,
@@ -74,6 +74,7 @@ __all__ = [
     "AudioGenerationMetadata",
     "AudioGenerationOutput",
     "AudioGenerationRequest",
+    "BeamRule",
     "Chunk",
     "CodecStream",
     "ConfigError",

@@ -239,7 +239,8 @@ class PromptReport:
 class Hypothesis:
     """A whole text that a beam search has found: its ids, its score, and how it ended.
 
-    `score` is the sum of the log probabilities after the rules on scores, divided by length ** `length_penalty`.
+    `score` is the sum of the log probabilities after the rules on scores, divided by length ** `length_penalty`, the
+    length being what the `beam_rule` counts.
     `log_probabilities`, the model's own, are there if `logprobs` or `top_n_tokens` asked.
     """
 

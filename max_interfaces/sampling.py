@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta
@@ -17,7 +18,15 @@ TokenLimit = Annotated[int, Meta(ge=0, le=2**20)]
 TokenText = Annotated[str, Meta(min_length=1, max_length=256)]
 NO_BIAS: FrozenMapping[int, float] = FrozenMapping({})
 _DRAWS_NOTHING = "means nothing with a beam_width, as no token is drawn; leave it"
+_SEARCHING = {"length_penalty": 1.0, "early_stopping": False, "beam_rule": "transformers"}  # and what is off
 _DRAWING = {"best_of": None, "top_k": -1, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}  # and what is off
+
+
+class BeamRule(StrEnum):
+    """Whose rule a beam search goes by: which texts are followed and kept, how they are scored, when it ends."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,9 @@ class SamplingParams(Bounded):
 
     `beam_width` is off by None, and greedy by 1: so many beams are searched, and the `n` best texts given, by the sum
     of their log probabilities / length ** `length_penalty`. A search ends when no beam could become better than the
-    worst of `beam_width` ended texts if it ended now; with `early_stopping` as soon as there are so many.
+    worst of `beam_width` ended texts if it ended now; with `early_stopping` as soon as there are so many. That is the
+    `beam_rule` of transformers. By vLLM's the length is that of prompt and text without its end, a search goes on for
+    all of `max_new_tokens`, whatever has ended, and one beam is a search, too.
 
     `kv_bits` 8 or 4 keeps keys and values quantised, in groups of `kv_group_size` along a head's width (or the head, if
     it is narrower), once the prompt or all that was computed has `quantized_kv_start` tokens. With `max_kv_size` a
@@ -88,6 +99,7 @@ class SamplingParams(Bounded):
     early_stopping: bool = False
     thinking_start_token: TokenText = "<think>"
     thinking_end_token: TokenText = "</think>"
+    beam_rule: BeamRule = BeamRule.TRANSFORMERS
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
@@ -111,9 +123,10 @@ class SamplingParams(Bounded):
             raise ValueError(f"SamplingParams.best_of = {self.best_of}: must be at least n = {self.n}")
         if self.beam_width is not None:
             self._check_search(self.beam_width)
-        elif self.length_penalty != 1 or self.early_stopping:
-            field = "early_stopping" if self.early_stopping else "length_penalty"
-            raise ValueError(f"SamplingParams.{field} = {getattr(self, field)}: means nothing without a beam_width")
+            return
+        for field, off in _SEARCHING.items():
+            if getattr(self, field) != off:
+                raise ValueError(f"SamplingParams.{field} = {getattr(self, field)}: means nothing without a beam_width")
 
     def _check_search(self, width: int) -> None:
         """A search draws nothing, and has its own way to the best."""
@@ -121,9 +134,16 @@ class SamplingParams(Bounded):
             raise ValueError(f"SamplingParams.n = {self.n}: must be at most beam_width = {width}")
         if self.temperature not in (0, 1):
             raise ValueError(f"SamplingParams.temperature = {self.temperature}: {_DRAWS_NOTHING} 0.0")
+        if self.early_stopping and self.beam_rule is BeamRule.VLLM:
+            raise ValueError("SamplingParams.early_stopping = True: by vLLM's beam_rule no search stops early")
         for field, off in _DRAWING.items():
             if getattr(self, field) != off:
                 raise ValueError(f"SamplingParams.{field} = {getattr(self, field)}: {_DRAWS_NOTHING} {off}")
+
+    @property
+    def searches(self) -> bool:
+        """True if texts are followed side by side. One beam is greedy by transformers' rule."""
+        return self.beam_width is not None and (self.beam_width > 1 or self.beam_rule is BeamRule.VLLM)
 
     @property
     def greedy(self) -> bool:

@@ -1,18 +1,16 @@
 """Beam search: which continuations of a text are followed, which ended ones are kept, and when that is enough.
 
-The rule is that of transformers' `generate(num_beams=w, do_sample=False)`, version 5: the `w` likeliest continuations
-of all beams together are looked at, and those of them that end are kept as hypotheses, the best `w` by sum of log
-probabilities / length ** length_penalty; the `w` likeliest that do not end go on.
+All of it by a rule, transformers' or vLLM's: see `beam_rules`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Protocol
 
 from max_interfaces.protocols import Hypothesis
-from max_interfaces.sampling import SamplingParams
 from max_interfaces.status import GenerationStatus
 from max_interfaces.text import LogProbabilities
 
@@ -40,72 +38,101 @@ START = Beam(0, -1, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A text that has ended. Most are thrown away again, so what is `told` of its tokens is not put together yet."""
+
+    tokens: tuple[int, ...]
+    score: float
+    status: GenerationStatus
+    told: tuple[LogProbabilities, ...] = ()
+
+    @property
+    def hypothesis(self) -> Hypothesis:
+        """As it is given."""
+        return Hypothesis(self.tokens, self.score, self.status, LogProbabilities.joined(self.told))
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
-    """What a step makes of a search. `beams` go on, `hypotheses` have ended, the best first in both."""
+    """What a step makes of a search: the beams that go on and the texts that have ended, the best first in both."""
 
     beams: tuple[Beam, ...]
-    hypotheses: tuple[Hypothesis, ...]
+    ended: tuple[Ended, ...]
     done: bool
 
 
-class BeamSearch:
-    """The search of one request: up to `width` beams, of equal length, over what the model says of each.
+class SearchRule(Protocol):
+    """What one search goes by. `length` counts the new tokens of a text, its last one among them."""
 
-    A text ends with one of `end_ids`, not before `min_new_tokens`, or after `limit` tokens. Only what is possible is
-    followed: rules may leave fewer beams than `width`, and fewer hypotheses. Of equal scores the one of the better
-    beam, and then of the lower id, is first. `move` is pure, so that a step can be repeated; `take` makes it true.
+    @property
+    def width(self) -> int:
+        """How many beams go on at most, and how many texts that have ended are kept."""
+        ...
+
+    def part(self, found: Iterable[Beam], length: int) -> tuple[Sequence[Beam], Sequence[Beam]]:
+        """Of all that follows the beams: the texts that have ended and count, and those that go on, the best first."""
+        ...
+
+    def score(self, beam: Beam, length: int) -> float:
+        """What ranks an ended text, or would rank the beam if it ended here."""
+        ...
+
+    def status(self, token: int, length: int) -> GenerationStatus:
+        """How a text ends with `token`."""
+        ...
+
+    def enough(self, kept: Sequence[Ended], hope: float) -> bool:
+        """True if no beam, whose best has the score `hope` if it ends now, is to be waited for."""
+        ...
+
+
+class BeamSearch:
+    """The search of one request: beams of equal length, over what the model says of each, to find its `count` best.
+
+    Only what is possible is followed: rules may leave fewer beams than the width, and fewer texts that end. Of equal
+    scores the one of the better beam, and then of the lower id, is first. `move` is pure, so that a step can be
+    repeated; `take` makes it true.
     """
 
-    def __init__(self, params: SamplingParams, width: int, end_ids: frozenset[int], limit: int) -> None:
-        self.width = width
+    def __init__(self, rule: SearchRule, count: int) -> None:
         self.beams: tuple[Beam, ...] = (START,)
-        self.hypotheses: tuple[Hypothesis, ...] = ()
-        self._end_ids = end_ids
-        self._limit = limit
-        self._params = params
+        self.ended: tuple[Ended, ...] = ()
+        self._rule = rule
+        self._count = count
 
     @property
     def best(self) -> tuple[Hypothesis, ...]:
-        """The `n` best texts that have ended, the best first."""
-        return self.hypotheses[: self._params.n]
+        """The best texts that have ended, the best first."""
+        return tuple(one.hypothesis for one in self.ended[: self._count])
 
     def move(self, texts: Sequence[Sequence[int]], following: Sequence[Iterable[Continuation]]) -> Move:
         """The next step from the beams' `texts`, after what may follow each; neither is changed.
 
-        `following` has the likeliest `width` of each beam and as many more as there are `end_ids`, at least.
+        `following` has as many of the likeliest of each beam as `beam_rules.looked_at` says, at least.
         """
-        ranked = sorted(self._continued(following), key=lambda beam: (-beam.score, beam.parent, beam.token))
         length = len(texts[0]) + 1
-        ended = [beam for beam in ranked[: self.width] if self._ends(beam.token, length)]
-        alive = tuple([beam for beam in ranked if not self._ends(beam.token, length)][: self.width])
-        found = [self._hypothesis(beam, texts[beam.parent]) for beam in ended]
-        best = tuple(sorted((*self.hypotheses, *found), key=lambda one: -one.score)[: self.width])
-        return Move(alive, best, not alive or self._enough(best, alive[0].score / self._weight(length)))
+        ended, alive = self._rule.part(self._continued(following), length)
+        found = [self._ended(beam, texts[beam.parent]) for beam in ended]
+        best = tuple(sorted((*self.ended, *found), key=lambda one: -one.score)[: self._rule.width])
+        done = not alive or self._rule.enough(best, self._rule.score(alive[0], length))
+        return Move(tuple(replace(beam, told=self._told(beam)) for beam in alive), best, done)
 
     def take(self, move: Move) -> None:
         """Go on from where `move` leads."""
-        self.beams, self.hypotheses = move.beams, move.hypotheses
+        self.beams, self.ended = move.beams, move.ended
 
     def _continued(self, following: Sequence[Iterable[Continuation]]) -> Iterable[Beam]:
+        """All that may follow; what is told is of the last token alone."""
         for rank, (beam, continuations) in enumerate(zip(self.beams, following, strict=True)):
             for one in continuations:
                 if isfinite(one.log_probability):  # else it is forbidden
-                    told = beam.told if one.told is None else (*beam.told, one.told)
+                    told = () if one.told is None else (one.told,)
                     yield Beam(rank, one.token, beam.score + one.log_probability, told)
 
-    def _hypothesis(self, beam: Beam, text: Sequence[int]) -> Hypothesis:
+    def _told(self, beam: Beam) -> tuple[LogProbabilities, ...]:
+        return (*self.beams[beam.parent].told, *beam.told)
+
+    def _ended(self, beam: Beam, text: Sequence[int]) -> Ended:
         tokens = (*text, beam.token)
-        ends = beam.token in self._end_ids and len(tokens) >= self._params.min_new_tokens
-        status = GenerationStatus.END_OF_SEQUENCE if ends else GenerationStatus.MAXIMUM_LENGTH
-        return Hypothesis(tokens, beam.score / self._weight(len(tokens)), status, LogProbabilities.joined(beam.told))
-
-    def _ends(self, token: int, length: int) -> bool:
-        return length >= self._limit or (token in self._end_ids and length >= self._params.min_new_tokens)
-
-    def _enough(self, best: Sequence[Hypothesis], hope: float) -> bool:
-        """True if no beam, whose best has the score `hope` if it ends now, is to be waited for."""
-        return len(best) == self.width and (self._params.early_stopping or hope <= best[-1].score)
-
-    def _weight(self, length: int) -> float:
-        weight: float = length**self._params.length_penalty
-        return weight
+        score, status = self._rule.score(beam, len(tokens)), self._rule.status(beam.token, len(tokens))
+        return Ended(tokens, score, status, self._told(beam))

@@ -14,6 +14,7 @@ from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
 
 from .adapters import AdapterTable, Chosen
+from .beam_rules import rule_for
 from .beams import BeamSearch, Move
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
@@ -248,7 +249,7 @@ class Engine:
         """Go on with other beams of a search, or end it."""
         search.take(move)
         if move.done:
-            sequence.status = move.hypotheses[0].status
+            sequence.status = move.ended[0].status
         else:
             self._scheduler.branch(sequence, move.beams)
         report = None if sequence.prompt_told else sequence.report()
@@ -308,8 +309,8 @@ class Engine:
 def _team(start: SequenceStart, limit: int, adapters: Chosen) -> Sequence:
     """A sequence, with one for each of its beams if it is to be searched for."""
     lead, width = Sequence(start, limit, adapters), width_of(start.sampling_params)
-    if width > 1:
-        search = BeamSearch(start.sampling_params, width, lead.row.end_ids, limit)
+    if start.sampling_params.searches:
+        search = BeamSearch(rule_for(start, lead.row.end_ids, limit), start.sampling_params.n)
         team = [lead, *(Sequence(start, limit, adapters) for _ in range(width - 1))]
         for beam in team:
             beam.team, beam.search = team, search

@@ -45,7 +45,7 @@ class Launched:
         beams = lead.rows
         found = [sampled.continuations[self.rows[beam]] for beam in beams]
         move = search.move([beam.row.output for beam in beams], found)
-        if move.done and not move.hypotheses:
+        if move.done and not move.ended:
             raise SequenceError(str(lead.request_id), "no token can follow any of its beams: every score is -inf")
         return move
 

@@ -16,7 +16,7 @@ from .loading import LoadedModel
 from .log_probabilities import prompt_log_probabilities
 from .rules import Watermark
 from .sampler import Sampler
-from .sampling_row import check_start, width_of
+from .sampling_row import check_start
 from .sequence import Sequence
 
 
@@ -40,7 +40,7 @@ class ReferenceEngine:
     def add(self, start: SequenceStart) -> None:
         """Take a sequence. ValueError, naming the field, for what it cannot do."""
         check_start(start, self._model.vocab_size)
-        if width_of(start.sampling_params) > 1:
+        if start.sampling_params.searches:
             width = start.sampling_params.beam_width
             raise ValueError(f"SamplingParams.beam_width = {width}: the reference engine has no beams; leave it None")
         for field in ("kv_bits", "max_kv_size"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from max_interfaces.protocols import SequenceStart, TokenConstraint
 from max_interfaces.sampling import SamplingParams
 
+from .beam_rules import looked_at
 from .kv_format import check_kv
 from .log_probabilities import MOST_LIKELIEST, MOST_ROW_VALUES, Wanted
 from .processors import lookup
@@ -32,7 +33,7 @@ class SamplingRow:
         self.unread = 0
         self.end_ids: frozenset[int] = eos | frozenset(params.stop_token_ids)
         self.wanted: Wanted | None = Wanted.of_output(params)
-        self.continuations = width_of(params) + len(self.end_ids) if width_of(params) > 1 else 0
+        self.continuations = looked_at(params, len(self.end_ids))
         self.say([*start.accepted])
 
     def say(self, output: list[int]) -> None:
@@ -103,11 +104,11 @@ def check_start(start: SequenceStart, vocab_size: int) -> None:
         raise ValueError("SequenceStart.prompt = (): needs at least one token")
     if params.allowed_token_ids is not None and not params.allowed_token_ids:
         raise ValueError("SamplingParams.allowed_token_ids = (): no token could ever follow")
-    if start.accepted and width_of(params) > 1:
+    if start.accepted and params.searches:
         raise ValueError(f"SequenceStart.accepted has {len(start.accepted)} ids: a beam search begins with its prompt")
     for field in ("kv_bits", "max_kv_size"):
         value = getattr(params, field)
-        if value is not None and width_of(params) > 1:
+        if value is not None and params.searches:
             raise ValueError(f"SamplingParams.{field} = {value}: beams keep all keys and values; leave it None")
     if not all(start.bad_words):
         raise ValueError("SequenceStart.bad_words: has a run without ids; each needs at least one")

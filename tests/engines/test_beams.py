@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from max_engines.beam_rules import rule_for
 from max_engines.beams import BeamSearch, Continuation
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
@@ -22,7 +23,6 @@ from max_engines.rules import SequenceError
 from max_engines.runner import ModelRunner, Scores
 from max_engines.sequence import Sequence
 from max_interfaces.protocols import TokenDelta
-from max_interfaces.sampling import SamplingParams
 from max_interfaces.status import GenerationStatus
 from tests.engines.beam_tools import Texts, by_transformers, found, searching, texts
 from tests.engines.test_engine import Alternating
@@ -115,6 +115,8 @@ def mixed() -> list[Params]:
         {"beam_width": 2, "n": 1, "length_penalty": 0.0, "early_stopping": True, "logprobs": 2},
         {"temperature": 1.0, "top_p": 0.9},
         {"beam_width": 3, "n": 2, "repetition_penalty": 1.3},
+        {"beam_width": 3, "n": 3, "beam_rule": "vllm", "logprobs": 1},
+        {"beam_width": 1, "beam_rule": "vllm", "length_penalty": 2.0},
         {"temperature": 0.8, "frequency_penalty": 0.5, "logprobs": 0},
     ]
 
@@ -320,14 +322,14 @@ def test_a_prompt_is_computed_once(llama: LoadedModel, monkeypatch: pytest.Monke
 
 
 def test_of_equal_scores_the_better_beam_and_the_lower_id_is_first() -> None:
-    search = BeamSearch(SamplingParams(beam_width=2, n=2), 2, frozenset({9}), 5)
+    search = BeamSearch(rule_for(searching([5], 2, 5), frozenset({9}), 5), 2)
     first = search.move([[]], [[Continuation(4, -1.0), Continuation(3, -1.0), Continuation(5, -1.0)]])
     assert [beam.token for beam in first.beams] == [3, 4]
     search.take(first)
     nexts = [[Continuation(7, -1.0), Continuation(9, -2.0)], [Continuation(6, -1.0), Continuation(9, -0.5)]]
     second = search.move([[3], [4]], nexts)
     assert [(beam.parent, beam.token) for beam in second.beams] == [(0, 7), (1, 6)]
-    assert [(one.tokens, one.score) for one in second.hypotheses] == [((4, 9), -0.75)]
+    assert [(one.tokens, one.score) for one in second.ended] == [((4, 9), -0.75)]
     assert search.move([[3], [4]], nexts) == second  # pure
 
 

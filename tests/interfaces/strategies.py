@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from max_interfaces import (
     AudioGenerationRequest,
+    BeamRule,
     EmbeddingsGenerationRequest,
     Json,
     LoRARequest,
@@ -143,9 +144,12 @@ def _mend_sampling(fields: Fields) -> Fields:
     if fields.get("best_of") is not None:
         fields["best_of"] = max(fields["best_of"], fields.get("n", 1))
     if fields.get("beam_width") is None:
-        return {name: value for name, value in fields.items() if name not in ("length_penalty", "early_stopping")}
-    drawing = ("temperature", "best_of", "top_k", "top_p", "min_p", "typical_p")
-    return {name: value for name, value in fields.items() if name not in drawing} | {
+        searching = ("length_penalty", "early_stopping", "beam_rule")
+        return {name: value for name, value in fields.items() if name not in searching}
+    off = {"temperature", "best_of", "top_k", "top_p", "min_p", "typical_p"}
+    if fields.get("beam_rule") is BeamRule.VLLM:
+        off.add("early_stopping")
+    return {name: value for name, value in fields.items() if name not in off} | {
         "n": min(fields.get("n", 1), fields["beam_width"])
     }
 

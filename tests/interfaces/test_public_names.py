@@ -12,6 +12,7 @@ PINNED = [
     "AudioGenerationMetadata",
     "AudioGenerationOutput",
     "AudioGenerationRequest",
+    "BeamRule",
     "Chunk",
     "CodecStream",
     "ConfigError",

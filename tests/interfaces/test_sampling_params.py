@@ -110,6 +110,9 @@ def test_nonsense_is_refused_by_field_value_and_bound(field: str, value: Any, bo
         ({"beam_width": 1, "top_k": 7}, "top_k = 7: means nothing with a beam_width.*leave it -1"),
         ({"length_penalty": 2.0}, r"length_penalty = 2\.0: means nothing without a beam_width"),
         ({"early_stopping": True}, "early_stopping = True: means nothing without a beam_width"),
+        ({"beam_rule": "vllm"}, "beam_rule = vllm: means nothing without a beam_width"),
+        ({"beam_rule": "beam", "beam_width": 2}, "beam_rule = 'beam': must be one of transformers, vllm"),
+        ({"beam_rule": "vllm", "beam_width": 2, "early_stopping": True}, "early_stopping = True: by vLLM's beam_rule"),
     ],
 )
 def test_what_is_wrong_inside_or_between_fields_is_said(fields: dict[str, Any], said: str) -> None:

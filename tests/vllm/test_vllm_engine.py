@@ -229,6 +229,7 @@ def test_one_that_is_released_leaves_nothing(served: ServedGenerator) -> None:
         ({"logprobs": -1}, "logprobs = -1"),
         ({"prompt_logprobs": -1}, "prompt_logprobs = -1"),
         ({"beam_width": 4}, "beam_width = 4"),
+        ({"beam_width": 1, "beam_rule": "vllm"}, "beam_width = 1"),
         ({"prefill_step_size": 8}, "prefill_step_size = 8"),
         ({"kv_bits": 4}, "kv_bits = 4"),
         ({"logprobs": 1, "constraint": Odd()}, "logprobs: there are none under a grammar"),

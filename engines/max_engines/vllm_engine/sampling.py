@@ -11,7 +11,7 @@ from max_interfaces.protocols import SequenceStart
 
 from ..log_probabilities import MOST_LIKELIEST
 from ..random_stream import child_seed
-from ..sampling_row import check_start, width_of
+from ..sampling_row import check_start
 
 # Fields that `their_params` translates, and those that the pipeline sees to or that mean nothing by themselves. Any
 # other is refused unless it is off, so that a new one is not overlooked.
@@ -36,6 +36,7 @@ TRANSLATED = {
 }
 ABOVE = {
     "bad_words",
+    "beam_rule",
     "best_of",
     "detokenize",
     "early_stopping",
@@ -107,7 +108,7 @@ def their_params(start: SequenceStart, limit: int, end_ids: frozenset[int]) -> T
 
 def _refusals(start: SequenceStart) -> Iterator[str]:
     params = start.sampling_params
-    if width_of(params) > 1:
+    if params.searches:
         yield f"SamplingParams.beam_width = {params.beam_width}: must be None"
     if not params.greedy and not LOWEST <= params.temperature <= HIGHEST:
         yield f"SamplingParams.temperature = {params.temperature}: must be 0, or from {LOWEST} to {HIGHEST}"

@@ -54,7 +54,7 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
         raise ValueError(f"stop = {stop!r:.80}: a stop text needs detokenize = True; or give stop_token_ids")
     if params.prompt_logprobs is not None and params.max_new_tokens == 0:
         raise ValueError("max_new_tokens = 0: prompt_logprobs come with the first new token; ask for 1")
-    searched = params.beam_width is not None and params.beam_width > 1
+    searched = params.searches
     if stop and searched:
         raise ValueError(f"stop = {stop!r:.80}: a beam search looks at ids, and not at texts; give stop_token_ids")
     asked = _most(params.logprobs, request.logprobs or None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from max_interfaces import (
     AudioGenerationMetadata,
     AudioGenerationOutput,
     AudioGenerationRequest,
+    BeamRule,
     EmbeddingsGenerationOutput,
     EmbeddingsGenerationRequest,
     Failure,
@@ -128,6 +131,17 @@ SAMPLING = SamplingParams(
     logprobs=5,
     grammar=Json('{"type":"object"}'),
 )
+SEARCHING = replace(
+    SAMPLING,
+    temperature=0.0,
+    top_k=-1,
+    top_p=1.0,
+    min_p=0.0,
+    best_of=None,
+    beam_width=4,
+    length_penalty=0.5,
+    beam_rule=BeamRule.VLLM,
+)
 TOOL = TextGenerationRequestTool(TextGenerationRequestFunction("add", "adds", Json('{"type":"object"}'), True))
 CONTENT = (TextContentPart("look: "), MediaContentPart(MediaKind.IMAGE))
 SCORES = LogProbabilities((-0.5,), ({3: -0.5, 70_000: -4.0},), np.full((1, 2), -1.0, np.float32))
@@ -166,7 +180,7 @@ PAYLOADS: list[Payload] = [
         logprobs=5,
         stop=("end",),
         chat_template_options=Json('{"thinking":true}'),
-        sampling_params=SAMPLING,
+        sampling_params=SEARCHING,
         target_endpoint="one",
         chat_template="{{ messages }}",
         adapter_id="an adapter",
