@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from .adapters import LoRARequest, PromptAdapterRequest
 from .async_llm import AsyncLLM
+from .beams import BeamSearchOutput, BeamSearchParams, BeamSearchSequence
 from .guided import GuidedDecodingParams, StructuredOutputsParams
 from .llm import LLM
 from .outputs import (
@@ -32,6 +33,9 @@ from .sampling import RequestOutputKind, SamplingParams
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "BeamSearchOutput",
+    "BeamSearchParams",
+    "BeamSearchSequence",
     "CompletionOutput",
     "EmbeddingOutput",
     "EmbeddingRequestOutput",

@@ -11,7 +11,7 @@ from max_interfaces import RequestFailed, TextGenerationRequest
 
 from ..client import AsyncClient
 from ..client.outputs import join_texts
-from ..many import Bar, as_asked
+from ..many import WINDOW, Bar, as_asked
 from ..own_processors import registered
 from .asks import Ask
 from .loaded_adapters import LoadedAdapters
@@ -49,7 +49,7 @@ class Answering:
         self._kv_bits = kv_bits
         self._numbers = itertools.count()
 
-    async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar) -> list[RequestOutput]:
+    async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar, window: int = WINDOW) -> list[RequestOutput]:
         """The results of all, in their order. A `single` one that fails raises; of several it has the `error`."""
         self._adapters.check(asks)
         with ExitStack() as stack:
@@ -60,7 +60,7 @@ class Answering:
                 partial(self._one, ask, number, names[id(ask.params)])
                 for ask, number in zip(asks, numbers, strict=True)
             ]
-            results = await settled(jobs, single, bar, counted)
+            results = await settled(jobs, single, bar, counted, window)
         return [
             _failed(ask, number, result) if isinstance(result, Exception) else result
             for ask, number, result in zip(asks, numbers, results, strict=True)

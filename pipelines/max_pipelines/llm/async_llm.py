@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 from max_interfaces import RequestID
 
 from ..client import AsyncClient
-from ..many import Bar
+from ..many import WINDOW, Bar
 from .adapters import LoRARequest, LoRAs, PromptAdapterRequest, SoftPrompts
 from .answering import Answering
 from .arguments import Arguments
 from .asks import Ask, options_of
 from .async_pooling import AsyncPooling
+from .beams import BeamSearchOutput, BeamSearchParams, found
 from .chats import ChatForm
 from .conversations import Conversations
 from .guided import GuidedDecodingParams, guided
@@ -134,6 +135,33 @@ class AsyncLLM(AsyncPooling):
         answers = await self._answering.whole(asks, single, use_tqdm)
         await self._spell(*answers)
         return answers
+
+    async def beam_search(
+        self,
+        prompts: Prompts,
+        params: BeamSearchParams,
+        lora_request: LoRAs = None,
+        use_tqdm: Bar = False,
+        concurrency_limit: int | None = None,
+        *,
+        deadline_s: float | None = None,
+    ) -> list[BeamSearchOutput]:
+        """The `beam_width` best texts after each prompt, by vLLM's rule; the results are in the prompts' order.
+
+        Prompts as in `generate`. All searches run in one batch, as far as the memory goes, or `concurrency_limit` at
+        once. Only whole texts come, and all together.
+        """
+        if concurrency_limit is not None and concurrency_limit < 1:
+            raise ValueError(f"concurrency_limit = {concurrency_limit}: must be at least 1, or None")
+        given, single = self._prompts(prompts, None, None)
+        searching = params.searching()
+        asks = [
+            Ask(prompt, searching, lora, options=options_of(deadline_s, 0))
+            for prompt, lora in zip(given, each(lora_request, len(given), "lora_request"), strict=True)
+        ]
+        answers = await self._answering.whole(asks, single, use_tqdm, min(concurrency_limit or WINDOW, WINDOW))
+        tokenizer = None if self._arguments.skip_tokenizer_init else await asyncio.to_thread(self.get_tokenizer)
+        return [found(answer, tokenizer, skip_special=params.skip_special_tokens) for answer in answers]
 
     async def stream(
         self,

@@ -146,6 +146,7 @@ class LLM:
     encode = _waiting(AsyncLLM.encode)
     embed = _waiting(AsyncLLM.embed)
     score = _waiting(AsyncLLM.score)
+    beam_search = _waiting(AsyncLLM.beam_search)
     stream = _iterating(AsyncLLM.stream)
     stream_chat = _iterating(AsyncLLM.stream_chat)
 
