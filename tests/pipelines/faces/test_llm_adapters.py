@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from max_engines.engine import Engine
 from max_interfaces import LoRAResponse
 from max_pipelines.client import AsyncClient
-from max_pipelines.llm import LLM, AsyncLLM, LoRARequest, PromptAdapterRequest, SamplingParams
+from max_pipelines.llm import LLM, AsyncLLM, BeamSearchParams, LoRARequest, PromptAdapterRequest, SamplingParams
 from max_pipelines.llm.adapter_limits import ANYWHERE, MOST
 from max_pipelines.llm.arguments import Arguments
 from tests.engines.tiny_adapters import adapted, load_all, save_lora, save_soft_prompt
@@ -127,6 +127,16 @@ def test_streams_and_conversations_have_them_too(made: Made, llm: LLM) -> None:
     assert [tuple(answer.outputs[0].token_ids)] == expected != tokens(llm, list(answer.prompt_token_ids), GREEDY)
     *_, last = llm.stream_chat(turn, GREEDY, lora_request=made.lora("b"))
     assert [tuple(last.outputs[0].token_ids)] == expected
+
+
+def test_searches_have_them_too(made: Made, llm: LLM) -> None:
+    """One beam, by sums and past any end, is greedy."""
+    params = BeamSearchParams(1, COUNT, ignore_eos=True, length_penalty=0.0)
+    loras = [made.lora("a"), None]
+    outputs = llm.beam_search([PROMPT] * 2, params, loras)
+    found = [output.sequences[0] for output in outputs]
+    assert [tuple(one.tokens[-COUNT:]) for one in found] == made.direct(PROMPT, ("a", None), (None, None))
+    assert [one.lora_request for one in found] == loras
 
 
 def test_several_calls_at_once_load_it_once(made: Made, calls: Calls) -> None:
