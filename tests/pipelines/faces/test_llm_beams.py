@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from max_pipelines.client.gathering import gathered
 from max_pipelines.llm import (
     LLM,
     AsyncLLM,
@@ -22,6 +23,7 @@ from max_pipelines.llm import (
     TextPrompt,
     TokensPrompt,
 )
+from max_pipelines.many import WINDOW
 from tests.engines.fixed_logits import Table, by_vllm, normal, save_table
 from tests.tiny_text import END, make_tiny_text, make_tokenizer
 
@@ -101,8 +103,21 @@ def test_prompts_of_all_kinds_and_one_by_itself(llm: LLM) -> None:
     assert llm.beam_search(ids, params) == outputs[1:2]
     (alone,) = llm.beam_search("abc", params)
     assert alone == outputs[0]
-    assert llm.beam_search(kinds, params, None, False, 2) == outputs
     assert llm.beam_search([], params) == []
+
+
+def test_no_more_searches_run_at_once_than_are_wanted(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[int] = []
+
+    def noted(jobs: list[Any], window: int) -> Any:
+        windows.append(window)
+        return gathered(jobs, window)
+
+    monkeypatch.setattr("max_pipelines.many.gathered", noted)
+    params = BeamSearchParams(beam_width=3, max_tokens=4)
+    few = llm.beam_search(["abc", "hhg", "cab"], params, None, False, 2)
+    assert llm.beam_search(["abc", "hhg", "cab"], params, concurrency_limit=10**6) == few
+    assert windows == [2, WINDOW]
 
 
 def test_a_bad_prompt_among_others_fails_alone(llm: LLM) -> None:
