@@ -119,6 +119,13 @@ def test_an_output_has_the_fields_of_vllm(llm: LLM) -> None:
     assert output.outputs.data.dtype == torch.float32
 
 
+def test_a_bar_is_shown_unless_it_is_not_wanted(llm: LLM, capsys: pytest.CaptureFixture[str]) -> None:
+    llm.encode(TEXTS, use_tqdm=True)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+    llm.encode(TEXTS, use_tqdm=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_every_way_to_give_a_prompt_is_the_same_prompt(llm: LLM) -> None:
     ids = llm.get_tokenizer().encode("the quick")
     params = PoolingParams(dimensions=8)
