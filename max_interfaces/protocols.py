@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .arrays import INT64, ArrayOf
+from .arrays import FLOAT32, INT64, ArrayOf
 from .bounds import Count, Name, Position, Seed, TokenId, TokenIds
 from .identity import RequestID
 from .options import DEFAULT_OPTIONS, Priority, RequestOptions, Tenant
@@ -29,6 +29,8 @@ PipelineOutputT = TypeVar("PipelineOutputT")
 PutT = TypeVar("PutT", contravariant=True)
 GetT = TypeVar("GetT", covariant=True)
 
+FeatureFloats = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype=FLOAT32)]
+FeatureIntegers = Annotated[NDArray[np.int64], ArrayOf(kinds="iu", ndim=1, max_size=2**26, dtype=INT64)]
 Frames = Annotated[NDArray[np.int64], ArrayOf(kinds="i", ndim=2, max_size=2**20, dtype=INT64)]
 
 
@@ -200,6 +202,31 @@ class AudioCodec(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Feature:
+    """What a model's processor made of images or sounds, under the `name` by which the model's forward takes it.
+
+    `values` in the order of an array of `shape`, that of a batch of one prompt: floats (`pixel_values`,
+    `input_features`) or integers (`image_grid_thw`, `token_type_ids`, masks).
+    """
+
+    name: Name
+    shape: Annotated[tuple[Position, ...], Meta(max_length=8)]
+    values: FeatureFloats | FeatureIntegers
+
+    @classmethod
+    def of(cls, name: str, array: NDArray[np.generic]) -> Feature:
+        """An array of any shape. ValueError, naming it, for one that cannot be."""
+        kind = FeatureFloats if array.dtype.kind == "f" else FeatureIntegers
+        bound: ArrayOf = kind.__metadata__[0]
+        return cls(name, array.shape, bound.check(f"Feature {name}", array.reshape(-1)))
+
+    @property
+    def array(self) -> NDArray[np.float32] | NDArray[np.int64]:
+        """The values in their shape."""
+        return self.values.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SequenceStart:
     """One sequence for a token generator, complete: the same start gives the same tokens in any process.
 
@@ -208,7 +235,8 @@ class SequenceStart:
     position i of the output always uses hash(seed, i). `bad_words` are runs of ids that must not be completed. A
     higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`.
     `adapter` names what is loaded in the generator's `Adapters`, a LoRA adapter or a soft prompt; `prompt_adapter` a
-    soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then.
+    soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then. `media` are what
+    stands in the place of the prompt's image and audio tokens, all of it.
     """
 
     request_id: RequestID
@@ -223,6 +251,7 @@ class SequenceStart:
     cache_salt: Tenant = ""
     adapter: Name | None = None
     prompt_adapter: Name | None = None
+    media: Annotated[tuple[Feature, ...], Meta(max_length=64)] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -81,13 +81,15 @@ class AttentionStep:
         groups: Sequence[Group],
         pieces: Pieces | None = None,
         staged: Sequence[Staged] = (),
+        longest: int = 1,
     ) -> None:
         self.cache = cache
         self.groups = groups
         self.pieces = pieces
         self.covered = groups[-1].stop if groups else 0 if pieces is None else pieces.count
-        # No position is beyond it.
+        # No position is beyond it, be it one of a key or a rotary one, which may be further.
         self.longest = max([group.span.end for group in groups], default=1)
+        self.longest = max(self.longest, longest)
         if pieces is not None:
             self.longest = max(self.longest, pieces.longest)
         self._masks = masks

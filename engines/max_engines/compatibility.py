@@ -64,7 +64,8 @@ def take_over_attention(model: LoadedModel, run: Callable[[list[int]], Tensor], 
     ids = torch.tensor([tokens], device=model.device)
     try:
         with torch.inference_mode():
-            expected = model.module(input_ids=ids, use_cache=False).logits[0, -1].float()
+            plain = model.module if model.whole is None else model.whole
+            expected = plain(input_ids=ids, use_cache=False).logits[0, -1].float()
         if not bool(expected.isfinite().all()):
             raise ValueError(f"cannot run {model.name!r}: its weights give NaN or infinite scores")
         model.module.set_attn_implementation(PAGED_ATTENTION)

@@ -134,8 +134,8 @@ class DecodeGraphs:
 
         A prompt's token whose scores nobody reads would take a NaN from the lane's end into the cache, unseen.
         """
-        if not chunk.sequence.plain:
-            return -1
+        if not chunk.sequence.plain or chunk.sequence.turned is not None:
+            return -1  # the mask of a recording is of rotary positions
         blocks = chunk.sequence.blocks
         lane, offset = divmod(blocks[0], self._lane_blocks)
         fits = chunk.count == 1 and chunk.samples and not offset and chunk.sequence.side_by_side == len(blocks)

@@ -24,6 +24,7 @@ from .kv_cache import KVCache
 from .kv_format import KVPlan
 from .launched import Launched
 from .loading import LoadedModel
+from .media import Encoders, Perceived
 from .rules import SequenceError
 from .runner import ModelRunner
 from .sampler import Sampler
@@ -69,6 +70,7 @@ class Engine:
             )
         most, rank = self.config.max_adapters, self.config.max_adapter_rank
         self.adapters = AdapterTable(model.module, most, rank, self.max_length - 2)
+        self._encoders = Encoders(model)
         take_over_attention(model, self._trial_of_both, self.max_length - 1)
         if self.config.token_budget is None and not exact:
             self._scheduler.token_budget = self._measured_budget()
@@ -107,7 +109,9 @@ class Engine:
             )
         wanted = start.sampling_params.max_new_tokens
         limit = room if wanted is None else min(wanted, room)
-        self._scheduler.add(_team(start, limit, adapters))
+        perceived = self._encoders.perceive(start.prompt, start.media)
+        perceived.check(start.sampling_params, adapters.length)
+        self._scheduler.add(_team(start, limit, adapters, perceived))
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.
@@ -306,12 +310,12 @@ class Engine:
             self.release(start.request_id)
 
 
-def _team(start: SequenceStart, limit: int, adapters: Chosen) -> Sequence:
+def _team(start: SequenceStart, limit: int, adapters: Chosen, perceived: Perceived) -> Sequence:
     """A sequence, with one for each of its beams if it is to be searched for."""
-    lead, width = Sequence(start, limit, adapters), width_of(start.sampling_params)
+    lead, width = Sequence(start, limit, adapters, perceived), width_of(start.sampling_params)
     if start.sampling_params.searches:
         search = BeamSearch(rule_for(start, lead.row.end_ids, limit), start.sampling_params.n)
-        team = [lead, *(Sequence(start, limit, adapters) for _ in range(width - 1))]
+        team = [lead, *(Sequence(start, limit, adapters, perceived) for _ in range(width - 1))]
         for beam in team:
             beam.team, beam.search = team, search
     return lead

@@ -62,9 +62,9 @@ class FusedDecoder:
         config = module.config.get_text_config(decoder=True)
         self.embedding = Lookup(inner.get_parameter("embed_tokens.weight").detach())
         layers = list(inner.get_submodule("layers").children())
-        self._layers = []
+        self.layers = []
         for layer in layers:
-            self._layers.append(FusedLayer(layer, config))
+            self.layers.append(FusedLayer(layer, config))
             layer._modules.clear()  # its weights live on in the fused one alone
         self._norm = Norm(inner.get_submodule("norm"))
         self._head = Projection(_linear(module, "lm_head"))
@@ -72,11 +72,14 @@ class FusedDecoder:
         self._rotary = RotaryTable(inner.get_submodule("rotary_emb"), self.embedding.weight)
 
     def __call__(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
-        """Scores `[rows, vocabulary]` of the ids int64[tokens] at `positions`; `rows` None is all of them."""
+        """Scores `[rows, vocabulary]` of the ids int64[tokens] at `positions`; `rows` None is all of them.
+
+        `positions` are int64 `[tokens]`, or `[3, tokens]` for a model that has three dimensions of them.
+        """
         hidden = self.embedding(ids)
         rotation = self._rotary.at(positions, step.longest)
         update = None
-        for layer in self._layers:
+        for layer in self.layers:
             update = layer(hidden, update, rotation, step)
         if rows is not None:
             hidden = hidden.index_select(0, rows)
@@ -85,7 +88,7 @@ class FusedDecoder:
 
     def projections(self) -> Iterator[tuple[tuple[str, ...], Projection]]:
         """The joined linear layers, each with the names that its parts have in transformers' model."""
-        for number, layer in enumerate(self._layers):
+        for number, layer in enumerate(self.layers):
             for names, projection in layer.projections():
                 yield tuple(f"model.layers.{number}.{name}" for name in names), projection
 
@@ -119,11 +122,23 @@ class FusedLayer:
         gate_kernels = kernels_for(weight.dtype, weight.device, config.intermediate_size)
         self._gate_kernels = gate_kernels if self._activation is silu else None
         self._rotary_kernels = kernels_for(weight.dtype, weight.device, self._head_dim)
+        self._change: Change | None = None
 
     def __call__(self, hidden: Tensor, update: Tensor | None, rotation: Rotation, step: AttentionStep) -> Tensor:
         """What is to be added to `hidden` `[tokens, hidden]`, after `update`, of the layer before, has been."""
         attended = self._attend(self._input_norm(hidden, update), rotation, step)
-        return self._down(self._gated(self._gate_up(self._mlp_norm(hidden, attended))))
+        result = self._down(self._gated(self._gate_up(self._mlp_norm(hidden, attended))))
+        if self._change is not None:
+            self._change(hidden, result)
+        return result
+
+    def attach(self, change: Change) -> None:
+        """Have each result changed in place, by a function of what was read and the result: see `adapters.places`."""
+        self._change = change
+
+    def detach(self) -> None:
+        """Let results be what they are."""
+        self._change = None
 
     def projections(self) -> Iterator[tuple[tuple[str, ...], Projection]]:
         """See `FusedDecoder.projections`; names are those within the layer."""

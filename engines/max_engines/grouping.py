@@ -27,7 +27,7 @@ def decode_groups(chunks: Sequence[Chunk], cache: KVCache) -> tuple[list[Chunk],
     scattered: list[int] = []
     others: list[Chunk] = []
     for index, chunk in enumerate(chunks):
-        if chunk.count > 1:
+        if not chunk.single:
             others.append(chunk)
             continue
         sequence = chunk.sequence

@@ -20,19 +20,24 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
     AutoModelForSeq2SeqLM,
     PreTrainedConfig,
     PreTrainedModel,
+    Qwen2_5OmniThinkerForConditionalGeneration,
 )
 from transformers.utils import logging as transformers_logging
 
 from .checkpoints import open_quantized, own_quantization
+from .language_model import language_class, language_model
 from .weights import PLAIN, WeightOptions
 
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)  # what transformers raises
 CONVERT = "if you trust it, convert it: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
-Factory: TypeAlias = type[AutoModelForCausalLM | AutoModelForSeq2SeqLM | AutoModel]
+Factory: TypeAlias = type[
+    AutoModelForCausalLM | AutoModelForMultimodalLM | AutoModelForSeq2SeqLM | AutoModel | PreTrainedModel
+]
 FactoryOf: TypeAlias = Callable[[str, str | None], Factory]
 _DTYPES: Mapping[str, torch.dtype | str] = {
     "auto": "auto",
@@ -44,13 +49,17 @@ _DTYPES: Mapping[str, torch.dtype | str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A causal LM ready to run, and the facts about it that do not need torch to be understood."""
+    """A causal LM ready to run, and the facts about it that do not need torch to be understood.
+
+    `whole` is the model that sees or hears, if `module` is the language model of one.
+    """
 
     name: str
     module: PreTrainedModel
     vocab_size: int
     context_length: int
     eos_token_ids: frozenset[int]
+    whole: PreTrainedModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -95,10 +104,16 @@ def load_model(
     if trust_remote_code:
         warnings.warn("trust_remote_code is ignored: code from a checkpoint is never run", stacklevel=2)
     source = model_source(path_or_id)
-    module = load_module(source, _factory, dtype=dtype, device=device, revision=revision, weights=weights)
+    target = _device(device)
+    weights.check(target)
+    read = _read(source, _factory, dtype, revision)
+    kind = language_class(read.config)
+    module = read if kind is None else language_model(read, kind)
+    weights.apply(module, target)
+    read.train(False).to(target)
     if module.device.type == "cpu" and module.dtype == torch.float32:
         store_input_major(module)
-    return describe(source, module)
+    return describe(source, module, None if kind is None else read)
 
 
 def load_module(
@@ -109,16 +124,22 @@ def load_module(
     device: str = "cpu",
     revision: str | None = None,
     unneeded: str = "",
-    weights: WeightOptions = PLAIN,
 ) -> PreTrainedModel:
     """The module of a `model_source`, made by the class of transformers that `factory_of` names for it.
 
     Weights whose names begin with `unneeded` may be missing. ValueError as `load_model`.
     """
+    target = _device(device)
+    loaded: PreTrainedModel = _read(source, factory_of, dtype, revision, unneeded).train(False).to(target)
+    return loaded
+
+
+def _read(
+    source: str, factory_of: FactoryOf, dtype: DType, revision: str | None, unneeded: str = ""
+) -> PreTrainedModel:
+    """The module on the CPU, of a checkpoint that has all weights, all of them numbers."""
     if dtype not in _DTYPES:
         raise ValueError(f"dtype = {dtype!r}: must be one of {', '.join(_DTYPES)}")
-    target = _device(device)
-    weights.check(target)
     _see_that_safetensors_are_there(source)
     try:
         with _quiet():
@@ -133,9 +154,7 @@ def load_module(
         raise ValueError(f"cannot load the model {source!r}: it lacks {len(missing)} weights, such as {missing[0]}")
     module.requires_grad_(False)
     _see_that_weights_are_numbers(source, module)
-    weights.apply(module, target)
-    loaded: PreTrainedModel = module.train(False).to(target)
-    return loaded
+    return module
 
 
 def _opened(
@@ -157,7 +176,7 @@ def _opened(
     return opened
 
 
-def describe(name: str, module: PreTrainedModel) -> LoadedModel:
+def describe(name: str, module: PreTrainedModel, whole: PreTrainedModel | None = None) -> LoadedModel:
     """The facts about a module that is already in memory."""
     text = module.config.get_text_config(decoder=True)
     head = module.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -167,6 +186,7 @@ def describe(name: str, module: PreTrainedModel) -> LoadedModel:
         vocab_size=head.weight.shape[0] if head is not None else text.vocab_size,
         context_length=context_length(text),
         eos_token_ids=_eos_token_ids(module),
+        whole=whole,
     )
 
 
@@ -202,6 +222,9 @@ def _factory(source: str, revision: str | None) -> Factory:
     config = known_config(source, revision)
     if config.is_encoder_decoder and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         return AutoModelForSeq2SeqLM
+    if language_class(config) is not None:
+        # Of a model that speaks, too, the part that makes text: the rest has weights of its own.
+        return Qwen2_5OmniThinkerForConditionalGeneration if hasattr(config, "thinker_config") else AutoModelForMultimodalLM
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     raise ValueError(f"its architecture {config.model_type!r} is no causal language model")

@@ -46,6 +46,17 @@ class PlacedSpan(Span):
         return self.positions[-1] + 1
 
 
+@dataclass(frozen=True, slots=True)
+class JointSpan(Span):
+    """Queries of one sequence that see each other: all tokens from `start` to `stop` (excluded), and all before them.
+
+    A window ends within those before them.
+    """
+
+    start: int
+    stop: int
+
+
 class BlockMasks:
     """Additive masks `[sequences, 1, queries, keys]`, cut from one template per window: nothing is built in a step.
 
@@ -66,6 +77,8 @@ class BlockMasks:
         """A span's mask, and the first key that any query in its block may see."""
         if isinstance(span, PlacedSpan):
             return self._placed(span, window), 0
+        if isinstance(span, JointSpan):
+            return self._joint(span, window), 0
         first = 0
         if window is not None:
             block_start = min(span.positions) // self._block_size * self._block_size
@@ -90,6 +103,15 @@ class BlockMasks:
             seen &= after < window
         if span.recent is not None:
             seen &= (after < span.recent) | (span.places < PINNED)
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(~seen, -torch.inf)[None, None]
+
+    def _joint(self, span: JointSpan, window: int | None) -> Tensor:
+        keys = torch.arange(span.keys, device=self._device)
+        seen = (keys < span.stop).expand(span.queries, -1)
+        if window is not None:
+            after = torch.tensor(span.positions, device=self._device)[:, None] - keys
+            seen = seen & ((after < window) | (keys >= span.start))
         mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
         return mask.masked_fill_(~seen, -torch.inf)[None, None]
 

@@ -164,7 +164,7 @@ class SequenceMemory:
         keys, size = sequence.keys, sequence.block_size
         for index in range(len(keys), sequence.known // size):
             parent = keys[-1] if keys else self._root(sequence)
-            keys.append(self.pool.prefixes.extend(parent, sequence.tokens(index * size, (index + 1) * size)))
+            keys.append(self._key(sequence, parent, index * size, (index + 1) * size))
         return keys
 
     def prompt_keys(self, sequence: Sequence) -> list[bytes]:
@@ -201,8 +201,8 @@ class SequenceMemory:
         prefixes, parent, size = self.pool.prefixes, self._root(sequence), sequence.block_size
         known = min(sequence.computed, sequence.known)
         for index in range(-(-known // size)):
-            tokens = sequence.tokens(index * size, min((index + 1) * size, known))
-            true = [prefixes.extend(parent, tokens[: count + 1]) for count in range(len(tokens))]
+            begin, end = index * size, min((index + 1) * size, known)
+            true = [self._key(sequence, parent, begin, last) for last in range(begin + 1, end + 1)]
             parent = true[-1]
             block = sequence.block(index)
             if block is None:
@@ -224,9 +224,12 @@ class SequenceMemory:
         if not sequence.tail_key:
             index = sequence.prompt_length // sequence.block_size
             parent = self.keys(sequence)[index - 1] if index else self._root(sequence)
-            rest = sequence.tokens(index * sequence.block_size, sequence.prompt_length)
-            sequence.tail_key = self.pool.prefixes.extend(parent, rest)
+            sequence.tail_key = self._key(sequence, parent, index * sequence.block_size, sequence.prompt_length)
         return sequence.tail_key
+
+    def _key(self, sequence: Sequence, parent: bytes, first: int, last: int) -> bytes:
+        """The key of a sequence's tokens `first` to `last` (excluded) behind `parent`, the key of all before them."""
+        return self.pool.prefixes.extend(parent, sequence.tokens(first, last), sequence.perceived.note(first, last))
 
     def _publish(self, sequence: Sequence, computed: int) -> None:
         """Make findable what has been computed, and note when there will be more."""

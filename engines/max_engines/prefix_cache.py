@@ -30,10 +30,11 @@ class PrefixCache:
         text = f"{kind}\n{salt}".encode()  # no kind has a line break
         return blake2b(text, digest_size=KEY_BYTES, key=self._secret, person=b"root").digest()
 
-    def extend(self, parent: bytes, tokens: Sequence[int]) -> bytes:
-        """The key of `tokens` behind `parent`, the key of all before them."""
+    def extend(self, parent: bytes, tokens: Sequence[int], note: bytes = b"") -> bytes:
+        """The key of `tokens` behind `parent`, the key of all before them; `note` is what they are beside their ids."""
         text = parent + array("q", tokens).tobytes()
-        return blake2b(text, digest_size=KEY_BYTES, key=self._secret).digest()
+        salt = blake2b(note, digest_size=blake2b.SALT_SIZE).digest() if note else b""
+        return blake2b(text, digest_size=KEY_BYTES, key=self._secret, salt=salt).digest()
 
     def find(self, key: bytes) -> int | None:
         """The block that holds what `key` names."""

@@ -32,10 +32,24 @@ class RotaryTable:
         return getattr(rotary, "rope_type", "default") in FIXED
 
     def at(self, positions: Tensor, longest: int) -> Rotation:
-        """The rotation of the positions int64[tokens], all of them below `longest`."""
+        """The rotation of the positions int64 `[tokens]` or `[3, tokens]`, all of them below `longest`.
+
+        Of three dimensions each column follows one, and has what the table has for its position.
+        """
         if longest > self._tables[-1].shape[0]:
             self._tables.append(self._rows(1 << (longest - 1).bit_length()))
-        return Rotation(self._tables[-1], positions)
+        table = self._tables[-1]
+        if positions.dim() == 1:
+            return Rotation(table, positions)
+        rows = table.gather(0, positions.index_select(0, self._dimensions).t())
+        return Rotation(rows, torch.arange(len(rows), device=rows.device))
+
+    @cached_property
+    def _dimensions(self) -> Tensor:
+        """Which dimension each column of the table follows, asked of the module: one that is not 0 at a time."""
+        trial = torch.eye(3, dtype=torch.int64, device=self._like.device)[:, None]
+        _, sin = self._module(self._like, trial)
+        return sin[0].abs().argmax(0).repeat(2)
 
     @torch.inference_mode()
     def _rows(self, count: int) -> Tensor:

@@ -19,7 +19,7 @@ from .kernels import kernels_for
 from .kv_cache import KVCache
 from .launched import Launched
 from .least_rows import least_rows
-from .masks import BlockMasks, Span
+from .masks import BlockMasks, JointSpan, Span
 from .scheduler import Chunk
 
 
@@ -74,13 +74,22 @@ class ModelRunner:
         positions: list[int] = []
         slots: list[int] = []
         unread: list[int] = []
+        turned: list[tuple[int, Tensor]] = []
+        longest = 1
         for chunk in ordered:
             sequence = chunk.sequence
             tokens.extend(sequence.tokens(chunk.first, chunk.last))
             if chunk.last > sequence.known:
                 unread.append(len(tokens))
                 tokens.append(0)
-            positions.extend(range(chunk.first, chunk.last))
+            if sequence.turned is None:
+                positions.extend(range(chunk.first, chunk.last))
+            else:
+                apart_ = sequence.turned.apart(chunk.first, chunk.last)
+                if apart_ is not None:
+                    turned.append((len(positions), apart_))
+                positions.extend(sequence.turned.times(chunk.first, chunk.last))
+                longest = max(longest, sequence.turned.end(chunk.last))
             if len(slots) < stored:
                 slots.extend(self._slots(chunk))
         padding = max(0, self._least_rows - len(tokens))
@@ -93,12 +102,18 @@ class ModelRunner:
         if not quantised:
             slots += [self._cache.padding_slot] * padding
         step = AttentionStep(
-            self._cache, self._masks, self._tensor(slots), groups, compiled, staged(quantised, stored, self._cache)
+            self._cache,
+            self._masks,
+            self._tensor(slots),
+            groups,
+            compiled,
+            staged(quantised, stored, self._cache),
+            longest,
         )
         positions += [0] * padding
         with adapted_step(self._module, ordered, len(ids), self._least_product) as adapted:
             replayed = ordered if replays and not adapted else ()
-            logits = self._compute(ids, self._tensor(positions), step, rows, replayed)
+            logits = self._compute(ids, self._places(positions, turned), step, rows, replayed)
         return _scores(ordered, logits)
 
     @cached_property
@@ -116,12 +131,12 @@ class ModelRunner:
         """`chunks` in the order of the step's rows, those of one token first, and how these rows are attended to."""
         if self._kernels is None:
             ordered, groups = decode_groups(chunks, self._cache)
-            return ordered, groups + self._prompt_groups(ordered), None
-        ordered = sorted(chunks, key=lambda chunk: chunk.count > 1)
+            return ordered, groups + self._prompt_groups(ordered, sum(chunk.single for chunk in ordered)), None
+        ordered = sorted(chunks, key=_kind)
         # Bit equality takes one and the same attention for prefill and decode.
-        compiled = ordered if self._exact else [chunk for chunk in ordered if chunk.count == 1]
-        groups = [] if self._exact else self._prompt_groups(ordered)
-        return ordered, groups, pieces(compiled, self._cache, self._kernels) if compiled else None
+        compiled = sum(chunk.joint is None if self._exact else chunk.single for chunk in ordered)
+        groups = self._prompt_groups(ordered, compiled)
+        return ordered, groups, pieces(ordered[:compiled], self._cache, self._kernels) if compiled else None
 
     def _compute(
         self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None, chunks: Sequence[Chunk]
@@ -138,7 +153,7 @@ class ModelRunner:
             return fused(ids, positions, step, rows)
         output = self._module(
             input_ids=ids[None],
-            position_ids=positions[None],
+            position_ids=positions[None] if positions.dim() == 1 else positions[:, None],
             use_cache=False,  # transformers' cache, that is
             logits_to_keep=0 if rows is None else rows,
             attention_step=step,
@@ -146,13 +161,12 @@ class ModelRunner:
         logits: Tensor = output.logits[0]
         return logits
 
-    def _prompt_groups(self, ordered: Sequence[Chunk]) -> list[Group]:
-        """The groups of those chunks that have several tokens; the step's rows are those of `ordered`."""
+    def _prompt_groups(self, ordered: Sequence[Chunk], skipped: int) -> list[Group]:
+        """The groups of all but the first `skipped` chunks; the step's rows are those of `ordered`."""
         groups: list[Group] = []
-        start = 0
-        for chunk in ordered:
-            if chunk.count > 1:
-                groups.extend(self._spans(chunk, start))
+        start = sum(chunk.count for chunk in ordered[:skipped])
+        for chunk in ordered[skipped:]:
+            groups.extend(self._spans(chunk, start))
             start += chunk.count
         return groups
 
@@ -160,12 +174,14 @@ class ModelRunner:
         """The chunk's queries, whose first is row `start` of the step, in groups."""
         size, block_size = self._masks.span, self._cache.block_size
         groups: list[Group] = []
-        first = chunk.first
+        first, joint = chunk.first, chunk.joint
         while first < chunk.last:
             last = min(chunk.last, (first // size + 1) * size)
-            blocks = -(-last // block_size)
+            blocks = -(-(last if joint is None else joint[1]) // block_size)
             view = self._cache.table(chunk.sequence.blocks[:blocks])
             span = Span(tuple(range(first, last)), last - first, blocks * block_size)
+            if joint is not None:
+                span = JointSpan(span.positions, span.queries, span.keys, *joint)
             groups.append(Group(start, start + last - first, view, span))
             start += last - first
             first = last
@@ -180,8 +196,22 @@ class ModelRunner:
             return [blocks[chunk.first // size] * size + chunk.first % size]
         return [blocks[p // size] * size + p % size for p in range(chunk.first, chunk.last)]
 
+    def _places(self, positions: list[int], turned: Sequence[tuple[int, Tensor]]) -> Tensor:
+        """Rotary positions int64 `[tokens]`, or `[3, tokens]` if some rows, from the first named on, are `turned`."""
+        places = self._tensor(positions)
+        if turned:
+            places = places.repeat(3, 1)
+            for row, own in turned:
+                places[:, row : row + own.shape[1]] = own.to(self._device)
+        return places
+
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _kind(chunk: Chunk) -> int:
+    """One token first, then several, and those that see each other last."""
+    return 2 if chunk.joint is not None else chunk.count > 1
 
 
 def _kept(chunks: Sequence[Chunk]) -> list[int]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from max_interfaces.identity import RequestID
 
-from .adapters import BARE
 from .beams import Beam
 from .blocks import BlockPool
 from .branching import Branching
@@ -42,6 +41,17 @@ class Chunk:
     def count(self) -> int:
         """How many tokens."""
         return self.last - self.first
+
+    @property
+    def joint(self) -> tuple[int, int] | None:
+        """The run of tokens that see each other, and are its own to the last of them; None if it is of no such run."""
+        spans = self.sequence.joint
+        return next((span for span in spans if span[0] <= self.first < span[1]), None) if spans else None
+
+    @property
+    def single(self) -> bool:
+        """True for one token that sees those before it alone."""
+        return self.last - self.first == 1 and self.joint is None
 
     @property
     def current(self) -> bool:
@@ -199,7 +209,7 @@ class Scheduler:
             else:
                 self._drop(sequence)
             for row in sequence.team:
-                row.adapters = BARE  # what was planned may keep the sequence for a while, but not their weights
+                row.let_go()
 
     def audit(self) -> list[str]:
         """Check that every block has its owners and nothing else, and mend what does not; what was found, in words."""
@@ -249,12 +259,12 @@ class Scheduler:
         """
         rows = sequence.rows
         if len(rows) == 1:
-            count = self._extend(sequence, min(budget, sequence.wanted))
+            count = self._extend(sequence, sequence.at_once(min(budget, sequence.wanted)))
             return [Chunk.next(sequence, count)] if count else []
         if not all(row.blocks for row in rows):
             trunk = sequence.trunk
             if sequence.computed < trunk:
-                return [Chunk.next(sequence, min(budget, trunk - sequence.computed))]
+                return [Chunk.next(sequence, sequence.at_once(min(budget, trunk - sequence.computed)))]
             if not self._make_room(sequence, lambda: self._branching.needed(rows, trunk)):
                 return []
             self._branching.spread(rows, trunk)

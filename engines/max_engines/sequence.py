@@ -16,6 +16,8 @@ from .adapters import BARE, Chosen
 from .beams import BeamSearch
 from .kv_format import PINNED, PLAIN, KVFormat, KVPlan
 from .log_probabilities import join, prompt_log_probabilities
+from .media import TEXT_ALONE, Perceived, Positions
+from .prompt_states import PromptStates
 from .sampling_row import SamplingRow
 
 NEVER = sys.maxsize
@@ -56,7 +58,10 @@ class Sequence:
     `cached_tokens` of the prompt were found in the prefix cache. `kv_plan` says how its keys and values are kept,
     `kv_format` how they are now, `block_size` tokens a block. If that has a window, `dropped` blocks behind the first,
     pinned ones are no longer its own.
-    The prompt begins with its soft prompt's positions, if it has one; only `row.prompt` is what was asked.
+    The prompt begins with its soft prompt's positions, if it has one; only `row.prompt` is what was asked. `states`
+    stand in it in the place of what is looked up; from position `own_from` on nothing but the model makes its rows.
+    `turned` are its rotary positions, if they are not one for each token, and the tokens of one of `joint` see each
+    other.
 
     `committed`, `keys`, `tail_key`, `published` and `next_border` are notes of the `SequenceMemory`, `rank` and `turn`
     of the `Scheduler`.
@@ -65,10 +70,17 @@ class Sequence:
     has room for all, and `rows` are those that are alive, the best first. Any other sequence has itself in both.
     """
 
-    def __init__(self, start: SequenceStart, limit: int, adapters: Chosen = BARE) -> None:
+    def __init__(
+        self, start: SequenceStart, limit: int, adapters: Chosen = BARE, perceived: Perceived = TEXT_ALONE
+    ) -> None:
         self.request_id: RequestID = start.request_id
         self.row = SamplingRow(start)
         self.adapters = adapters
+        self.perceived = perceived
+        self.states: PromptStates | None = perceived.states if adapters.prompt is None else adapters.prompt.states
+        self.own_from = NEVER if adapters.lora is not None else 0 if self.states is None else self.states.end
+        self.turned: Positions | None = perceived.positions
+        self.joint: tuple[tuple[int, int], ...] = perceived.joint
         # With a soft prompt's positions, whose ids nobody looks up.
         self._prompt: tuple[int, ...] = (0,) * adapters.length + start.prompt if adapters.length else start.prompt
         self.prompt_length = len(self._prompt)
@@ -196,6 +208,17 @@ class Sequence:
         if first >= len(prompt):
             return output[first - len(prompt) : last - len(prompt)]
         return [*prompt[first:last], *output[: max(0, last - len(prompt))]]
+
+    def at_once(self, most: int) -> int:
+        """How many of its next tokens to compute, up to `most`: those that see each other are, all of them."""
+        for first, last in self.joint:
+            if self.computed < last:
+                return last - self.computed if self.computed >= first else min(most, first - self.computed)
+        return most
+
+    def let_go(self) -> None:
+        """Hold no weights and no states any more: what was planned may keep it for a while, but not them."""
+        self.adapters, self.states, self.perceived = BARE, None, TEXT_ALONE
 
     def prompt_scores(self, first: int, logits: Tensor) -> LogProbabilities | None:
         """Log probabilities of the prompt's ids from position `first` + 1 on, under `logits`; None if all are kept."""

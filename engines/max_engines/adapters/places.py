@@ -83,6 +83,15 @@ def targets_of(module: PreTrainedModel) -> Mapping[str, Target]:
     return targets
 
 
+def layer_of(module: PreTrainedModel, index: int) -> Place:
+    """What a layer of the decoder gives, which the next one reads."""
+    decoder = fused_decoder(module)
+    if decoder is not None:
+        return decoder.layers[index]
+    layers = module.get_decoder().get_submodule("layers")  # type: ignore[no-untyped-call]
+    return HookedModule(layers.get_submodule(str(index)))
+
+
 def embedding_of(module: PreTrainedModel) -> Place:
     """The lookup of ids, whose results are hidden states."""
     decoder = fused_decoder(module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..prompt_states import PromptStates
 from .folder import ORIGIN, SETTINGS, WEIGHTS, PeftFolder, Settings, invalid, refuse_unknown
 
 KINDS = ("PROMPT_TUNING", "P_TUNING")  # what the second was trained with, is not needed to run it
@@ -14,15 +15,15 @@ TRAINING |= {"num_virtual_tokens", "token_dim", "num_transformer_submodules", "n
 
 
 class SoftPrompt:
-    """Hidden states `[tokens, hidden]` that are looked up at the first positions, in the place of an embedding."""
+    """Hidden states `[tokens, hidden]` that stand at the first positions."""
 
     def __init__(self, states: Tensor) -> None:
-        self.states = states
+        self.states = PromptStates(range(len(states)), states)
 
     @property
     def length(self) -> int:
         """How many positions it takes."""
-        return self.states.shape[0]
+        return self.states.end
 
 
 def read_soft_prompt(folder: PeftFolder, settings: Settings, longest: int, hidden: int, like: Tensor) -> SoftPrompt:

@@ -1,4 +1,4 @@
-"""What the adapters of a step's sequences do to its rows."""
+"""What the adapters and the media of a step's sequences do to its rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..linear import Change
+from ..prompt_states import PromptStates
 from .lora import LoraAdapter
 from .low_rank import LowRank
-from .places import Place, embedding_of
-from .table import BARE, Chosen
+from .places import Place, embedding_of, layer_of
+from .table import Chosen
 
 
 class AdaptedSequence(Protocol):
-    """A sequence, as far as adapters are concerned."""
+    """A sequence, as far as it is not the model's own: it is so from position `own_from` on."""
 
     @property
     def adapters(self) -> Chosen: ...
+    @property
+    def states(self) -> PromptStates | None: ...
+    @property
+    def own_from(self) -> int: ...
 
 
 class Chunk(Protocol):
@@ -47,12 +52,12 @@ class Rows:
 
 @contextmanager
 def adapted_step(module: PreTrainedModel, chunks: Sequence[Chunk], total: int, least: int) -> Iterator[bool]:
-    """Have the model, within the block, give those rows of a step that have adapters what these make of them.
+    """Have the model, within the block, give those rows of a step that have adapters or media what is made of them.
 
     The step's `total` rows begin with those of `chunks`. Products have `least` rows (see `least_rows`). Gives False,
-    and changes nothing, if nobody has an adapter.
+    and changes nothing, if there are none.
     """
-    if all(chunk.sequence.adapters is BARE for chunk in chunks):
+    if all(chunk.first >= chunk.sequence.own_from for chunk in chunks):
         yield False
         return
     changes = _changes(module, chunks, total, least)
@@ -68,25 +73,34 @@ def adapted_step(module: PreTrainedModel, chunks: Sequence[Chunk], total: int, l
 def _changes(module: PreTrainedModel, chunks: Sequence[Chunk], total: int, least: int) -> dict[Place, Change]:
     """What is to be done where."""
     rows: dict[LoraAdapter, list[int]] = defaultdict(list)
-    looked_up: list[int] = []
+    stated: list[int] = []
     states: list[Tensor] = []
+    deeper: dict[int, list[tuple[list[int], Tensor]]] = defaultdict(list)
     start = 0
     for chunk in chunks:
         chosen, count = chunk.sequence.adapters, chunk.last - chunk.first
         if chosen.lora is not None:
             rows[chosen.lora].extend(range(start, start + count))
-        if chosen.prompt is not None and chunk.first < chosen.length:
-            states.append(chosen.prompt.states[chunk.first : chunk.last])
-            looked_up.extend(range(start, start + states[-1].shape[0]))
+        put = chunk.sequence.states
+        if put is not None and chunk.first < put.end:
+            which = put.within(chunk.first, chunk.last)
+            places = [start + position - chunk.first for position in put.positions[which]]
+            stated.extend(places)
+            states.append(put.states[which])
+            for layer, added in enumerate(put.deeper):
+                deeper[layer].append((places, added[which]))
         start += count
     products: dict[Place, list[tuple[LowRank, Rows]]] = defaultdict(list)
     for adapter, own in rows.items():
-        which = Rows(_index(own, module), _index(own + own[:1] * (least - len(own)), module))
+        written = Rows(_index(own, module), _index(own + own[:1] * (least - len(own)), module))
         for place, product in adapter.products.items():
-            products[place].append((product, which))
+            products[place].append((product, written))
     changes = {place: _added(several, total) for place, several in products.items()}
-    if states:
-        changes[embedding_of(module)] = _looked_up(_index(looked_up, module), torch.cat(states))
+    if stated:
+        changes[embedding_of(module)] = _put(_index(stated, module), torch.cat(states))
+    for layer, several in deeper.items():
+        raised = _index([row for places, _ in several for row in places], module)
+        changes[layer_of(module, layer)] = _raised(raised, torch.cat([added for _, added in several]))
     return changes
 
 
@@ -101,9 +115,16 @@ def _added(products: Sequence[tuple[LowRank, Rows]], total: int) -> Change:
     return change
 
 
-def _looked_up(rows: Tensor, states: Tensor) -> Change:
+def _put(rows: Tensor, states: Tensor) -> Change:
     def change(values: Tensor, result: Tensor) -> None:
         result.view(-1, result.shape[-1]).index_copy_(0, rows, states)
+
+    return change
+
+
+def _raised(rows: Tensor, states: Tensor) -> Change:
+    def change(values: Tensor, result: Tensor) -> None:
+        result.view(-1, result.shape[-1]).index_add_(0, rows, states)
 
     return change
 

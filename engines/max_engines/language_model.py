@@ -1,0 +1,46 @@
+"""The language model within a model that sees or hears, as a causal LM of its own."""
+
+from __future__ import annotations
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+)
+
+# These have no causal LM of their own: on text they are these, to the name of each weight; their rotary module takes
+# positions in three dimensions, too. An engine compares the two on text when it starts.
+TWINS: dict[str, type[PreTrainedModel]] = {
+    "qwen2_5_vl_text": Qwen2ForCausalLM,
+    "qwen2_5_omni_text": Qwen2ForCausalLM,
+    "qwen3_vl_text": Qwen3ForCausalLM,
+}
+
+
+def language_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """Which causal LM is within a model that sees or hears; None for one of text alone, or without such a part."""
+    text = config.get_text_config(decoder=True)
+    if text is config or not (type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING or type(config) is Qwen2_5OmniThinkerConfig):
+        return None
+    found: type[PreTrainedModel] | None = TWINS.get(text.model_type)
+    if found is None and type(text) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
+    return found
+
+
+def language_model(whole: PreTrainedModel, kind: type[PreTrainedModel]) -> PreTrainedModel:
+    """The language model of `whole`, which goes on sharing its weights and modules."""
+    with torch.device("meta"):  # all that is made here is thrown away for what `whole` has
+        language = kind(kind.config_class(num_hidden_layers=1))
+    language.config = whole.config.get_text_config(decoder=True)
+    language.set_submodule(language.base_model_prefix, whole.get_decoder())  # type: ignore[no-untyped-call]
+    language.set_output_embeddings(whole.get_output_embeddings())  # type: ignore[no-untyped-call]
+    language.generation_config = whole.generation_config
+    language.requires_grad_(False)
+    language.train(False)
+    return language

@@ -1,0 +1,7 @@
+"""Images and sounds in a prompt: encoders run once for each, and the language model is one like any other."""
+
+from .encoders import Encoders
+from .perceived import TEXT_ALONE, Perceived
+from .positions import Positions
+
+__all__ = ["TEXT_ALONE", "Encoders", "Perceived", "Positions"]
