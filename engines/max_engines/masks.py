@@ -48,12 +48,8 @@ class PlacedSpan(Span):
 
 @dataclass(frozen=True, slots=True)
 class JointSpan(Span):
-    """Queries of one sequence that see each other: all tokens from `start` to `stop` (excluded), and all before them.
+    """Queries of one sequence that see all keys before `stop`, those behind them, too; a window is of those before."""
 
-    A window ends within those before them.
-    """
-
-    start: int
     stop: int
 
 
@@ -111,7 +107,7 @@ class BlockMasks:
         seen = (keys < span.stop).expand(span.queries, -1)
         if window is not None:
             after = torch.tensor(span.positions, device=self._device)[:, None] - keys
-            seen = seen & ((after < window) | (keys >= span.start))
+            seen = seen & (after < window)
         mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
         return mask.masked_fill_(~seen, -torch.inf)[None, None]
 

@@ -52,6 +52,8 @@ class ReferenceEngine:
         for field in ("adapter", "prompt_adapter"):
             if getattr(start, field) is not None:
                 raise ValueError(f"SequenceStart.{field}: the reference takes no adapters; engine.kind: torch does")
+        if start.media:
+            raise ValueError("SequenceStart.media: the reference engine runs text alone; engine.kind: torch runs them")
         context = self._model.context_length
         length = len(start.prompt)
         apart = self._decoder_start is not None  # the output has a context of its own

@@ -177,11 +177,11 @@ class ModelRunner:
         first, joint = chunk.first, chunk.joint
         while first < chunk.last:
             last = min(chunk.last, (first // size + 1) * size)
-            blocks = -(-(last if joint is None else joint[1]) // block_size)
+            blocks = -(-(last if joint is None else joint) // block_size)
             view = self._cache.table(chunk.sequence.blocks[:blocks])
             span = Span(tuple(range(first, last)), last - first, blocks * block_size)
             if joint is not None:
-                span = JointSpan(span.positions, span.queries, span.keys, *joint)
+                span = JointSpan(span.positions, span.queries, span.keys, joint)
             groups.append(Group(start, start + last - first, view, span))
             start += last - first
             first = last

@@ -43,10 +43,10 @@ class Chunk:
         return self.last - self.first
 
     @property
-    def joint(self) -> tuple[int, int] | None:
-        """The run of tokens that see each other, and are its own to the last of them; None if it is of no such run."""
-        spans = self.sequence.joint
-        return next((span for span in spans if span[0] <= self.first < span[1]), None) if spans else None
+    def joint(self) -> int | None:
+        """Before which token all are seen by all of its own, which see each other; None if each sees those before."""
+        runs = self.sequence.joint
+        return next((last for first, last in runs if first <= self.first < last), None) if runs else None
 
     @property
     def single(self) -> bool:

@@ -20,6 +20,7 @@ VOCAB = 150
 IMAGE, VIDEO, AUDIO, VISION_START, VISION_END, AUDIO_START, AUDIO_END, BEGIN_IMAGE, END_IMAGE = range(140, 149)
 PATCH = 8
 SIDE = 32  # pixels of an image: 4 x 4 patches
+SEEN_BY_GEMMA = 16  # tokens of an image: more than its window, a block, or a chunk of the tests
 TEXT: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 64,
@@ -131,7 +132,7 @@ def gemma3_config() -> Any:
             "query_pre_attn_scalar": 16,
             "layer_types": ["sliding_attention", "full_attention"],
         },
-        mm_tokens_per_image=4,
+        mm_tokens_per_image=SEEN_BY_GEMMA,
         image_token_id=IMAGE,
         boi_token_id=BEGIN_IMAGE,
         eoi_token_id=END_IMAGE,
@@ -207,9 +208,9 @@ def pixels(count: int) -> Callable[[int], Shown]:
 
 
 def seen_by_gemma(seed: int) -> Shown:
-    """Two images, of four tokens each that see each other."""
-    prompt = (1, *words(seed, 4), BEGIN_IMAGE, *(IMAGE,) * 4, END_IMAGE, *words(seed + 1, 9), BEGIN_IMAGE)
-    prompt = (*prompt, *(IMAGE,) * 4, END_IMAGE, *words(seed + 2, 5))
+    """Two images, whose tokens see each other."""
+    image = (BEGIN_IMAGE, *(IMAGE,) * SEEN_BY_GEMMA, END_IMAGE)
+    prompt = (1, *words(seed, 4), *image, *words(seed + 1, 9), *image, *words(seed + 2, 5))
     types = torch.tensor([[int(token == IMAGE) for token in prompt]])
     both = torch.cat((picture(seed), picture(seed + 100)))
     return Shown(prompt, {"pixel_values": both, "token_type_ids": types})
@@ -232,6 +233,20 @@ def seen_by_qwen(seed: int) -> Shown:
             "pixel_values": patches(seed, height, width),
             "image_grid_thw": torch.tensor([[1, height, width]]),
             "mm_token_type_ids": torch.tensor([[int(token == IMAGE) for token in prompt]]),
+        },
+    )
+
+
+def film(seed: int) -> Shown:
+    """A video of two pairs of frames, far apart in time: what follows is further on than there are tokens."""
+    prompt = (*words(seed, 6), VISION_START, *(VIDEO,) * 8, VISION_END, *words(seed + 50, 7))
+    return Shown(
+        prompt,
+        {
+            "pixel_values_videos": patches(seed, 8, 4),
+            "video_grid_thw": torch.tensor([[2, 4, 4]]),
+            "second_per_grid_ts": torch.tensor([20.0]),
+            "mm_token_type_ids": torch.tensor([[2 * int(token == VIDEO) for token in prompt]]),
         },
     )
 
@@ -272,6 +287,7 @@ def words(seed: int, count: int) -> list[int]:
 MODELS: dict[str, tuple[Callable[[], Any], Callable[[int], Shown]]] = {
     "llava": (llava_config, pixels(16)),
     "qwen2.5-vl": (qwen2_5_vl_config, seen_by_qwen),
+    "qwen2.5-vl-film": (qwen2_5_vl_config, film),
     "qwen3-vl": (qwen3_vl_config, seen_by_qwen),
     "gemma3": (gemma3_config, seen_by_gemma),
     "qwen2-audio": (qwen2_audio_config, heard_by_qwen),

@@ -93,7 +93,7 @@ class Encoders:
             raise ValueError("SequenceStart.media: its encoders make NaN or infinite numbers of them")
         places: list[int] = rows.nonzero()[:, 0].tolist()
         deeper = _deeper(told, rows, states)
-        joint = _joint(told.get(MASK))
+        joint = _joint(told.get(MASK), getattr(self._model.config, "sliding_window", None))
         parts = [Part.of(first, last, states, *deeper) for first, last in joint]
         for first, last in _runs(places):
             if not any(start <= first and last <= stop for start, stop in joint):
@@ -162,25 +162,37 @@ def _deeper(told: dict[str, object], rows: Tensor, states: Tensor) -> list[Tenso
     return layers
 
 
-def _joint(mask: object) -> tuple[tuple[int, int], ...]:
-    """The runs of tokens that see others behind them, by the mask that a language model is given."""
-    if isinstance(mask, dict):
-        mask = mask.get("full_attention")
-    if not isinstance(mask, Tensor) or mask.dim() != 4:
+def _joint(told: object, window: int | None) -> tuple[tuple[int, int], ...]:
+    """The runs of tokens that see others behind them, by the masks that a language model is given.
+
+    ValueError for masks that say anything else than that, and a layer's window.
+    """
+    masks = dict(told) if isinstance(told, dict) else {}
+    full = _seen(masks.pop("full_attention", None))
+    if full is None:
         return ()
-    seen = mask[0, 0] if mask.dtype == torch.bool else mask[0, 0] == 0
-    indices = torch.arange(len(seen), device=seen.device)
-    ends: list[int] = torch.where(seen, indices, -1).amax(1).tolist()
+    places = torch.arange(len(full), device=full.device)
+    ends: list[int] = torch.where(full, places, -1).amax(1).tolist()
     found: list[tuple[int, int]] = []
     for first, end in enumerate(ends):
         if end > first and (not found or first >= found[-1][1]):
             found.append((first, end + 1))
-    expected = indices[:, None] >= indices
+    after = places[:, None] - places
+    expected = after >= 0
     for first, last in found:
         expected[first:last, :last] = True
-    if not torch.equal(seen, expected):
-        raise ValueError("SequenceStart.media: the engine knows no mask like that of its tokens")
+    windowed = expected if window is None else expected & (after < window)
+    others = [_seen(mask) for mask in masks.values()]
+    if not all(seen is None or torch.equal(seen, windowed) for seen in others) or not torch.equal(full, expected):
+        raise ValueError("SequenceStart.media: the engine knows no mask like that of this model's tokens")
     return tuple(found)
+
+
+def _seen(mask: object) -> Tensor | None:
+    """Which keys each query sees, bool `[tokens, tokens]`; None for those before it alone."""
+    if not isinstance(mask, Tensor):
+        return None
+    return mask[0, 0] if mask.dtype == torch.bool else mask[0, 0] == 0
 
 
 def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
