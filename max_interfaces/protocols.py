@@ -29,8 +29,8 @@ PipelineOutputT = TypeVar("PipelineOutputT")
 PutT = TypeVar("PutT", contravariant=True)
 GetT = TypeVar("GetT", covariant=True)
 
-FeatureFloats = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype=FLOAT32)]
-FeatureIntegers = Annotated[NDArray[np.int64], ArrayOf(kinds="iu", ndim=1, max_size=2**26, dtype=INT64)]
+FLOATS = ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype=FLOAT32)
+INTEGERS = ArrayOf(kinds="biu", ndim=1, max_size=2**26, dtype=INT64)
 Frames = Annotated[NDArray[np.int64], ArrayOf(kinds="i", ndim=2, max_size=2**20, dtype=INT64)]
 
 
@@ -211,13 +211,12 @@ class Feature:
 
     name: Name
     shape: Annotated[tuple[Position, ...], Meta(max_length=8)]
-    values: FeatureFloats | FeatureIntegers
+    values: Annotated[NDArray[np.float32], FLOATS] | Annotated[NDArray[np.int64], INTEGERS]
 
     @classmethod
     def of(cls, name: str, array: NDArray[np.generic]) -> Feature:
         """An array of any shape. ValueError, naming it, for one that cannot be."""
-        kind = FeatureFloats if array.dtype.kind == "f" else FeatureIntegers
-        bound: ArrayOf = kind.__metadata__[0]
+        bound = FLOATS if array.dtype.kind == "f" else INTEGERS
         return cls(name, array.shape, bound.check(f"Feature {name}", array.reshape(-1)))
 
     @property

@@ -25,18 +25,19 @@ TWINS: dict[str, type[PreTrainedModel]] = {
 def language_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """Which causal LM is within a model that sees or hears; None for one of text alone, or without such a part."""
     text = config.get_text_config(decoder=True)
-    if text is config or not (type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING or type(config) is Qwen2_5OmniThinkerConfig):
+    within = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING or type(config) is Qwen2_5OmniThinkerConfig
+    if text is config or not within:
         return None
-    found: type[PreTrainedModel] | None = TWINS.get(text.model_type)
-    if found is None and type(text) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
-    return found
+    if text.model_type in TWINS:
+        return TWINS[text.model_type]
+    found = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text), None)
+    return found if isinstance(found, type) else None
 
 
 def language_model(whole: PreTrainedModel, kind: type[PreTrainedModel]) -> PreTrainedModel:
     """The language model of `whole`, which goes on sharing its weights and modules."""
     with torch.device("meta"):  # all that is made here is thrown away for what `whole` has
-        language = kind(kind.config_class(num_hidden_layers=1))
+        language = kind(kind.config_class.from_dict({"num_hidden_layers": 1}))  # type: ignore[union-attr]
     language.config = whole.config.get_text_config(decoder=True)
     language.set_submodule(language.base_model_prefix, whole.get_decoder())  # type: ignore[no-untyped-call]
     language.set_output_embeddings(whole.get_output_embeddings())  # type: ignore[no-untyped-call]

@@ -171,7 +171,7 @@ def _opened(
         trust_remote_code=False,
         low_cpu_mem_usage=True,
         output_loading_info=True,
-        revision=revision,
+        revision=revision,  # type: ignore[arg-type]
     )
     return opened
 
@@ -224,7 +224,11 @@ def _factory(source: str, revision: str | None) -> Factory:
         return AutoModelForSeq2SeqLM
     if language_class(config) is not None:
         # Of a model that speaks, too, the part that makes text: the rest has weights of its own.
-        return Qwen2_5OmniThinkerForConditionalGeneration if hasattr(config, "thinker_config") else AutoModelForMultimodalLM
+        return (
+            Qwen2_5OmniThinkerForConditionalGeneration
+            if hasattr(config, "thinker_config")
+            else AutoModelForMultimodalLM
+        )
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     raise ValueError(f"its architecture {config.model_type!r} is no causal language model")

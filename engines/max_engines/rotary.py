@@ -49,7 +49,8 @@ class RotaryTable:
         """Which dimension each column of the table follows, asked of the module: one that is not 0 at a time."""
         trial = torch.eye(3, dtype=torch.int64, device=self._like.device)[:, None]
         _, sin = self._module(self._like, trial)
-        return sin[0].abs().argmax(0).repeat(2)
+        dimensions: Tensor = sin[0].abs().argmax(0).repeat(2)
+        return dimensions
 
     @torch.inference_mode()
     def _rows(self, count: int) -> Tensor:

@@ -23,7 +23,7 @@ from max_engines.loading import LoadedModel
 from max_engines.reference import ReferenceEngine
 from max_interfaces.protocols import Feature, SequenceStart, TokenDelta
 from tests.engines.tiny_adapters import save_lora, save_soft_prompt
-from tests.engines.tiny_models import again, generate, load, plain_greedy, prompts, run, start
+from tests.engines.tiny_models import again, generate, load, prompts, run, start
 from tests.engines.tiny_multimodal import (
     IMAGE,
     MODELS,
@@ -126,9 +126,7 @@ def calls(model: LoadedModel) -> Iterator[Calls]:
     counted.stop()
 
 
-def test_what_is_shown_makes_a_difference(
-    name: str, plain: PreTrainedModel, expected: list[tuple[int, ...]]
-) -> None:
+def test_what_is_shown_makes_a_difference(name: str, plain: PreTrainedModel, expected: list[tuple[int, ...]]) -> None:
     other = said_by_transformers(plain, altered(shown(name, 1)), COUNT)
     assert other != expected[0]
     assert len(set(expected)) == len(expected)
@@ -308,13 +306,11 @@ def test_media_that_do_not_fit_are_refused_and_the_engine_goes_on(
 def test_positions_beyond_the_context_are_refused(saved: Callable[[str], Path]) -> None:
     engine = Engine(load(saved("qwen2.5-vl")), EngineConfig(max_batch=4, block_size=BLOCK))
     film = shown("qwen2.5-vl-film", 1)
-    with pytest.raises(ValueError, match="reach up to position .* beyond the context of 256"):
+    with pytest.raises(ValueError, match=r"reach up to position .* beyond the context of 256"):
         engine.add(ask(Shown(film.prompt, {**film.arrays, "second_per_grid_ts": torch.tensor([1e6])})))
 
 
-def test_a_model_of_text_alone_and_the_reference_refuse_media(
-    llama: LoadedModel, saved: Callable[[str], Path]
-) -> None:
+def test_a_model_of_text_alone_and_the_reference_refuse_media(llama: LoadedModel, saved: Callable[[str], Path]) -> None:
     one = replace(start([3, 4, 5]), media=(Feature.of("pixel_values", np.zeros((1, 3, 4, 4), np.float32)),))
     with pytest.raises(ValueError, match="takes text alone"):
         Engine(llama).add(one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -66,9 +66,15 @@ class Shown:
         return tuple(Feature.of(name, array.numpy()) for name, array in self.arrays.items())
 
 
+def made(name: str, **options: object) -> Any:
+    """A configuration of transformers; some take names that their types do not have."""
+    return getattr(transformers, name)(**options)
+
+
 def llava_config() -> Any:
     """Llama behind CLIP's encoder."""
-    return transformers.LlavaConfig(
+    return made(
+        "LlavaConfig",
         vision_config={"model_type": "clip_vision_model", **SEEING},
         text_config={"model_type": "llama", **TEXT},
         image_token_id=IMAGE,
@@ -123,7 +129,8 @@ def qwen3_vl_config() -> Any:
 
 def gemma3_config() -> Any:
     """Gemma 3, whose image tokens see each other, also in the layers with a window."""
-    return transformers.Gemma3Config(
+    return made(
+        "Gemma3Config",
         vision_config={"model_type": "siglip_vision_model", **SEEING},
         text_config={
             **TEXT,
@@ -142,7 +149,8 @@ def gemma3_config() -> Any:
 
 def qwen2_audio_config() -> Any:
     """Qwen2 behind Whisper's encoder."""
-    return transformers.Qwen2AudioConfig(
+    return made(
+        "Qwen2AudioConfig",
         audio_config={**HEARING, "max_source_positions": 20},
         text_config={"model_type": "qwen2", **TEXT},
         audio_token_id=AUDIO,
@@ -301,7 +309,7 @@ def save_multimodal(folder: Path, name: str) -> Path:
     config = MODELS[name][0]()
     torch.manual_seed(0)
     module: PreTrainedModel = _class_of(config)(config)
-    for weight_name, weight in module.named_parameters():  # scores far apart, and pictures that can be told apart
+    for weight in module.parameters():  # scores far apart, and pictures that can be told apart
         if weight.dim() > 1:
             weight.data.normal_(0, 0.2)
     speaking = getattr(module, "thinker", module)
@@ -316,13 +324,13 @@ def _class_of(config: Any) -> Any:
 
 def plain_multimodal(folder: Path) -> PreTrainedModel:
     """The model as transformers runs it; of Qwen2.5-Omni the thinker."""
-    config = transformers.AutoConfig.from_pretrained(folder)
-    kind = transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
-    if hasattr(config, "thinker_config"):
+    kind = _class_of(transformers.AutoConfig.from_pretrained(folder))
+    if kind is transformers.Qwen2_5OmniForConditionalGeneration:
         kind = transformers.Qwen2_5OmniThinkerForConditionalGeneration
     module: PreTrainedModel = kind.from_pretrained(folder, dtype=torch.float32)
     module.generation_config.eos_token_id = None
-    return module.train(False)
+    module.train(False)
+    return module
 
 
 def said_by_transformers(module: PreTrainedModel, shown: Shown, count: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ PINNED = [
     "EmbeddingsGenerationRequest",
     "Failure",
     "FailureKind",
+    "Feature",
     "GenerationStatistics",
     "GenerationStatus",
     "Hypothesis",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from max_interfaces.protocols import Feature
@@ -18,6 +17,8 @@ from max_interfaces.protocols import Feature
 from ..device_errors import out_of_memory
 from ..loading import LoadedModel, first_line
 from ..prompt_states import PromptStates
+from .interrupted import arguments_of_language_model
+from .joint import joint_runs
 from .perceived import TEXT_ALONE, Part, Perceived
 from .positions import Positions
 
@@ -28,14 +29,6 @@ UNDERSTOOD = frozenset({STATES, POSITIONS, MASK, DEEPER_AT, DEEPER, "use_cache",
 NO_FEATURES = frozenset({"self", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "past_key_values"})
 NO_FEATURES |= {"labels", "use_cache", "logits_to_keep", "mm_encoder_outputs", "kwargs"}
 REFUSED = (ValueError, TypeError, IndexError, RuntimeError, StopIteration)  # what transformers raises of bad features
-
-
-class Told(Exception):  # noqa: N818 (a message, and no error)
-    """Ends a forward pass where the language model would begin."""
-
-    def __init__(self, arguments: dict[str, object]) -> None:
-        super().__init__()
-        self.arguments = arguments
 
 
 class Encoders:
@@ -73,7 +66,7 @@ class Encoders:
         ids = torch.tensor([list(prompt)], dtype=torch.int64, device=self._model.device)
         features = {feature.name: self._tensor(feature) for feature in media}
         try:
-            told = self._told(whole, ids, features)
+            told = arguments_of_language_model(whole, ids, features)
         except REFUSED as problem:
             if out_of_memory(problem):
                 raise
@@ -86,14 +79,14 @@ class Encoders:
             raise ValueError(f"SequenceStart.media: the engine cannot run {self._model.name!r} with them: {what}")
         return self._perceived(ids, states[0], told)
 
-    def _perceived(self, ids: Tensor, states: Tensor, told: dict[str, object]) -> Perceived:
+    def _perceived(self, ids: Tensor, states: Tensor, told: Mapping[str, object]) -> Perceived:
         looked_up = self._model.module.get_input_embeddings()(ids)[0]
         rows = (states != looked_up).any(-1)
         if not bool(states.isfinite().all()):
             raise ValueError("SequenceStart.media: its encoders make NaN or infinite numbers of them")
         places: list[int] = rows.nonzero()[:, 0].tolist()
         deeper = _deeper(told, rows, states)
-        joint = _joint(told.get(MASK), getattr(self._model.config, "sliding_window", None))
+        joint = joint_runs(told.get(MASK), getattr(self._model.config, "sliding_window", None))
         parts = [Part.of(first, last, states, *deeper) for first, last in joint]
         for first, last in _runs(places):
             if not any(start <= first and last <= stop for start, stop in joint):
@@ -116,39 +109,13 @@ class Encoders:
             raise ValueError(f"SequenceStart.media: reach up to position {positions.furthest}, which is beyond {most}")
         return positions
 
-    def _told(self, whole: PreTrainedModel, ids: Tensor, features: dict[str, Tensor]) -> dict[str, object]:
-        """What the model would begin its language model with."""
-        with _interrupted(whole.get_decoder()):  # type: ignore[no-untyped-call]
-            try:
-                whole(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **features)
-            except Told as told:
-                return told.arguments
-        raise RuntimeError("its language model was not called")
-
     def _tensor(self, feature: Feature) -> Tensor:
         """A feature on the model's device, floats in the model's type."""
         array = torch.tensor(feature.array)
         return array.to(self._model.device, self._model.dtype if array.is_floating_point() else torch.int64)
 
 
-@contextmanager
-def _interrupted(language: PreTrainedModel) -> Iterator[None]:
-    """Within the block, a call of `language` raises `Told`; masks are made as for torch's attention, not the engine's."""
-
-    def interrupt(module: nn.Module, arguments: tuple[object, ...], named: dict[str, object]) -> None:
-        raise Told(named)
-
-    attention: str = language.config._attn_implementation
-    language.set_attn_implementation("sdpa")
-    handle = language.register_forward_pre_hook(interrupt, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-        language.set_attn_implementation(attention)
-
-
-def _deeper(told: dict[str, object], rows: Tensor, states: Tensor) -> list[Tensor]:
+def _deeper(told: Mapping[str, object], rows: Tensor, states: Tensor) -> list[Tensor]:
     """What is added to each of the first layers, `[tokens, hidden]`; nothing where there is nothing to add."""
     where, added = told.get(DEEPER_AT), told.get(DEEPER)
     if not isinstance(where, Tensor) or not isinstance(added, list):
@@ -160,39 +127,6 @@ def _deeper(told: dict[str, object], rows: Tensor, states: Tensor) -> list[Tenso
         if bool((layers[-1].any(-1) & ~rows).any()):
             raise ValueError("SequenceStart.media: something is added to a layer where no image is")
     return layers
-
-
-def _joint(told: object, window: int | None) -> tuple[tuple[int, int], ...]:
-    """The runs of tokens that see others behind them, by the masks that a language model is given.
-
-    ValueError for masks that say anything else than that, and a layer's window.
-    """
-    masks = dict(told) if isinstance(told, dict) else {}
-    full = _seen(masks.pop("full_attention", None))
-    if full is None:
-        return ()
-    places = torch.arange(len(full), device=full.device)
-    ends: list[int] = torch.where(full, places, -1).amax(1).tolist()
-    found: list[tuple[int, int]] = []
-    for first, end in enumerate(ends):
-        if end > first and (not found or first >= found[-1][1]):
-            found.append((first, end + 1))
-    after = places[:, None] - places
-    expected = after >= 0
-    for first, last in found:
-        expected[first:last, :last] = True
-    windowed = expected if window is None else expected & (after < window)
-    others = [_seen(mask) for mask in masks.values()]
-    if not all(seen is None or torch.equal(seen, windowed) for seen in others) or not torch.equal(full, expected):
-        raise ValueError("SequenceStart.media: the engine knows no mask like that of this model's tokens")
-    return tuple(found)
-
-
-def _seen(mask: object) -> Tensor | None:
-    """Which keys each query sees, bool `[tokens, tokens]`; None for those before it alone."""
-    if not isinstance(mask, Tensor):
-        return None
-    return mask[0, 0] if mask.dtype == torch.bool else mask[0, 0] == 0
 
 
 def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
