@@ -134,7 +134,7 @@ class ModelRunner:
             return ordered, groups + self._prompt_groups(ordered, sum(chunk.single for chunk in ordered)), None
         ordered = sorted(chunks, key=_kind)
         # Bit equality takes one and the same attention for prefill and decode.
-        compiled = sum(chunk.joint is None if self._exact else chunk.single for chunk in ordered)
+        compiled = sum([chunk.joint is None if self._exact else chunk.single for chunk in ordered])
         groups = self._prompt_groups(ordered, compiled)
         return ordered, groups, pieces(ordered[:compiled], self._cache, self._kernels) if compiled else None
 
@@ -211,7 +211,7 @@ class ModelRunner:
 
 def _kind(chunk: Chunk) -> int:
     """One token first, then several, and those that see each other last."""
-    return 2 if chunk.joint is not None else chunk.count > 1
+    return 2 if chunk.joint is not None else chunk.last - chunk.first > 1
 
 
 def _kept(chunks: Sequence[Chunk]) -> list[int]:

@@ -22,7 +22,8 @@ from .switching import Switching
 class Chunk:
     """The tokens of a sequence from position `first` to `last` (excluded), to be computed in one step.
 
-    If it `samples`, a new token follows. `entry` tells whether the sequence still has the memory it had then.
+    If it `samples`, a new token follows. `entry` tells whether the sequence still has the memory it had then. `joint`
+    is there if its tokens see each other: they see all before that one.
     """
 
     sequence: Sequence
@@ -30,23 +31,19 @@ class Chunk:
     last: int
     samples: bool
     entry: int
+    joint: int | None = None
 
     @classmethod
     def next(cls, sequence: Sequence, count: int) -> Chunk:
         """The next `count` tokens."""
         first, last = sequence.computed, sequence.computed + count
-        return cls(sequence, first, last, last == sequence.length, sequence.entry)
+        joint = sequence.joint_end(first) if sequence.joint else None
+        return cls(sequence, first, last, last == sequence.length, sequence.entry, joint)
 
     @property
     def count(self) -> int:
         """How many tokens."""
         return self.last - self.first
-
-    @property
-    def joint(self) -> int | None:
-        """Before which token all are seen by all of its own, which see each other; None if each sees those before."""
-        runs = self.sequence.joint
-        return next((last for first, last in runs if first <= self.first < last), None) if runs else None
 
     @property
     def single(self) -> bool:

@@ -216,6 +216,10 @@ class Sequence:
                 return last - self.computed if self.computed >= first else min(most, first - self.computed)
         return most
 
+    def joint_end(self, position: int) -> int | None:
+        """Where the run of tokens that see each other ends, if the one at `position` is of such a run."""
+        return next((last for first, last in self.joint if first <= position < last), None)
+
     def let_go(self) -> None:
         """Hold no weights and no states any more: what was planned may keep it for a while, but not them."""
         self.adapters, self.states, self.perceived = BARE, None, TEXT_ALONE
