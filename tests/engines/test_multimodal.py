@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from max_engines import fused_decoder
+from max_engines import fused_decoder, rotary
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
 from max_engines.loading import LoadedModel
@@ -162,6 +162,16 @@ def test_tokens_equal_generate_where_memory_runs_out_and_encoders_run_once(
     assert engine.free_blocks == free
 
 
+def test_those_who_ask_the_same_at_once_share_what_the_encoders_give(
+    model: LoadedModel, name: str, calls: Calls
+) -> None:
+    engine = Engine(model, EngineConfig(max_batch=6, block_size=BLOCK))
+    generate(engine, [ask(shown(name, 1))])
+    once, calls.count = calls.count, 0
+    generate(engine, [replace(ask(shown(name, 1), temperature=1.0), seed=i) for i in range(3)])
+    assert calls.count == once
+
+
 def test_the_same_media_are_found_in_the_cache_and_others_are_not(
     model: LoadedModel, name: str, plain: PreTrainedModel, expected: list[tuple[int, ...]]
 ) -> None:
@@ -301,6 +311,15 @@ def test_media_that_do_not_fit_are_refused_and_the_engine_goes_on(
     with pytest.raises(ValueError, match=f"SequenceStart.media: .*{reason}"):
         llava.add(ask(Shown(good.prompt, change)))
     assert generate(llava, [ask(good)]) == before
+
+
+def test_positions_further_than_there_are_tokens_have_their_angles(
+    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotary, "FIRST_ROWS", 8)
+    film = shown("qwen2.5-vl-film", 1)
+    expected = said_by_transformers(plain_multimodal(saved("qwen2.5-vl-film")), film, COUNT)
+    assert generate(Engine(load(saved("qwen2.5-vl-film"))), [ask(film)]) == [expected]
 
 
 def test_positions_beyond_the_context_are_refused(saved: Callable[[str], Path]) -> None:

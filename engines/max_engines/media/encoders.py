@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from max_interfaces.protocols import Feature
 
-from ..device_errors import out_of_memory
+from ..device_errors import device_lost, out_of_memory
 from ..loading import LoadedModel, first_line
 from ..prompt_states import PromptStates
 from .interrupted import arguments_of_language_model
@@ -68,7 +68,7 @@ class Encoders:
         try:
             told = arguments_of_language_model(whole, ids, features)
         except REFUSED as problem:
-            if out_of_memory(problem):
+            if out_of_memory(problem) or device_lost(problem, self._model.device):
                 raise
             what = f"do not fit its prompt of {len(prompt)} tokens, or each other"
             raise ValueError(f"SequenceStart.media: {what} ({first_line(problem)})") from problem
