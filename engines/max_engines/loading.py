@@ -142,7 +142,7 @@ def _read(
         raise ValueError(f"dtype = {dtype!r}: must be one of {', '.join(_DTYPES)}")
     _see_that_safetensors_are_there(source)
     try:
-        with _quiet():
+        with quiet():
             module, found = _opened(source, factory_of(source, revision), _DTYPES[dtype], revision)
     except LOAD_ERRORS as problem:
         reason = first_line(problem)
@@ -307,7 +307,7 @@ def first_line(problem: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar and no chatter while loading: a worker's standard error is for errors."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

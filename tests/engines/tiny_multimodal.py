@@ -304,9 +304,11 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[int], Shown]]] = {
 }
 
 
-def save_multimodal(folder: Path, name: str) -> Path:
-    """Write the checkpoint of one of `MODELS`, with the same weights each time."""
+def save_multimodal(folder: Path, name: str, change: Callable[[Any], None] | None = None) -> Path:
+    """Write the checkpoint of one of `MODELS`, its configuration changed, with the same weights each time."""
     config = MODELS[name][0]()
+    if change is not None:
+        change(config)
     torch.manual_seed(0)
     module: PreTrainedModel = _class_of(config)(config)
     for weight in module.parameters():  # scores far apart, and pictures that can be told apart

@@ -1,0 +1,109 @@
+"""A checkpoint's processor, which makes ids and features of a text with images and sounds: transformers' own.
+
+Nothing here needs torchvision. Without it transformers takes its processors of images on pillow, and refuses those of
+videos, and with them every processor that has one: so these are put together here, and refuse videos alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+from transformers import (
+    PROCESSOR_MAPPING,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedConfig,
+    ProcessorMixin,
+)
+from transformers.utils.hub import PushToHubMixin
+
+from max_interfaces.protocols import Feature
+
+from ..loading import LOAD_ERRORS, first_line, known_config, model_source, quiet
+
+Factory: TypeAlias = type[AutoImageProcessor | AutoFeatureExtractor | AutoTokenizer]
+PARTS: dict[str, Factory] = {
+    "image_processor": AutoImageProcessor,
+    "feature_extractor": AutoFeatureExtractor,
+    "tokenizer": AutoTokenizer,
+}
+VIDEOS = "video_processor"
+OF_TEXT = ("input_ids", "attention_mask")
+
+
+class NoVideos(PushToHubMixin):  # it is written out like other parts
+    """Stands where a processor has one of videos. What is asked of it without a video are its sizes."""
+
+    model_input_names: tuple[str, ...] = ()
+
+    def __init__(self, images: object) -> None:
+        self.merge_size = getattr(images, "merge_size", 1)
+        self.temporal_patch_size = getattr(images, "temporal_patch_size", 1)
+
+    def to_dict(self) -> dict[str, object]:
+        """Nothing that would be saved."""
+        return {}
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """ValueError."""
+        raise ValueError("videos: transformers' processor of videos needs torchvision; give images")
+
+
+class WithoutTorchvision:
+    """Comes before a processor's own class, whose check of its parts knows none of videos without torchvision."""
+
+    def check_argument_for_proper_class(self, name: str, argument: object) -> type:
+        """The argument's class."""
+        return type(argument)
+
+
+def open_processor(path_or_id: str | Path, revision: str | None = None) -> ProcessorMixin:
+    """The processor of a checkpoint. ValueError for one that has none, or that cannot be read."""
+    source = model_source(path_or_id)
+    try:
+        with quiet():
+            return _opened(source, _class_for(known_config(source, revision)), revision)
+    except LOAD_ERRORS as problem:
+        raise ValueError(f"cannot read the processor of {source!r}: {first_line(problem)}") from problem
+
+
+def prompt_of(batch: BatchFeature) -> tuple[tuple[int, ...], tuple[Feature, ...]]:
+    """Ids and features of what a processor has made of one text, with `return_tensors="np"`.
+
+    ValueError for a batch of several: features belong to a batch, and no more to a text of it.
+    """
+    arrays: Mapping[str, object] = batch.data
+    ids = batch["input_ids"]
+    if len(ids) != 1:
+        raise ValueError(f"a batch of {len(ids)} texts: process them one by one")
+    features = tuple(Feature.of(name, batch[name]) for name in arrays if name not in OF_TEXT)
+    return tuple(int(token) for token in ids[0]), features
+
+
+def _class_for(config: PreTrainedConfig) -> type[ProcessorMixin]:
+    found: object = PROCESSOR_MAPPING.get(type(config), None)
+    if not isinstance(found, type) or not issubclass(found, ProcessorMixin):
+        raise ValueError(f"its architecture {config.model_type!r} has no processor of images or sounds")
+    return found
+
+
+def _opened(source: str, kind: type[ProcessorMixin], revision: str | None) -> ProcessorMixin:
+    names: list[str] = kind.get_attributes()  # type: ignore[no-untyped-call]
+    parts = {name: _part(name, source, revision) for name in names if name != VIDEOS}
+    if VIDEOS in names:
+        parts[VIDEOS] = NoVideos(parts.get("image_processor"))
+        kind = type(kind.__name__, (WithoutTorchvision, kind), {"__init__": vars(kind)["__init__"]})
+    options, _ = kind.get_processor_dict(source, revision=revision)
+    processor: ProcessorMixin = kind.from_args_and_dict([parts[name] for name in names], options)
+    return processor
+
+
+def _part(name: str, source: str, revision: str | None) -> object:
+    if name not in PARTS:
+        raise ValueError(f"its processor has a {name}, which is not known")
+    part: object = PARTS[name].from_pretrained(source, revision=revision, trust_remote_code=False)
+    return part
