@@ -85,9 +85,9 @@ class ModelRunner:
             if sequence.turned is None:
                 positions.extend(range(chunk.first, chunk.last))
             else:
-                apart_ = sequence.turned.apart(chunk.first, chunk.last)
-                if apart_ is not None:
-                    turned.append((len(positions), apart_))
+                three = sequence.turned.apart(chunk.first, chunk.last)
+                if three is not None:
+                    turned.append((len(positions), three))
                 positions.extend(sequence.turned.times(chunk.first, chunk.last))
                 longest = max(longest, sequence.turned.end(chunk.last))
             if len(slots) < stored:
