@@ -19,7 +19,7 @@ from max_codecs.snac.codec import SnacCodec
 from max_codecs.snac.config import SnacConfig
 from max_codecs.snac.model import SnacModel, build_model
 from max_codecs.snac.noise import CounterNoise
-from max_codecs.snac.streaming import DecoderStream
+from max_codecs.streaming.decoder import DecoderStream
 from max_interfaces.errors import DeviceLost
 from max_interfaces.protocols import AudioCodec, CodecStream, StreamStart
 

@@ -15,8 +15,9 @@ from max_codecs.chunks import ChunkSchedule
 from max_codecs.snac.causal import CausalDecoder
 from max_codecs.snac.decoder import Decoder, fresh_noise
 from max_codecs.snac.noise import CounterNoise, normals
-from max_codecs.snac.receptive_field import ReceptiveField, receptive_field
-from max_codecs.snac.streaming import StreamingDecoder
+from max_codecs.snac.stages import stages_of
+from max_codecs.streaming.decoder import StreamingDecoder
+from max_codecs.streaming.receptive_field import ReceptiveField, receptive_field
 
 RATES = [(8, 4, 2), (3, 2, 5), (7, 3), (2, 3, 4)]  # even and odd: the package pads the odd ones unevenly
 NO_NOISE = None
@@ -57,13 +58,16 @@ def test_receptive_field_is_what_a_change_reaches(rates: tuple[int, ...], causal
     changed[..., 80] = 0.1
     moved = (decoder(changed) - decoder(x)).abs()[0, 0].detach().view(160, -1).amax(1).nonzero().flatten()
     first, last = int(moved[0]), int(moved[-1])
-    assert receptive_field(rates, causal=causal) == ReceptiveField(back=last - 80, ahead=80 - first)
+    assert receptive_field(stages_of(decoder.model)) == ReceptiveField(back=last - 80, ahead=80 - first)
 
 
 def test_receptive_field_of_the_codecs_that_are_served() -> None:
-    assert receptive_field((8, 8, 4, 2), causal=False).frames(4) == (3, 3)  # SNAC 24 kHz
-    assert receptive_field((2, 2, 4, 4, 8), causal=False).frames(4) == (10, 10)  # the stand-in's, as published
-    assert receptive_field((2, 2, 4, 4, 8), causal=True).frames(4)[1] == 0
+    def frames(rates: tuple[int, ...], causal: bool) -> tuple[int, int]:
+        return receptive_field(stages_of(Decoder(2, 32, rates, causal=causal).model)).frames(4)
+
+    assert frames((8, 8, 4, 2), causal=False) == (3, 3)  # SNAC 24 kHz
+    assert frames((2, 2, 4, 4, 8), causal=False) == (10, 10)  # the stand-in's, as published
+    assert frames((2, 2, 4, 4, 8), causal=True)[1] == 0
 
 
 @pytest.mark.parametrize("rates", RATES)
@@ -93,7 +97,7 @@ def test_attention_is_refused() -> None:
 
 
 def streamed(decoder: Decoder, x: Tensor, sizes: tuple[int, ...], noise: CounterNoise | None) -> Tensor:
-    stream = StreamingDecoder(decoder).open(0, noise)
+    stream = StreamingDecoder(stages_of(decoder.model)).open(0, noise)
     rows = x[0].t()
     parts = [stream.push(rows[part]) for part in ChunkSchedule(sizes).slices(len(rows))]
     return torch.cat([*parts, stream.push(rows[:0], last=True)])
@@ -121,7 +125,8 @@ def test_samples_from_any_number_on_are_those_of_the_whole_stream(
 ) -> None:
     """What is left out is what no such sample depends on: also where a stream begins amid a sound, too late."""
     torch.manual_seed(2)
-    decoder = StreamingDecoder(Decoder(6, 32, rates, noise=True, depthwise=depthwise, causal=causal).double())
+    whole_decoder = Decoder(6, 32, rates, noise=True, depthwise=depthwise, causal=causal).double()
+    decoder = StreamingDecoder(stages_of(whole_decoder.model))
     rows, hop, noise = torch.randn(24, 6, dtype=torch.float64), int(np.prod(rates)), CounterNoise(3)
 
     def given(latent: int, sample: int, size: int) -> Tensor:

@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from .receptive_field import DILATIONS, KERNEL
+from ..streaming.stage import NoiseSource
 
-
-class NoiseSource(Protocol):
-    """Where the noise blocks take their noise from."""
-
-    def __call__(self, layer: int, first: int, like: Tensor) -> Tensor:
-        """Standard normals [batch, 1, T] for `like` [batch, channels, T], whose first sample is number `first`.
-
-        `layer` counts the noise blocks from the latent side; `first` is absolute at that layer's own rate.
-        """
-        ...
+KERNEL = 7  # of every convolution that is not pointwise
+DILATIONS = (1, 3, 9)  # of a block's residual units
 
 
 def fresh_noise(layer: int, first: int, like: Tensor) -> Tensor:

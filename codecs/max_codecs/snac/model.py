@@ -15,9 +15,10 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from max_interfaces.errors import ConfigError
 
 from ..slots import Slot, depth_first
+from ..streaming.stage import NoiseSource
 from .codebooks import Codebooks
 from .config import SnacConfig, read_config
-from .decoder import Decoder, NoiseSource
+from .decoder import Decoder
 from .files import locate
 from .weights import State, folded, part, read_weights
 

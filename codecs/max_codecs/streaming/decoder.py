@@ -7,21 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .decoder import Decoder, NoiseSource
-from .stage import Opening, Skip, Stage
-from .stages import stages_of
+from .stage import NoiseSource, Opening, Skip, Stage
 
 
 class StreamingDecoder:
-    """A `Decoder` for serving: weight norm folded, stateful; any split of the latents gives the same samples.
+    """Stages in a row, from latents to samples: any split of the latents gives the same samples.
 
-    Symmetric or causal alike: a symmetric one holds back the samples that depend on latents to come. The weights are
-    read once, here; the module can be dropped.
+    A layer that looks ahead holds back the rows that depend on latents to come.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
-        with torch.inference_mode():
-            self._stages = stages_of(decoder.model)
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
 
     def open(self, latent: int = 0, noise: NoiseSource | None = None, sample: int = 0) -> DecoderStream:
         """A stream that takes latents from number `latent` on, as if nothing came before, and gives their samples, but
@@ -33,7 +29,7 @@ class StreamingDecoder:
         starts = self._starts(latent, sample)
         stages: list[Stage] = []
         row = latent  # the number of the row that comes next
-        for stage, start in zip(self._stages, starts, strict=True):
+        for stage, start in zip(self.stages, starts, strict=True):
             stages += [Skip(start - row)] if start > row else []
             stages.append(stage.open(Opening(start, noise)))
             row = start * stage.rate
@@ -42,11 +38,11 @@ class StreamingDecoder:
     def _starts(self, latent: int, sample: int) -> list[int]:
         """The first row that each stage is given, so that the samples from `sample` on are exact."""
         firsts = [latent]  # of each stage's input, if nothing were left out
-        for stage in self._stages[:-1]:
+        for stage in self.stages[:-1]:
             firsts.append(firsts[-1] * stage.rate)
         starts: list[int] = []
         row = sample
-        for stage, first in zip(reversed(self._stages), reversed(firsts), strict=True):
+        for stage, first in zip(reversed(self.stages), reversed(firsts), strict=True):
             row = max(first, stage.needs(row))
             starts.append(row)
         return starts[::-1]

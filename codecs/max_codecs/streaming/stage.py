@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from torch import Tensor
 
-from .decoder import NoiseSource
+EVERYTHING = 2**40  # rows: how far back a recurrent layer looks, which is farther than any sound is long
+
+
+class NoiseSource(Protocol):
+    """Where the noise blocks take their noise from."""
+
+    def __call__(self, layer: int, first: int, like: Tensor) -> Tensor:
+        """Standard normals [batch, 1, T] for `like` [batch, channels, T], whose first sample is number `first`.
+
+        `layer` counts the noise blocks from the latent side; `first` is absolute at that layer's own rate.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,10 @@ class Stage(ABC):
 
     def needs(self, row: int) -> int:
         """The first row of the input that the output depends on from `row` on; it may lie before the beginning."""
+        return row
+
+    def awaits(self, row: int) -> int:
+        """The last row of the input that row `row` of the output depends on, once a stream is under way."""
         return row
 
     @abstractmethod
