@@ -84,7 +84,6 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, channels: int, dilation: int, *, causal: bool, groups: int) -> None:
         super().__init__()
-        self.channels = channels
         self.block = nn.Sequential(
             Snake1d(channels),
             weight_norm(Conv1d(channels, channels, KERNEL, causal=causal, dilation=dilation, groups=groups)),

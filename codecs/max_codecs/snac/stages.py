@@ -46,8 +46,7 @@ def stage_of(module: nn.Module) -> Stage:
     if isinstance(module, Snake1d):
         return Snake(module.alpha)
     if isinstance(module, ResidualUnit):
-        none = next(module.parameters()).detach().new_zeros(0, module.channels)
-        return Residual([stage_of(part) for part in module.block], none)
+        return Residual([stage_of(part) for part in module.block])
     if isinstance(module, ConvTranspose1d):
         return Upsample(module, module.left, module.stride[0] - module.left)
     if isinstance(module, nn.Tanh):

@@ -13,22 +13,21 @@ from .stage import Opening, Stage
 
 
 class Residual(Stage):
-    """shortcut(x) + stages(x), both of `channels`. Rows of the shortcut wait until their counterpart is certain.
+    """shortcut(x) + stages(x). Rows of the shortcut wait until their counterpart is certain.
 
     The shortcut has no state: x itself, or a convolution of kernel 1.
     """
 
-    _tail: Tensor
+    _tail: Tensor | None
 
-    def __init__(self, stages: Sequence[Stage], none: Tensor, shortcut: Stage | None = None) -> None:
+    def __init__(self, stages: Sequence[Stage], shortcut: Stage | None = None) -> None:
         self._stages = tuple(stages)
         self._shortcut = shortcut
-        self._none = none
 
     def open(self, opening: Opening) -> Self:
         stage = copy.copy(self)
         stage._stages = tuple(part.open(opening) for part in self._stages)
-        stage._tail = self._none
+        stage._tail = None
         return stage
 
     def needs(self, row: int) -> int:
@@ -46,7 +45,7 @@ class Residual(Stage):
         for stage in self._stages:
             y = stage.step(y, last)
         straight = x if self._shortcut is None else self._shortcut.step(x, last)
-        waiting = torch.cat((self._tail, straight)) if self._tail.shape[0] else straight
+        waiting = straight if self._tail is None else torch.cat((self._tail, straight))
         count = y.shape[0]
-        self._tail = waiting[count:]
+        self._tail = waiting[count:] if count < waiting.shape[0] else None
         return y + waiting[:count]
