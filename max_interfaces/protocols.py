@@ -188,12 +188,17 @@ class AudioCodec(Protocol):
 
     @property
     def lookahead_frames(self) -> int:
-        """Frames that must follow a frame before its samples are certain. 0 for a causal codec."""
+        """Frames that must follow a frame before its samples are certain, once a stream is under way. 0 for a causal
+        codec. A stream's first samples may take more.
+        """
         ...
 
     @property
     def context_frames(self) -> int:
-        """Frames before a frame that its samples depend on: what a stream needs to be rebuilt exactly."""
+        """Frames before a frame that its samples depend on: what a stream needs to be rebuilt exactly.
+
+        More than any sound has for a codec that looks back to the beginning.
+        """
         ...
 
     def open(self, start: StreamStart) -> CodecStream:

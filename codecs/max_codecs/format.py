@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from .constraint import FrameBounds, PhaseBounds, SlotOrder, SpeechPhases
+from .delay_order import DelayOrder
 from .layout import SpeechLayout
 
 
@@ -36,8 +37,10 @@ class SpeechFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     phases: PhaseBounds = PhaseBounds()
     fade_in: Annotated[int, Meta(ge=0, le=2**16)] = 0
 
-    def constraint(self, vocab_size: int) -> SlotOrder | SpeechPhases:
+    def constraint(self, vocab_size: int) -> SlotOrder | SpeechPhases | DelayOrder:
         """What holds the order of the ids; one object serves all requests."""
+        if self.layout.delays is not None:
+            return DelayOrder(self.layout, vocab_size, self.frames)
         if self.layout.phones is not None:
             return SpeechPhases(self.layout, vocab_size, self.phases)
         return SlotOrder(self.layout, vocab_size, self.frames)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from .delays import Aligner
 from .layout import SpeechLayout
 
 
@@ -14,12 +15,14 @@ class FrameAssembler:
     """Gathers ids into frames; what it knows is a function of the ids so far, so it can be rebuilt from them.
 
     An id that does not follow in order breaks the frame: what was gathered of it is dropped, and so is everything up
-    to the next slot 0. Ids that are not audio ids are passed over, also inside a frame.
+    to the next slot 0; where codebooks come late, with the frames that it held codes of. Ids that are not audio ids are
+    passed over, also inside a frame.
     """
 
     def __init__(self, layout: SpeechLayout) -> None:
         self._layout = layout
         self._codes: list[int] = []
+        self._aligner = Aligner(layout.slot_delays, layout.codebook_size)
         self._in_order = True
         self.frames = 0  # complete ones
         self.dropped_tokens = 0  # audio ids that became part of no frame
@@ -46,9 +49,10 @@ class FrameAssembler:
                 self.dropped_tokens += 1
                 continue
             self._in_order = True
-            self._codes.append((token - layout.audio_base) % layout.codebook_size)
+            self._codes.append(layout.code_of(token))
             if len(self._codes) == width:
-                complete.append(self._codes)
+                frame = self._aligner.push(self._codes)
+                complete += [] if frame is None else [frame]
                 self._codes = []
         self.frames += len(complete)
         return np.array(complete, np.int64).reshape(-1, width)
@@ -57,5 +61,5 @@ class FrameAssembler:
         """The order broke: drop the frame begun, and count one break however many ids are lost to it."""
         self.resyncs += self._in_order
         self._in_order = False
-        self.dropped_tokens += len(self._codes)
+        self.dropped_tokens += len(self._codes) + self._aligner.reset()
         self._codes = []

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from .delays import DelayFormat, delayed
 from .prompt import PromptFormat, Reference, TokenId
 from .slots import Slot, check_slots, depth_first, level_counts
 
@@ -50,8 +51,10 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     """The speech tokens of one model.
 
     The code c of slot k has the id `audio_base + offsets[k] + c`, 0 <= c < `codebook_size`; `slots` gives each slot's
-    (level, index within the frame); `slot_offsets`, multiples of `codebook_size`, are k * codebook_size if left out.
-    `end_ids` end the speech. The constructor checks everything; ValueError says what is wrong.
+    (level, index within the frame); `slot_offsets`, multiples of `ids_per_slot`, are k * ids_per_slot if left out; that
+    is `codebook_size` if left out. With `delays` the codebooks come late, and slots need ids for what stands in the
+    place of a code; frames, here as everywhere, are without delay. `end_ids` end the speech. The constructor checks
+    everything; ValueError says what is wrong.
     """
 
     audio_base: TokenId
@@ -61,14 +64,34 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     slots: Annotated[tuple[Slot, ...], Meta(min_length=1, max_length=64)] = depth_first((4, 2, 1))
     slot_offsets: Annotated[tuple[TokenId, ...], Meta(max_length=64)] = ()
     phones: PhoneFormat | None = None
+    delays: DelayFormat | None = None
+    ids_per_slot: Annotated[int, Meta(ge=1, le=2**21)] | None = None
 
     def __post_init__(self) -> None:
         check_slots(self.slots)
+        self._check_delays()
         if self.slot_offsets and len(self.slot_offsets) != len(self.slots):
             raise ValueError(f"slot_offsets={list(self.slot_offsets)}: wants one for each of {len(self.slots)} slots")
-        if len(set(self.offsets)) != len(self.offsets) or any(o % self.codebook_size for o in self.offsets):
-            raise ValueError(f"slot_offsets={list(self.offsets)}: must be different multiples of {self.codebook_size}")
+        if len(set(self.offsets)) != len(self.offsets) or any(offset % self.band for offset in self.offsets):
+            raise ValueError(f"slot_offsets={list(self.offsets)}: must be different multiples of {self.band}")
         self._check_special()
+
+    def _check_delays(self) -> None:
+        if self.band < self.codebook_size:
+            raise ValueError(f"ids_per_slot={self.band}: must hold the codebook_size={self.codebook_size} codes")
+        if self.delays is None:
+            return
+        if self.phones:
+            raise ValueError("delays: a model that writes phones before their sound writes no codebook late")
+        if len(self.delays.steps) != len(level_counts(self.slots)):
+            raise ValueError(f"delays.steps={list(self.delays.steps)}: wants one for each of the levels of slots")
+        if self.slot_delays[0]:
+            raise ValueError(f"delays.steps={list(self.delays.steps)}: the first slot's level must have no delay")
+        if not all(self.codebook_size <= code < self.band for code in self.delays.fillers):
+            raise ValueError(
+                f"delays: before, end and after must be from {self.codebook_size}, the codebook_size, to"
+                f" {self.band - 1}, below ids_per_slot"
+            )
 
     def _check_special(self) -> None:
         phones = self.phones
@@ -89,18 +112,28 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """What is added to `audio_base` + code, for each slot."""
-        return self.slot_offsets or tuple(k * self.codebook_size for k in range(len(self.slots)))
+        return self.slot_offsets or tuple(k * self.band for k in range(len(self.slots)))
+
+    @cached_property
+    def band(self) -> int:
+        """How many ids each slot has: its codes, and what may stand in the place of one."""
+        return self.ids_per_slot or self.codebook_size
+
+    @cached_property
+    def slot_delays(self) -> tuple[int, ...]:
+        """How many steps late each slot is written."""
+        return tuple(self.delays.steps[level] if self.delays else 0 for level, _ in self.slots)
 
     @cached_property
     def slot_of_band(self) -> tuple[int | None, ...]:
-        """The slot of each run of `codebook_size` ids from `audio_base` on; None where none is used."""
-        bands = [offset // self.codebook_size for offset in self.offsets]
+        """The slot of each run of `band` ids from `audio_base` on; None where none is used."""
+        bands = [offset // self.band for offset in self.offsets]
         return tuple(bands.index(band) if band in bands else None for band in range(max(bands) + 1))
 
     @cached_property
     def audio_stop(self) -> int:
         """One more than the last audio id."""
-        return self.audio_base + len(self.slot_of_band) * self.codebook_size
+        return self.audio_base + len(self.slot_of_band) * self.band
 
     @property
     def supports_reference(self) -> bool:
@@ -108,10 +141,17 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         return self.prompt.reference is not None
 
     def slot_of(self, token: int) -> int | None:
-        """The slot of an audio id; None for any other id."""
+        """The slot of an audio id, also of one that stands in the place of a code; None for any other id."""
         if not self.audio_base <= token < self.audio_stop:
             return None
-        return self.slot_of_band[(token - self.audio_base) // self.codebook_size]
+        band, code = divmod(token - self.audio_base, self.band)
+        if code >= self.codebook_size and not (self.delays and code in self.delays.fillers):
+            return None
+        return self.slot_of_band[band]
+
+    def code_of(self, token: int) -> int:
+        """The code of an audio id; from `codebook_size` on it only stands in the place of one."""
+        return (token - self.audio_base) % self.band
 
     def ids(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         """Frames int64[n, codes_per_frame] to ids int64[n * codes_per_frame]. ValueError for codes out of range."""
@@ -141,8 +181,9 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """A reference voice from the ids of its words and of its sound, which must be whole frames; else ValueError."""
         if not self.supports_reference:
             raise ValueError("audio_prompt_tokens: this model can take no reference voice")
-        self.frames(speech_tokens)
-        return Reference(tuple(text_ids), tuple(speech_tokens.tolist()))
+        frames = self.frames(speech_tokens)
+        written = delayed(frames, self.slot_delays, self.delays) + self._bases if self.delays else speech_tokens
+        return Reference(tuple(text_ids), tuple(written.ravel().tolist()))
 
     def levels(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Frames int64[n, codes_per_frame] to the codes of each level int64[n * codes], as SNAC's `decode` wants."""

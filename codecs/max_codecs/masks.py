@@ -25,6 +25,8 @@ class SpeechMasks:
         self._layout = layout
         self._vocab_size = vocab_size
         self.slots = tuple(self._slot(k) for k in range(layout.codes_per_frame))
+        self.filler = cache(self._filler)
+        self.first = cache(self._first)
         self.border = cache(self._border)
         self.phone = cache(self._phone)
 
@@ -33,6 +35,19 @@ class SpeechMasks:
         start = self._layout.audio_base + self._layout.offsets[slot]
         mask[start : start + self._layout.codebook_size] = True
         return _read_only(mask)
+
+    def _filler(self, slot: int, code: int) -> Mask:
+        """What stands in the place of a code, alone."""
+        mask = np.zeros(self._vocab_size, np.bool_)
+        mask[self._layout.audio_base + self._layout.offsets[slot] + code] = True
+        return _read_only(mask)
+
+    def _first(self, more: bool, end: bool) -> Mask:
+        """Where codebooks come late, the first slot: whether another frame, the end of the frames may follow."""
+        if not (end and self._layout.delays):
+            return self.slots[0]
+        ends = self.filler(0, self._layout.delays.first_after)
+        return _read_only(self.slots[0] | ends) if more else ends
 
     def _border(self, more: bool, clause: bool, end: bool) -> Mask:
         """Between frames: whether another frame, another clause, the end may follow."""

@@ -57,11 +57,16 @@ class PipelineConfig(Section, frozen=True):
 
 
 class CodecConfig(Section, frozen=True):
-    """The audio decoder: a folder, a hub id, or `embedded`. It may sit on another device than the model."""
+    """The audio decoder: a folder, a hub id, or `embedded`. It may sit on another device than the model.
 
-    kind: Literal["snac"] = "snac"
+    `kind` is `snac`, `mimi`, `dac`, `encodec`, or a name that a package registers under `maxpipe.codecs`, with the
+    `options` that it has. See docs/codecs.md.
+    """
+
+    kind: Name = "snac"
     path: Path_ = "embedded"
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$", max_length=16)] = "cpu"
+    options: Annotated[Mapping[Name, OptionValue], Meta(max_length=256)] = {}
 
     @property
     def location(self) -> str | Path:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from max_codecs.snac.codec import load_codec
 from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
-    ConfigError,
     PipelineTask,
     RequestID,
     SamplingParams,
 )
 from max_voices.text import spell
 
+from ..codecs import build_codec, speech_of
 from ..config import Config
 from ..engines import build_generator, build_tokenizer
 from ..registry import ServedPipeline
@@ -26,13 +25,11 @@ WARM_UP_TOKENS = 64  # enough for phones, a few frames and a chunk of sound
 
 def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerationOutput]:
     """Load everything. Its canary speaks a little, so that the first caller does not wait for first-time costs."""
-    speech = config.speech
-    if speech is None:
-        raise ConfigError("speech: the section is missing")
+    speech = speech_of(config)
     form = speech.spoken
     served = build_generator(config)
     tokenizer = build_tokenizer(config.model)
-    codec = load_codec(config.codec.location, device=config.codec.device, slots=form.layout.slots)
+    codec = build_codec(config)
     speller: Callable[[str], str] = spell if form.spell else str
     prompter = SpeechPrompter(form, tokenizer, speller, served.adapters)
     pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size)
