@@ -29,8 +29,9 @@ from .status import Failure, GenerationStatus
 
 MAX_INPUT_LENGTH = 4096  # characters; the published bound of MAX and OpenAI
 
+MAX_SPEECH_TOKENS = 2**16  # that travel in one request or output
 SpeechTokens = Annotated[
-    NDArray[np.integer], ArrayOf(kinds="iu", ndim=1, max_size=2**16, dtype=INT64, ge=0, le=TOKEN_ID_MAX)
+    NDArray[np.integer], ArrayOf(kinds="iu", ndim=1, max_size=MAX_SPEECH_TOKENS, dtype=INT64, ge=0, le=TOKEN_ID_MAX)
 ]
 Samples = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype=FLOAT32)]
 

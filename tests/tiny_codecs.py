@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiC
 torch.set_num_threads(1)
 
 CODES, LEVELS = 64, 3
+Codec: TypeAlias = MimiModel | DacModel | EncodecModel
 CodecT = TypeVar("CodecT", MimiModel, DacModel, EncodecModel)
 WINDOW = 7  # of Mimi's attention, in rows
 
 
-def tiny_mimi(**fields: object) -> MimiModel:
+def tiny_mimi(**fields: Any) -> MimiModel:
     """8 kHz, 48 samples a frame; 4 query heads share 2 of keys and values. Codebook 0 is semantic."""
-    wanted: dict[str, object] = {
+    wanted: dict[str, Any] = {
         "sampling_rate": 8000, "hidden_size": 32, "num_filters": 4, "upsampling_ratios": [4, 3, 2],
         "num_quantizers": LEVELS, "codebook_size": CODES, "codebook_dim": 16, "upsample_groups": 32,
         "vector_quantization_hidden_dimension": 16, "num_hidden_layers": 2, "intermediate_size": 48,
@@ -31,9 +32,9 @@ def tiny_mimi(**fields: object) -> MimiModel:
     return _loud(MimiModel(MimiConfig(**{**wanted, **fields})))
 
 
-def tiny_dac(**fields: object) -> DacModel:
+def tiny_dac(**fields: Any) -> DacModel:
     """16 kHz, 64 samples a frame."""
-    wanted: dict[str, object] = {
+    wanted: dict[str, Any] = {
         "downsampling_ratios": [2, 4, 8], "encoder_hidden_size": 4, "decoder_hidden_size": 32,
         "n_codebooks": LEVELS, "codebook_size": CODES, "codebook_dim": 4,
     }  # fmt: skip
@@ -41,10 +42,10 @@ def tiny_dac(**fields: object) -> DacModel:
     return _loud(DacModel(DacConfig(**{**wanted, **fields})))
 
 
-def tiny_encodec(*, upsampling_ratios: Sequence[int] = (5, 4, 2), **fields: object) -> EncodecModel:
+def tiny_encodec(*, upsampling_ratios: Sequence[int] = (5, 4, 2), **fields: Any) -> EncodecModel:
     """8 kHz, 40 samples a frame."""
     rate = math.ceil(8000 / math.prod(upsampling_ratios))
-    wanted: dict[str, object] = {
+    wanted: dict[str, Any] = {
         "sampling_rate": 8000, "hidden_size": 16, "num_filters": 4, "upsampling_ratios": list(upsampling_ratios),
         "codebook_size": CODES, "target_bandwidths": [(LEVELS + 0.5) * rate * 6 / 1000],  # 6 bits are a code
     }  # fmt: skip
@@ -52,16 +53,15 @@ def tiny_encodec(*, upsampling_ratios: Sequence[int] = (5, 4, 2), **fields: obje
     return _loud(EncodecModel(EncodecConfig(**{**wanted, **fields})))
 
 
-def whole(model: MimiModel | DacModel | EncodecModel, frames: NDArray[np.int64]) -> NDArray[np.float32]:
+def whole(model: Codec, frames: NDArray[np.int64]) -> NDArray[np.float32]:
     """What transformers decodes of frames int64[n, levels] at once: the obvious twin."""
     codes = torch.from_numpy(frames.T.copy())[None]
+    decoder: Any = model
     with torch.inference_mode():
         if isinstance(model, EncodecModel):
-            sound = model.decode(codes[None], [None]).audio_values
-        elif isinstance(model, DacModel):
-            sound = model.decode(audio_codes=codes).audio_values
+            sound = decoder.decode(codes[None], [None]).audio_values
         else:
-            sound = model.decode(codes).audio_values
+            sound = decoder.decode(audio_codes=codes).audio_values
     samples: NDArray[np.float32] = sound.flatten().numpy()
     return samples
 
@@ -103,20 +103,26 @@ def _loud(model: CodecT) -> CodecT:
             elif isinstance(model, DacModel) and "conv_t1" not in name:
                 tensor.normal_(std=0.5 * (tensor.shape[1] * tensor.shape[2]) ** -0.5)
         last = _last(model)
-        if isinstance(model, DacModel):
-            model.decoder.tanh = torch.nn.Identity()
-        peak = float(abs(whole(model, random_codes(60))).max())
-        if isinstance(model, DacModel):
-            model.decoder.tanh = torch.nn.Tanh()
+        peak = _peak(model)
         for name, tensor in last.named_parameters():
             if not name.endswith("original1"):  # a direction, whatever its length
                 tensor.div_(peak)
-    return model.eval()
+    model.train(False)
+    return model
 
 
-def _last(model: MimiModel | DacModel | EncodecModel) -> torch.nn.Module:
+def _peak(model: Codec) -> float:
+    """The loudest sample of some sound, before DAC's tanh."""
+    seen: list[float] = []
+    with _last(model).register_forward_hook(lambda _, __, output: seen.append(float(output.abs().max()))):
+        whole(model, random_codes(60))
+    return seen[0]
+
+
+def _last(model: Codec) -> torch.nn.Module:
     """The convolution that ends the decoder."""
+    decoder: Any = model.decoder
     if isinstance(model, DacModel):
-        return model.decoder.conv2
-    layers = model.decoder.layers if isinstance(model, EncodecModel) else model.decoder.decoder_seanet.layers
-    return layers[-1].conv
+        return cast(torch.nn.Module, decoder.conv2)
+    layers = decoder.layers if isinstance(model, EncodecModel) else decoder.decoder_seanet.layers
+    return cast(torch.nn.Module, layers[-1].conv)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from max_codecs.pretrained import dac, encodec, mimi
 from max_codecs.pretrained.dac import dac_codec
 from max_codecs.pretrained.encodec import encodec_codec
 from max_codecs.pretrained.mimi import mimi_codec
+from max_codecs.slots import Slot
 from max_codecs.streaming.codec import StreamingCodec
 from max_interfaces.errors import ConfigError
 from max_interfaces.protocols import AudioCodec, StreamStart
 from tests.tiny_codecs import (
     CODES,
     LEVELS,
+    Codec,
     random_codes,
     save_dac,
     save_encodec,
@@ -42,21 +44,23 @@ FRAMES = 60
 class Case:
     """A codec, what transformers makes of `FRAMES` frames, and the samples of a frame."""
 
-    model: MimiModel | DacModel | EncodecModel
+    model: Codec
     codec: StreamingCodec
     sound: NDArray[np.float32]
 
 
-def case(model: MimiModel | DacModel | EncodecModel) -> Case:
+def codec_of(model: Codec, slots: Sequence[Slot] | None = None) -> StreamingCodec:
     if isinstance(model, MimiModel):
-        codec = mimi_codec(model)
-    else:
-        codec = dac_codec(model) if isinstance(model, DacModel) else encodec_codec(model)
-    return Case(model, codec, whole(model, random_codes(FRAMES)))
+        return mimi_codec(model, slots)
+    return dac_codec(model, slots) if isinstance(model, DacModel) else encodec_codec(model, slots)
+
+
+def case(model: Codec) -> Case:
+    return Case(model, codec_of(model), whole(model, random_codes(FRAMES)))
 
 
 # Odd ratios cut a sample off the end of each upsampling; short windows are left many times within the sound.
-CASES: dict[str, Callable[[], MimiModel | DacModel | EncodecModel]] = {
+CASES: dict[str, Callable[[], Codec]] = {
     "mimi": tiny_mimi,
     "mimi, one window": lambda: tiny_mimi(sliding_window=1000),
     "mimi, other settings": lambda: tiny_mimi(
@@ -170,20 +174,19 @@ def test_context_and_lookahead_of_the_published_configurations() -> None:
 
 
 @pytest.mark.parametrize("tiny_of", [tiny_mimi, tiny_dac, tiny_encodec])
-def test_slots_choose_and_order_the_codebooks(tiny_of: Callable[[], MimiModel | DacModel | EncodecModel]) -> None:
+def test_slots_choose_and_order_the_codebooks(tiny_of: Callable[[], Codec]) -> None:
     model = tiny_of()
-    build = {MimiModel: mimi_codec, DacModel: dac_codec, EncodecModel: encodec_codec}[type(model)]  # type: ignore[index]
     frames = random_codes(12)
-    turned = build(model, ((2, 0), (0, 0), (1, 0)))  # type: ignore[operator]
+    turned = codec_of(model, ((2, 0), (0, 0), (1, 0)))
     assert_exact(streamed(turned, frames[:, [2, 0, 1]], []), whole(model, frames))
     for count in (1, 2):
-        fewer = build(model, tuple((level, 0) for level in range(count)))  # type: ignore[operator]
+        fewer = codec_of(model, tuple((level, 0) for level in range(count)))
         assert fewer.codes_per_frame == count
         assert_exact(streamed(fewer, frames[:, :count], []), whole(model, frames[:, :count]))
     with pytest.raises(ValueError, match="4 codebooks, of which this codec has 3"):
-        build(model, tuple((level, 0) for level in range(4)))  # type: ignore[operator]
+        codec_of(model, tuple((level, 0) for level in range(4)))
     with pytest.raises(ValueError, match="one code of each codebook"):
-        build(model, ((0, 0), (0, 1)))  # type: ignore[operator]
+        codec_of(model, ((0, 0), (0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -211,8 +214,8 @@ def test_a_saved_model_sounds_as_it_did(
     save: Callable[[Path], Path], load: Callable[[Path], StreamingCodec], tmp_path: Path
 ) -> None:
     folder = save(tmp_path / "codec")
-    model = {"mimi": tiny_mimi, "dac": tiny_dac, "encodec": tiny_encodec}[load.__module__.rpartition(".")[2]]()
-    assert_exact(streamed(load(folder), random_codes(20), [3]), whole(model, random_codes(20)))
+    made: dict[object, Callable[[], Codec]] = {save_mimi: tiny_mimi, save_dac: tiny_dac, save_encodec: tiny_encodec}
+    assert_exact(streamed(load(folder), random_codes(20), [3]), whole(made[save](), random_codes(20)))
 
 
 @pytest.mark.parametrize(("save", "load"), LOADERS)

@@ -23,6 +23,7 @@ from max_interfaces import (
     StreamPosition,
     TokenDelta,
 )
+from max_interfaces.audio import MAX_SPEECH_TOKENS
 
 from .beginning import Beginning
 
@@ -129,6 +130,7 @@ class Sound:
 
     def _trim_tail(self) -> None:
         keep = self._codec.context_frames + self._codec.lookahead_frames
+        keep = min(keep, MAX_SPEECH_TOKENS // self._layout.codes_per_frame)  # a codec may want all there were
         surplus = max(0, len(self._tail) - keep)
         self._tail = self._tail[surplus:]
         self._tail_frame += surplus
