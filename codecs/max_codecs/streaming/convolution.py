@@ -1,7 +1,7 @@
 """Convolutions as stages of a stream: each keeps the tail of its input that later output still needs.
 
-Tensors are [time, channels], so that a pointwise convolution is one matrix product, and a depthwise one is a few
-multiply-adds over whole rows: on short pieces several times faster than oneDNN's convolutions, at 60 µs a call.
+Tensors are [time, channels], so that a convolution is a matrix product for each tap of its kernel, and a depthwise one
+a multiply-add for each over whole rows: on short pieces up to three times faster than oneDNN, and never slower.
 
 A symmetric layer is a causal one that answers late: it pads `left` rows before the first input and `right` after the
 last, and gives out a row as soon as the inputs it depends on are there. So nothing is ever decoded twice.
@@ -15,7 +15,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .activations import Pointwise
 from .padding import Padding
@@ -23,13 +22,18 @@ from .stage import Opening, Stage
 
 
 def convolution(module: nn.Conv1d, padding: Padding) -> Stage:
-    """The stage for a convolution of stride 1 whose input is padded so that its length stays."""
+    """The stage for a convolution of stride 1 whose input is padded so that its length stays.
+
+    ValueError for groups, unless each channel is one.
+    """
     weight, bias = module.weight.detach(), bias_of(module)
     if module.kernel_size == (1,) and module.groups == 1:
         return Pointwise(weight, bias)
     if module.groups == module.in_channels == module.out_channels:
         return Depthwise(weight, bias, module.dilation[0], padding)
-    return Dense(weight, bias, module.dilation[0], padding, module.groups)
+    if module.groups != 1:
+        raise ValueError(f"a convolution has {module.groups} groups: must have 1, or one for each channel")
+    return Dense(weight, bias, module.dilation[0], padding)
 
 
 def bias_of(module: nn.Conv1d | nn.ConvTranspose1d) -> Tensor:
@@ -49,9 +53,8 @@ class Windowed(Stage):
     _tail: Tensor
     _begun: bool
 
-    def __init__(self, bias: Tensor, dilation: int, padding: Padding, channels: int) -> None:
+    def __init__(self, bias: Tensor, padding: Padding, channels: int) -> None:
         self._bias = bias
-        self._dilation = dilation
         self._padding = padding
         self._none = bias.new_zeros(0, channels)
         self._zeros = bias.new_zeros(padding.left, channels)
@@ -92,7 +95,7 @@ class Depthwise(Windowed):
     """One kernel per channel: `weight` float[channels, 1, kernel]."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dilation: int, padding: Padding) -> None:
-        super().__init__(bias, dilation, padding, weight.shape[0])
+        super().__init__(bias, padding, weight.shape[0])
         taps = weight[:, 0].unbind(1)
         self._first = taps[0].contiguous()
         self._taps = [(k * dilation, tap.contiguous()) for k, tap in enumerate(taps) if k]
@@ -105,15 +108,14 @@ class Depthwise(Windowed):
 
 
 class Dense(Windowed):
-    """Every input channel of a group to every output channel: `weight` float[out, in / groups, kernel]."""
+    """Every input channel to every output channel: `weight` float[out, in, kernel]. A matrix product for each tap."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, dilation: int, padding: Padding, groups: int) -> None:
-        super().__init__(bias, dilation, padding, weight.shape[1] * groups)
-        self._weight = weight.clone()
-        self._groups = groups
+    def __init__(self, weight: Tensor, bias: Tensor, dilation: int, padding: Padding) -> None:
+        super().__init__(bias, padding, weight.shape[1])
+        self._taps = [(k * dilation, tap.t().contiguous()) for k, tap in enumerate(weight.unbind(2))]
 
     def _convolve(self, rows: Tensor, count: int) -> Tensor:
-        if not count:
-            return rows.new_zeros(0, self._weight.shape[0])
-        y = functional.conv1d(rows.t()[None], self._weight, self._bias, dilation=self._dilation, groups=self._groups)
-        return y[0].t()
+        y = self._bias.expand(count, -1).clone()
+        for shift, tap in self._taps:
+            y.addmm_(rows[shift : shift + count], tap)
+        return y
