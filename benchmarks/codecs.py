@@ -47,7 +47,7 @@ def mimi() -> tuple[StreamingCodec, Decode]:
 
 
 def dac(rate: int, ratios: list[int]) -> tuple[StreamingCodec, Decode]:
-    """descript/dac_16khz and dac_44khz, of which Dia uses 9 codebooks."""
+    """descript/dac_16khz (12 codebooks, here 9 as well) and dac_44khz, which Dia uses."""
     model = DacModel(DacConfig(sampling_rate=rate, downsampling_ratios=ratios))
     return dac_codec(model), lambda codes: _audio(model, audio_codes=codes)
 
@@ -70,7 +70,7 @@ def encodec_32khz() -> tuple[StreamingCodec, Decode]:
 
 CODECS: dict[str, Callable[[], tuple[StreamingCodec, Decode]]] = {
     "Mimi": mimi,
-    "DAC 16 kHz": lambda: dac(16_000, [2, 4, 8, 8]),
+    "DAC 16 kHz": lambda: dac(16_000, [2, 4, 5, 8]),
     "DAC 44 kHz": lambda: dac(44_100, [2, 4, 8, 8]),
     "EnCodec 24 kHz": encodec_24khz,
     "EnCodec 32 kHz": encodec_32khz,
