@@ -204,6 +204,12 @@ def test_a_file_cut_short_is_refused(size: int, engine: Engine, lora: Path) -> N
     assert WEIGHTS in refusal(engine, lora)
 
 
+def test_a_bound_beyond_all_memory_takes_none(llama: LoadedModel, lora: Path) -> None:
+    engine = Engine(llama, EngineConfig(max_adapter_rank=2**40))
+    engine.adapters.load("lora", str(lora))
+    assert list(engine.adapters.names) == ["lora"]
+
+
 def test_a_pickle_is_never_read(engine: Engine, lora: Path) -> None:
     (lora / WEIGHTS).rename(lora / "adapter_model.bin")
     assert "adapter_model.bin is a pickle" in refusal(engine, lora)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,10 @@ class PeftFolder:
     def _read(self, name: str, most: int) -> bytes:
         try:
             with (self.path / name).open("rb") as file:
-                data = file.read(most + 1)
+                size = os.fstat(
+                    file.fileno()
+                ).st_size  # `most` may be more than there is memory, and is asked for whole
+                data = file.read(min(size, most) + 1)
         except OSError as problem:
             raise AdapterRefused(
                 LoRAStatus.LOAD_INVALID_PATH, f"{name} cannot be read: {problem.strerror}"
