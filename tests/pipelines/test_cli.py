@@ -245,6 +245,26 @@ run(work())
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, b"", b"")
 
 
+def test_after_its_work_a_command_has_its_handlers_again() -> None:
+    program = """
+import signal
+from max_pipelines.cli.running import run
+
+async def work():
+    pass
+
+def heed(number, frame):
+    pass
+
+signal.signal(signal.SIGTERM, heed)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+run(work())
+print(signal.getsignal(signal.SIGTERM) is heed, signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == (b"True True\n", b"")
+
+
 def test_a_worker_of_another_model_is_sent_away(tiny_voice_file: Path, tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/socket"
     with subprocess.Popen(

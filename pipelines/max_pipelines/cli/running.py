@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -17,12 +18,17 @@ def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     would be lost. And a server that the same signal has ended is no reason to say that it failed.
     """
     came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
         return asyncio.run(_heeding(work, came))
     except (Exception, asyncio.CancelledError):
         if came:
             raise SystemExit(128 + came[0]) from None
         raise
+    finally:
+        for number, handler in handlers.items():  # the loop has put the system's there, which tidies nothing up
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 async def _heeding(work: Coroutine[Any, Any, ResultT], came: list[int]) -> ResultT:
@@ -33,7 +39,7 @@ async def _heeding(work: Coroutine[Any, Any, ResultT], came: list[int]) -> Resul
             task.cancel()
         came.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is below nohup
             loop.add_signal_handler(number, end, number)
     return await work
