@@ -331,6 +331,10 @@ class Adapters(Protocol):
         """What is loaded, and may be named by a new sequence."""
         ...
 
+    def number(self, name: str) -> int:
+        """Which loading a name stands for, 0 for none: a name may come back with other weights."""
+        ...
+
     def load(self, name: str, path: str) -> None:
         """Load the folder at `path`, as peft saves it. AdapterRefused, with its status, if that cannot be."""
         ...

@@ -106,6 +106,9 @@ class Shelf:
     def names(self) -> Collection[str]:
         return self.loaded
 
+    def number(self, name: str) -> int:
+        return len(self.calls) if name in self.loaded else 0
+
     def load(self, name: str, path: str) -> None:
         self.calls.append(("load", name))
         match Path(path).name:

@@ -12,11 +12,13 @@ from max_interfaces import (
     Attempt,
     AudioGenerationRequest,
     ConfigError,
+    MessageRole,
     RequestID,
     SamplingParams,
     SequenceStart,
     TextGenerationOutput,
     TextGenerationRequest,
+    TextGenerationRequestMessage,
 )
 from max_pipelines.config import Config, parse_config
 from max_pipelines.engines import build_generator
@@ -151,6 +153,29 @@ def test_a_file_whose_adapters_cannot_be_is_refused(engine: dict[str, object], s
 def test_yaml_has_bounds(value: str) -> None:
     with pytest.raises(ConfigError, match=r"engine\.(max_)?adapter"):
         parse_config(f"model: {{name: m}}\npipeline: {{kind: text}}\nengine: {{{value}}}")
+
+
+@pytest.mark.parametrize(
+    ("again", "why"), [(False, "adapter_id = 'lora': no adapter of that name"), (True, "adapter_id: was loaded anew")]
+)
+def test_who_still_waits_for_a_template_never_runs_with_other_weights(again: bool, why: str, config: Config) -> None:
+    served = build(config)
+    try:
+        assert served.adapters is not None
+        messages = (TextGenerationRequestMessage(MessageRole.USER, "hi"),)
+        request = TextGenerationRequest(RequestID(), "m", messages=messages, adapter_id="lora")
+        served.pipeline.admit(Attempt(request))
+        served.adapters.unload("lora")
+        if again:
+            served.adapters.load("lora", config.engine.adapters["lora"])
+        told: list[TextGenerationOutput] = []
+        while not told:
+            told += [one.output for one in served.pipeline.execute([request.request_id]) if one.output is not None]
+        served.pipeline.release(request.request_id)
+        assert told[0].failure is not None
+        assert why in told[0].failure.message
+    finally:
+        served.close()
 
 
 def test_speech_requests_choose_theirs(tiny_voice: Config, tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ class Weights:
     def names(self):
         return self.loaded
 
+    def number(self, name):
+        return self.loaded.get(name, 0)
+
     def load(self, name, path):
         if name in self.loaded:
             raise AdapterRefused(LoRAStatus.LOAD_NAME_EXISTS, f"{name} is there")

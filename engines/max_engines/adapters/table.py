@@ -67,6 +67,10 @@ class AdapterTable:
         """How many there are, those counted that have no name any more and are still in use."""
         return len(self._held)
 
+    def number(self, name: str) -> int:
+        """See `Adapters.number`."""
+        return self._named[name][0] if name in self._named else 0
+
     def load(self, name: str, path: str) -> None:
         """See `Adapters.load`."""
         if name in self._named:

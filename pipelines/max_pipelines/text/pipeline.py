@@ -66,9 +66,12 @@ class TextPipeline:
         request = attempt.request
         plan = plan_of(request, self._tokenizer, self._eos_token_ids)
         earlier = progress(attempt.tokens, plan.sequences)
+        adapters = self._prompter.adapters(request)
         rendering = self._prompter.rendering(request)
         compiling = self._constrainer.compiling(request)
-        preparation = Preparation(attempt, plan, earlier, self._prompter, self._constrainer, rendering, compiling)
+        preparation = Preparation(
+            attempt, plan, earlier, self._prompter, self._constrainer, rendering, compiling, adapters
+        )
         self._preparing[request.request_id] = preparation
         self._begin(preparation)
 

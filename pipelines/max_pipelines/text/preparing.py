@@ -41,6 +41,7 @@ class Preparation:
     constrainer: Constrainer
     rendering: Rendering | None
     compiling: Compiling | None
+    adapters: tuple[int, int]  # what their names stood for when it came
     born: float = field(default_factory=time.monotonic)
 
     def poll(self) -> Prepared | None:
@@ -50,6 +51,8 @@ class Preparation:
             return None
         if self.compiling is not None and (grammar := self.compiling.poll()) is None:
             return None
+        if self.prompter.adapters(self.attempt.request) != self.adapters:
+            raise ValueError("adapter_id: was loaded anew before the request could begin; ask again")
         return Prepared(self.prompter.prompt(self.attempt.request, rendered), grammar)
 
     def wait(self, seconds: float) -> None:

@@ -25,14 +25,19 @@ class TextPrompter:
         self._own = TemplateRenderer()
         self._given = TemplateRenderer()
 
+    def adapters(self, request: TextGenerationRequest) -> tuple[int, int]:
+        """What the adapters' names stand for now. ValueError for one that is not loaded."""
+        return (
+            check_adapter("adapter_id", request.adapter_id, self._adapters),
+            check_adapter("prompt_adapter_id", request.prompt_adapter_id, self._adapters),
+        )
+
     def rendering(self, request: TextGenerationRequest) -> Rendering | None:
         """Begin to fill the template in, if the request is a conversation. Does not wait.
 
         ValueError for what this model cannot do: nothing is silently ignored.
         """
         _refuse_unsupported(request)
-        check_adapter("adapter_id", request.adapter_id, self._adapters)
-        check_adapter("prompt_adapter_id", request.prompt_adapter_id, self._adapters)
         if not request.messages:
             if isinstance(request.prompt, str):
                 self._refuse_endless("prompt", len(request.prompt), request)

@@ -94,6 +94,10 @@ class SoundAdapters:
         """What is loaded."""
         return self.loaded
 
+    def number(self, name: str) -> int:
+        """That of its weights."""
+        return self.loaded.get(name, 0)
+
     def load(self, name: str, path: str) -> None:
         """Load the weights that the folder's name tells."""
         weights = Weights.read(Path(path).name)
