@@ -81,9 +81,13 @@ class AdapterPool:
                 response = await self._client.load_adapter(adapter.name, adapter.folder, model=self._model)
             if response.status is not LoRAStatus.SUCCESS:
                 raise ValueError(response.message)
-        except (MaxpipeError, ValueError) as problem:
+        except (MaxpipeError, ValueError, OSError) as problem:
             del self._loaded[adapter.name]
             self._folders.pop(adapter.name, None)
+            if isinstance(problem, OSError):  # a folder that cannot be looked at, or a name that can be none
+                return ValueError(
+                    f"adapter {adapter.name!r}: {adapter.folder!r:.300} cannot be read: {problem.strerror}"
+                )
             return problem
         finally:
             self._left.set()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing
 from functools import partial
 
-from max_interfaces import RequestFailed, TextGenerationRequest
+from max_interfaces import GenerationStatus, RequestFailed, RequestID, TextGenerationOutput, TextGenerationRequest
 
 from ..client import AsyncClient
 from ..client.outputs import join_texts
@@ -19,6 +19,7 @@ from .outputs import RequestOutput, failed
 from .results import Growing, counted, result_of
 from .sampling import SamplingParams, with_prompt
 from .settled import settled
+from .waiting import Waiting
 
 SEED_STRIDE = 1_000_003  # so that neighbouring seeds do not give the same numbers, one request apart
 
@@ -48,6 +49,7 @@ class Answering:
         self._shared = shared
         self._kv_bits = kv_bits
         self._numbers = itertools.count()
+        self._waiting = Waiting()
 
     async def whole(self, asks: Sequence[Ask], single: bool, bar: Bar, window: int = WINDOW) -> list[RequestOutput]:
         """The results of all, in their order. A `single` one that fails raises; of several it has the `error`."""
@@ -56,6 +58,7 @@ class Answering:
             known = {id(ask.params): ask.params for ask in asks}
             names = {key: stack.enter_context(self._processors(params)) for key, params in known.items()}
             numbers = [next(self._numbers) for _ in asks]
+            stack.enter_context(self._waiting.these(map(str, numbers)))
             jobs = [
                 partial(self._one, ask, number, names[id(ask.params)])
                 for ask, number in zip(asks, numbers, strict=True)
@@ -69,10 +72,11 @@ class Answering:
     async def stream(self, ask: Ask) -> AsyncGenerator[RequestOutput, None]:
         """One's outputs while they are made."""
         self._adapters.check([ask])
-        with self._processors(ask.params) as processors:
-            request = self._made(ask, next(self._numbers), processors)
+        number = next(self._numbers)
+        with self._processors(ask.params) as processors, self._waiting.these([str(number)]):
+            request = self._made(ask, number, processors)
             growing = Growing(ask)
-            async with self._adapters.used(ask), aclosing(self._client.stream(request, ask.options)) as outputs:
+            async with aclosing(self._outputs(ask, request)) as outputs:
                 try:
                     async for output in outputs:
                         for shown in growing.take(output):
@@ -80,10 +84,25 @@ class Answering:
                 except RequestFailed as problem:
                     raise as_asked(problem) from None
 
+    def cancel(self, request_id: str) -> None:
+        """End a request, also one that has still to be sent."""
+        if not self._waiting.cancel(request_id):
+            self._client.cancel(RequestID(request_id))
+
     async def _one(self, ask: Ask, number: int, processors: Sequence[str]) -> RequestOutput:
         request = self._made(ask, number, processors)
-        async with self._adapters.used(ask), aclosing(self._client.stream(request, ask.options)) as outputs:
+        async with aclosing(self._outputs(ask, request)) as outputs:
             return result_of(ask, join_texts([output async for output in outputs]), finished=True)
+
+    async def _outputs(self, ask: Ask, request: TextGenerationRequest) -> AsyncGenerator[TextGenerationOutput, None]:
+        """The road's, once what it names is loaded; for one that was cancelled before, an end as the road has it."""
+        async with AsyncExitStack() as stack:
+            used = self._adapters.used(ask)
+            if not await self._waiting.over(request.request_id.value, lambda: stack.enter_async_context(used)):
+                yield TextGenerationOutput(request.request_id, (), GenerationStatus.CANCELLED)
+                return
+            async for output in await stack.enter_async_context(aclosing(self._client.stream(request, ask.options))):
+                yield output
 
     def _processors(self, params: SamplingParams) -> AbstractContextManager[tuple[str, ...]]:
         return registered(params.logits_processors or (), with_prompt, shared=self._shared)

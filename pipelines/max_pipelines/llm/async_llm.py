@@ -9,8 +9,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from max_interfaces import RequestID
-
 from ..client import AsyncClient
 from ..many import WINDOW, Bar
 from .adapters import LoRARequest, LoRAs, PromptAdapterRequest, SoftPrompts
@@ -98,8 +96,11 @@ class AsyncLLM(AsyncPooling):
         adapters are loaded.
         """
         given, single = self._prompts(prompts, prompt_token_ids, inputs)
-        params = each(sampling_params or SamplingParams(), len(given), "sampling_params")
-        loras, urgency = each(lora_request, len(given), "lora_request"), each(priority or 0, len(given), "priority")
+        params = each(SamplingParams() if sampling_params is None else sampling_params, len(given), "sampling_params")
+        loras, urgency = (
+            each(lora_request, len(given), "lora_request"),
+            each(0 if priority is None else priority, len(given), "priority"),
+        )
         soft_prompts = each(prompt_adapter_request, len(given), "prompt_adapter_request")
         form = guided(guided_options_request)
         asks = [
@@ -210,7 +211,7 @@ class AsyncLLM(AsyncPooling):
 
     def cancel(self, request_id: str) -> None:
         """End a request now; what it has so far is its result, with the finish reason `abort`. A vector is none yet."""
-        self._client.cancel(RequestID(request_id))
+        (self._pooling or self._generating).cancel(request_id)
 
     def get_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of transformers. ValueError for an LLM without one."""

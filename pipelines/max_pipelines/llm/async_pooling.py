@@ -43,7 +43,7 @@ class AsyncPooling:
         pooling = self._vectors("encode")
         _refuse_adapters(lora_request, prompt_adapter_request)
         given, single = self._given(prompts, prompt_token_ids, inputs)
-        params = each(pooling_params or PoolingParams(), len(given), "pooling_params")
+        params = each(PoolingParams() if pooling_params is None else pooling_params, len(given), "pooling_params")
         return await pooling.embeddings(given, params, options_of(deadline_s, 0), single, use_tqdm)
 
     async def embed(
@@ -59,7 +59,8 @@ class AsyncPooling:
         deadline_s: float | None = None,
     ) -> list[EmbeddingRequestOutput]:
         """What `encode` gives, under its later name. `truncate_prompt_tokens` is as in the parameters, for all."""
-        given = pooling_params or PoolingParams()
+        self._vectors("embed")
+        given = PoolingParams() if pooling_params is None else pooling_params
         params = [given] if isinstance(given, PoolingParams) else given
         cut = [_truncated(one, truncate_prompt_tokens) for one in params]
         return await self.encode(

@@ -44,7 +44,7 @@ class ChatForm:
     ) -> tuple[list[Ask], bool]:
         """Each conversation with what is asked of it, and whether it was one that was no list."""
         given, single = conversations_of(messages)
-        params = each(sampling_params or SamplingParams(), len(given), "sampling_params")
+        params = each(SamplingParams() if sampling_params is None else sampling_params, len(given), "sampling_params")
         loras = each(lora_request, len(given), "lora_request")
         options, fields = options_of(deadline_s, 0), self._fields()
         asks = [

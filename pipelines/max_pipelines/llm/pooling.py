@@ -25,6 +25,7 @@ from .pooling_outputs import EmbeddingOutput, EmbeddingRequestOutput, ScoringOut
 from .pooling_params import PoolingParams
 from .prompts import Prompt
 from .settled import settled
+from .waiting import Waiting
 
 SMALLEST = 1e-8  # a product of lengths; vectors of less have the score 0, as in torch
 
@@ -36,6 +37,7 @@ class Pooling:
         self._client = client
         self._model = model
         self._numbers = itertools.count()
+        self._waiting = Waiting()
 
     async def embeddings(
         self,
@@ -51,7 +53,8 @@ class Pooling:
             partial(self._one, prompt, one, options, str(number))
             for prompt, one, number in zip(prompts, params, numbers, strict=True)
         ]
-        results = await settled(jobs, single, bar, _counted, WINDOW)
+        with self._waiting.these(map(str, numbers)):
+            results = await settled(jobs, single, bar, _counted, WINDOW)
         return [
             _failed(str(number), prompt, result) if isinstance(result, Exception) else result
             for number, prompt, result in zip(numbers, prompts, results, strict=True)
@@ -78,14 +81,20 @@ class Pooling:
         left, right = made[: len(first)], made[len(first) :]
         return [_scored(one, other) for one, other in zip(_repeated(left, len(right)), right, strict=True)]
 
+    def cancel(self, request_id: str) -> None:
+        """End a request, also one that has still to be sent."""
+        if not self._waiting.cancel(request_id):
+            self._client.cancel(RequestID(request_id))
+
     async def _one(
         self, prompt: Prompt, params: PoolingParams, options: RequestOptions, number: str
     ) -> EmbeddingRequestOutput:
         request = EmbeddingsGenerationRequest(
             RequestID(number), self._model, prompt.read, return_prompt=True, **params.translated()
         )
-        output = await self._client.generate(request, options)
-        if output.final_status is GenerationStatus.CANCELLED:
+        sent = await self._waiting.over(number)
+        output = await self._client.generate(request, options) if sent else None
+        if output is None or output.final_status is GenerationStatus.CANCELLED:
             raise RequestFailed(Failure(FailureKind.CANCELLED, "it was cancelled before it was embedded"))
         return EmbeddingRequestOutput(number, EmbeddingOutput(output.embeddings.tolist()), list(output.prompt_tokens))
 

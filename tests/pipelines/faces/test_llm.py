@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 import warnings
@@ -29,6 +30,7 @@ from max_pipelines.llm import (
     TokensPrompt,
 )
 from max_pipelines.llm.arguments import Arguments
+from max_pipelines.many import WINDOW
 from tests.tiny_text import make_tiny_text
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
@@ -92,6 +94,11 @@ def test_parameters_are_one_for_all_or_one_for_each(llm: LLM) -> None:
     assert [len(output.outputs[0].token_ids) for output in outputs] == [1, 2, 3]
     with pytest.raises(ValueError, match="sampling_params: 2 of them for 3 prompts"):
         llm.generate(PROMPTS, few[:2], use_tqdm=False)
+    with pytest.raises(ValueError, match="sampling_params: 0 of them for 3 prompts"):
+        llm.generate(PROMPTS, [], use_tqdm=False)
+    with pytest.raises(ValueError, match="priority: 0 of them for 3 prompts"):
+        llm.generate(PROMPTS, few, use_tqdm=False, priority=[])
+    assert llm.generate([], [], use_tqdm=False, priority=[]) == []
     assert len(llm.generate("the", use_tqdm=False)[0].outputs[0].token_ids) <= 16
 
 
@@ -283,6 +290,18 @@ async def test_the_asynchronous_twin(folder: str) -> None:
         (output,) = await llm.generate("the quick", GREEDY, use_tqdm=False)
         shown = [one async for one in llm.stream("the quick", GREEDY)]
     assert shown[-1].outputs[0].text == output.outputs[0].text
+
+
+async def test_what_is_still_to_be_sent_can_be_cancelled(folder: str) -> None:
+    async with AsyncLLM(folder, transport="thread") as llm:
+        one = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
+        asked = asyncio.create_task(llm.generate(["the"] * (WINDOW + 2), one, use_tqdm=False))
+        await asyncio.sleep(0)
+        llm.cancel(str(WINDOW + 1))
+        outputs = await asked
+        assert [output.outputs[0].finish_reason for output in outputs] == ["length"] * (WINDOW + 1) + ["abort"]
+        (again,) = await llm.generate("the", one, use_tqdm=False)
+    assert again.outputs[0].finish_reason == "length"
 
 
 def test_arguments_by_position_and_unknown_ones(folder: str) -> None:

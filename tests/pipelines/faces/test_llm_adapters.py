@@ -180,6 +180,25 @@ async def test_one_in_use_is_waited_for(made: Made, calls: Calls) -> None:
     assert [tuple(output.outputs[0].token_ids)] == made.direct(PROMPT, ("b", None))
 
 
+async def test_who_waits_for_its_adapter_can_be_cancelled(made: Made, calls: Calls) -> None:
+    endless = SamplingParams(max_tokens=400, ignore_eos=True)
+    async with AsyncLLM(str(made.base), transport="thread", enable_lora=True, max_loras=1) as llm:
+        running = llm.stream(PROMPT, endless, lora_request=made.lora("a"))
+        await anext(running)
+        whole = asyncio.create_task(llm.generate(PROMPT, GREEDY, use_tqdm=False, lora_request=made.lora("b")))
+        shown = asyncio.ensure_future(anext(llm.stream(PROMPT, GREEDY, lora_request=made.lora("b"))))
+        await asyncio.wait([whole, shown], timeout=0.01)
+        for number in "12" * 2:  # again is of no effect
+            llm.cancel(number)
+        ended = [*await whole, await shown]
+        assert [one.outputs[0].finish_reason for one in ended] == ["abort"] * 2
+        assert all(one.finished and not one.outputs[0].token_ids for one in ended)
+        assert calls.made == ["+a"]
+        await running.aclose()
+        (output,) = await llm.generate(PROMPT, GREEDY, use_tqdm=False, lora_request=made.lora("b"))
+    assert [tuple(output.outputs[0].token_ids)] == made.direct(PROMPT, ("b", None))
+
+
 async def test_a_caller_who_leaves_while_it_loads_leaves_it_to_the_next(made: Made, calls: Calls) -> None:
     async with AsyncLLM(str(made.base), transport="thread", enable_lora=True, max_loras=1) as llm:
         left = asyncio.create_task(llm.generate(PROMPT, GREEDY, use_tqdm=False, lora_request=made.lora("a")))
@@ -224,6 +243,13 @@ def test_what_is_no_adapter_fails_alone_and_may_be_mended(made: Made, llm: LLM, 
     assert tokens(llm, PROMPT, GREEDY, lora_request=LoRARequest("bad", 1, str(other))) == made.direct(
         PROMPT, ("b", None)
     )
+
+
+def test_a_folder_that_cannot_be_looked_at_fails_alone(made: Made, llm: LLM) -> None:
+    bad = LoRARequest("long", 1, str(made.base / ("x" * 300)))
+    with pytest.warns(UserWarning, match=r"1 of 2 prompts failed: adapter 'long': '.* cannot be read: File name too"):
+        outputs = llm.generate([PROMPT] * 2, GREEDY, use_tqdm=False, lora_request=[bad, made.lora("a")])
+    assert [type(output.error) for output in outputs] == [ValueError, type(None)]
 
 
 def test_a_name_is_one_folders(made: Made, llm: LLM, tmp_path: Path) -> None:

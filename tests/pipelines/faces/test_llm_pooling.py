@@ -23,6 +23,7 @@ from transformers import (
 
 from max_engines.embedding.encoder import Encoder
 from max_interfaces import FailureKind, NotServing, RequestFailed
+from max_pipelines.client.embedding import WINDOW
 from max_pipelines.llm import (
     LLM,
     AsyncLLM,
@@ -314,7 +315,7 @@ def test_what_pools_does_not_generate_nor_the_other_way_round(llm: LLM, tmp_path
     make_tiny_text(tmp_path)
     with LLM(str(tmp_path), transport="thread") as writing:
         for name in ("encode", "embed"):
-            with pytest.raises(ValueError, match=r"LLM.encode\(\) is only supported for pooling models"):
+            with pytest.raises(ValueError, match=rf"LLM.{name}\(\) is only supported for pooling models"):
                 getattr(writing, name)("the")
         with pytest.raises(ValueError, match=r"LLM.score\(\) is only supported for pooling models"):
             writing.score("the", "the")
@@ -469,3 +470,13 @@ def test_arguments_of_models_that_make_vectors(folders: dict[str, Path]) -> None
     for named in ({"tensor_parallel_size": 2}, {"quantization": "awq"}, {"cpu_offload_gb": 1}):
         with pytest.raises(ValueError, match=next(iter(named))):
             Arguments.of(folder, named).config()
+
+
+async def test_what_is_still_to_be_sent_can_be_cancelled(folders: dict[str, Path]) -> None:
+    async with AsyncLLM(str(folders["bert"]), task="embed", transport="thread") as llm:
+        asked = asyncio.create_task(llm.encode(["the"] * (WINDOW + 1), use_tqdm=False))
+        await asyncio.sleep(0)
+        llm.cancel(str(WINDOW))
+        with pytest.warns(UserWarning, match=f"1 of {WINDOW + 1} prompts failed: cancelled"):
+            outputs = await asked
+    assert [output.error is None for output in outputs] == [True] * WINDOW + [False]
