@@ -25,7 +25,7 @@ def quantize(module: PreTrainedModel, quantization: Quantization, group_size: in
 
     int8 has a scale for each output; int4 a scale and a zero for each `group_size` inputs of one, fewer where a layer's
     inputs are no multiple of it. On a CPU a layer becomes a `QuantizedLinear`; on CUDA its weight becomes torchao's
-    own tensor. Layers with an odd number of inputs, embeddings, convolutions and stacked experts stay as they are.
+    own tensor. Layers whose inputs are no multiple of 32, embeddings, convolutions, stacked experts stay as they are.
     ValueError for a wrong name or group size, without torchao, for a model without linear layers, and for int4 on CUDA
     in another type than bfloat16.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from max_interfaces import Adapters
 
+OFF = "adapters cannot be loaded while this server runs; set `engine.adapter_folder` in its config"
+
 
 def check_adapter(field: str, name: str | None, adapters: Adapters | None) -> int:
     """Which loading a name stands for, 0 for no name.

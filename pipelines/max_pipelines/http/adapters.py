@@ -13,12 +13,12 @@ from starlette.responses import Response
 
 from max_interfaces import LoRAResponse, LoRAStatus
 
+from ..adapters import OFF
 from .face import Face
 from .json import JsonResponse
 from .problems import INTERNAL, VALIDATION, HttpProblem, asked
 
 LoRAName = Annotated[str, Meta(min_length=1, max_length=256)]
-OFF = "adapters cannot be loaded while this server runs; set `engine.adapter_folder` in its config"
 
 STATUS: Mapping[LoRAStatus, int] = MappingProxyType(
     {

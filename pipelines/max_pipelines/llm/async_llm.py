@@ -23,7 +23,7 @@ from .guided import GuidedDecodingParams, guided
 from .loaded_adapters import LoadedAdapters
 from .outputs import RequestOutput
 from .pooling import Pooling
-from .prompts import Ids, Prompts, each, prompts_of
+from .prompts import Ids, Prompts, each
 from .quantization import see_that_checkpoint_has
 from .sampling import SamplingParams
 from .tokenizer import LazyTokenizer
@@ -95,7 +95,7 @@ class AsyncLLM(AsyncPooling):
         or one for each; an adapter is loaded when it is first used. `deadline_s` bounds each request's time, once its
         adapters are loaded.
         """
-        given, single = self._prompts(prompts, prompt_token_ids, inputs)
+        given, single = self._given(prompts, prompt_token_ids, inputs)
         params = each(SamplingParams() if sampling_params is None else sampling_params, len(given), "sampling_params")
         loras, urgency = (
             each(lora_request, len(given), "lora_request"),
@@ -154,7 +154,7 @@ class AsyncLLM(AsyncPooling):
         """
         if concurrency_limit is not None and concurrency_limit < 1:
             raise ValueError(f"concurrency_limit = {concurrency_limit}: must be at least 1, or None")
-        given, single = self._prompts(prompts, None, None)
+        given, single = self._given(prompts)
         searching = params.searching()
         asks = [
             Ask(prompt, searching, lora, options=options_of(deadline_s, 0))
@@ -177,7 +177,7 @@ class AsyncLLM(AsyncPooling):
 
         Raises what `generate` raises for one prompt. Leaving early cancels it.
         """
-        (given, *more), _ = self._prompts(prompt, None, None)
+        (given, *more), _ = self._given(prompt)
         if more:
             raise ValueError(f"stream: {1 + len(more)} prompts; give one, and stream each by itself")
         params = sampling_params or SamplingParams()
@@ -226,9 +226,6 @@ class AsyncLLM(AsyncPooling):
                 'model that generates, or LLM(…, task="generate")'
             )
         return self._generating
-
-    def _prompts(self, prompts: Prompts | None, ids: Ids, inputs: Prompts | None) -> tuple[list[Any], bool]:
-        return prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)
 
     async def _spell(self, *answers: RequestOutput) -> None:
         """The text that a conversation's template made of it. To load a tokenizer takes seconds, so a thread does."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from max_interfaces.lora import LoRAOperation, LoRAStatus
 from max_interfaces.messages import MAX_ADAPTERS, Adapt, Adapted, Adapter, Alive, Beat, Equip, ModelInfo
 
+from ..adapters import OFF
 from .events import Action, Send
 from .roster import Roster
 from .table import Catalogue, LiveRequest, WorkerRecord
@@ -99,7 +100,7 @@ class AdapterBook:
         if unable or info is None:
             return failed, unable or f"no model {adapt.model!r} is ready here"
         if not info.loads_adapters:
-            return failed, "adapters cannot be loaded while this server runs; set `engine.adapter_folder` in its config"
+            return failed, OFF
         wanted = self._wanted.get((adapt.model, name))
         if loads:
             if name in info.adapters or name in self._catalogue or wanted is not None:

@@ -10,9 +10,9 @@ import msgspec
 from max_interfaces import AdapterRefused, Adapters, DeviceLost, LoRAStatus
 from max_interfaces.messages import Adapter, Equip, Fitted
 
+from ..adapters import OFF
 from ..problems import report, sendable
 
-OFF = "adapters cannot be loaded while this server runs; name a folder for them in `engine.adapter_folder`"
 LONGEST_REASON = 512  # characters: it is part of each sign of life
 
 
