@@ -57,6 +57,8 @@ def _end(thread: LoopThread, resource: Resource) -> None:
         thread.run(resource.close())
         thread.stop()
 
+    if thread.forked:
+        return  # it is the other process's
     if thread.is_current:
         threading.Thread(target=close, name="maxpipe-end", daemon=True).start()
     else:

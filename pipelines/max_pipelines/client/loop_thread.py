@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ class LoopThread:
     """Runs coroutines for any thread, side by side."""
 
     def __init__(self, name: str) -> None:
+        self._pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
         self._thread.start()
@@ -39,8 +41,16 @@ class LoopThread:
         """Whether the caller is this thread itself, which must not wait for it."""
         return threading.current_thread() is self._thread
 
+    @property
+    def forked(self) -> bool:
+        """Whether the caller is in a copy of the process that has this thread: nobody would run anything."""
+        return os.getpid() != self._pid
+
     def begin(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
-        """Start it, and do not wait. NotServing once the loop has ended."""
+        """Start it, and do not wait. NotServing once the loop has ended, and in a process that was forked."""
+        if self.forked:
+            work.close()
+            raise NotServing("what this belongs to was opened before this process was forked; open one in it")
         try:
             return asyncio.run_coroutine_threadsafe(work, self.loop)
         except RuntimeError:

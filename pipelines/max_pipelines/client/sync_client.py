@@ -71,7 +71,7 @@ class Client:
     def close(self) -> None:
         """End all requests, the connection and the embedded server. Safe to call twice."""
         with self._closing:
-            if self._thread is not None:
+            if self._thread is not None and not self._thread.forked:
                 self._run(self._client.close())
                 self._stop()
 

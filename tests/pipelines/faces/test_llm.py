@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -302,6 +304,28 @@ async def test_what_is_still_to_be_sent_can_be_cancelled(folder: str) -> None:
         assert [output.outputs[0].finish_reason for output in outputs] == ["length"] * (WINDOW + 1) + ["abort"]
         (again,) = await llm.generate("the", one, use_tqdm=False)
     assert again.outputs[0].finish_reason == "length"
+
+
+def test_a_process_that_was_forked_is_told_so_and_leaves_it_alone(folder: str) -> None:
+    program = f"""
+import os, signal, sys
+from max_pipelines.llm import LLM, SamplingParams
+
+with LLM({folder!r}) as llm:
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+    try:
+        llm.generate("the", SamplingParams(max_tokens=1), use_tqdm=False)
+    except Exception as problem:
+        print(problem)
+    if child:
+        print(os.waitpid(child, 0)[1])
+        print(len(llm.generate("the", SamplingParams(max_tokens=1), use_tqdm=False)))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    why = "what this belongs to was opened before this process was forked; open one in it"
+    assert ended.stdout.splitlines() == [why, "0", "1"]
 
 
 def test_arguments_by_position_and_unknown_ones(folder: str) -> None:
