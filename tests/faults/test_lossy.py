@@ -50,7 +50,8 @@ class Paced(SoundPipeline):  # a token each 10 ms, most of them noted
 def sounds(config):
     if "--supervised" in sys.argv:  # the server's own one loads for ever: all the work is done far away
         threading.Event().wait()
-    return ServedPipeline(Paced(SoundAdapters(first=True)), AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, 8, RATE)
+    pipeline = Paced(SoundAdapters(first=True))
+    return ServedPipeline(pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, 8, RATE)
 """
 WORKERS, CLIENTS = 2, 3
 PARTITION_S = 2.0

@@ -76,4 +76,7 @@ SoftPrompts: TypeAlias = PromptAdapterRequest | Sequence[PromptAdapterRequest | 
 
 def _real(path: str) -> str:
     """The worker may have another working folder, and a folder has one path however it is written."""
-    return os.path.realpath(Path(path).expanduser())
+    try:
+        return os.path.realpath(Path(path).expanduser())
+    except (RuntimeError, ValueError) as problem:  # nobody's home; no file's name
+        raise ValueError(f"the adapter's folder {path!r}: {problem}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
+import msgspec
+
+from max_interfaces import ConfigError
+
+from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig, parse_config
 from ..devices import default_device
 from .adapter_limits import NAMES, SWITCHES, AdapterLimits
 from .quantization import OF_CHECKPOINTS, when_loaded
@@ -134,12 +139,14 @@ class Arguments:
         device = self.more.get("device") or default_device()
         self._check()
         self._warn(device)
-        return Config(
-            model=self._model(device),
-            pipeline=PipelineConfig(kind="embeddings" if self.pools else "text"),
-            engine=self._engine(device),
-            workers=WorkersConfig(**self._workers()),
-            http=None,
+        return _within_bounds(
+            Config(
+                model=self._model(device),
+                pipeline=PipelineConfig(kind="embeddings" if self.pools else "text"),
+                engine=self._engine(device),
+                workers=WorkersConfig(**self._workers()),
+                http=None,
+            )
         )
 
     def _model(self, device: str) -> ModelConfig:
@@ -201,7 +208,7 @@ class Arguments:
     def _check_possible(self, choices: Mapping[str, Sequence[object]]) -> None:
         for name, possible in choices.items():
             given = self.more.get(name, getattr(self, name, possible[0]))
-            if given not in possible:
+            if given is not None and given not in possible:
                 raise ValueError(f"{name} = {given!r}: can be {' or '.join(map(repr, possible))}")
 
     def _warn(self, device: str) -> None:
@@ -218,6 +225,17 @@ class Arguments:
                 warnings.warn(f"{name} has no effect: {switch} is off", stacklevel=5)
         if self.cpu_offload_gb > 0 and device == "cpu":
             warnings.warn("cpu_offload_gb has no effect: on a CPU all weights are in main memory", stacklevel=5)
+
+
+def _within_bounds(config: Config) -> Config:
+    """ValueError, by the caller's own names, for what is out of bounds: what was not read, nobody has checked."""
+    try:
+        return parse_config(msgspec.yaml.encode(config), "LLM")
+    except ConfigError as problem:
+        text = str(problem)
+    for theirs, ours in ENGINE.items():
+        text = text.replace(f"engine.{ours}", theirs)
+    raise ValueError(re.sub(r"\b(model|engine|workers)\.", "", text))
 
 
 def warn_if_trusted(trusted: bool) -> None:

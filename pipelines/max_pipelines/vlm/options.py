@@ -129,7 +129,7 @@ def _over_all(processor: Callable[..., Any]) -> Callable[..., Any]:
 def end_ids(tokens: Sequence[str | int], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The ids of further tokens that end a text. ValueError for a text that is not one token."""
     found: list[int] = []
-    for token in tokens:
+    for token in (tokens,) if isinstance(tokens, str) else tokens:
         if isinstance(token, int):
             found.append(token)
             continue

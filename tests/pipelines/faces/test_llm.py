@@ -358,6 +358,22 @@ def test_engine_arguments_reach_the_config(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_model_len": 0}, "LLM: max_model_len: .*>= 2"),
+        ({"max_num_seqs": 10**9}, "LLM: max_num_seqs: .*<= 4096"),
+        ({"max_num_batched_tokens": "many"}, "LLM: max_num_batched_tokens: "),
+        ({"revision": ""}, "LLM: revision: "),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_by_the_callers_names(
+    folder: str, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        LLM(folder, **arguments)
+
+
+@pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"swap_space": 8}, "swap_space has no effect"),
@@ -414,6 +430,9 @@ def test_parameters_are_refused_by_their_own_names() -> None:
     assert SamplingParams.from_optional(n=None, top_k=3).top_k == 3
     with pytest.raises(ValueError, match="lora_int_id"):
         LoRARequest("a", 0, "path")
+    for path in ("~nobody-of-that-name/x", "\ud800"):
+        with pytest.raises(ValueError, match="the adapter's folder"):
+            _ = LoRARequest("a", 1, path).folder
 
 
 def test_an_empty_prompt_of_a_list_fails_by_name(llm: LLM) -> None:

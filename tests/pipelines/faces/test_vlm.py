@@ -97,6 +97,8 @@ def test_an_end_of_the_text_and_further_ends(loaded: Loaded) -> None:
     assert end_ids(["</s>", 7], loaded[1]) == (END, 7)
     with pytest.raises(ValueError, match="an end must be one"):
         generate(*loaded, PROMPT, eos_tokens=["two words"])
+    with pytest.raises(ValueError, match="'two words' is"):  # one text, not its letters
+        generate(*loaded, PROMPT, eos_tokens="two words")
 
 
 def test_a_batch_gives_the_texts_of_single_calls(loaded: Loaded) -> None:
