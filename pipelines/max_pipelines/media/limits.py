@@ -1,0 +1,52 @@
+"""How large media may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+MAX_BYTES = 2**31 - 1
+MAX_PIXELS = 89_478_485  # above it Pillow warns of a bomb by itself
+MAX_FRAMES = 2**20
+MAX_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What one item may take; more is refused before it is decoded wherever its header tells, else while it is.
+
+    bytes: of a file, as it is read or fetched, before it is decoded.
+    pixels: of an image, and of each frame of a film. Decoding takes up to 12 bytes each, the result 3.
+    frames: of a film, those that are kept.
+    film_frames: of a film, also those that are passed over: each of them has to be decoded.
+    film_pixels: of all kept frames together; the result takes 3 bytes each.
+    seconds: of a sound or a film.
+    fetch_seconds: for a URL, from the look-up of its name to its last byte, redirects included.
+    """
+
+    bytes: int = 100 * 2**20
+    pixels: int = 50_000_000  # what the cameras of phones give
+    frames: int = 768
+    film_frames: int = 120_000  # half an hour at 60 a second
+    film_pixels: int = 300_000_000  # 144 frames of 1920 × 1080
+    seconds: float = 1800.0
+    fetch_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """ValueError for a limit that is none."""
+        most = {
+            "bytes": MAX_BYTES,
+            "pixels": MAX_PIXELS,
+            "frames": MAX_FRAMES,
+            "film_frames": MAX_FRAMES,
+            "film_pixels": MAX_BYTES,
+            "seconds": MAX_SECONDS,
+            "fetch_seconds": MAX_SECONDS,
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (math.isfinite(value) and 0 < value <= most[field.name]):
+                raise ValueError(f"{field.name} = {value}: must be more than 0 and at most {most[field.name]}")
+
+
+DEFAULT_LIMITS = MediaLimits()
