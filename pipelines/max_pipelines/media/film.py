@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
 from .access import NOTHING, Access
 from .choosing import Choice, every_frame
-from .items import Film, FilmItem
+from .container import check_seconds, opened
+from .errors import decoding, named, refuse
+from .image import read_image
+from .items import Array, Film, FilmItem, ImageItem, Pixels
 from .limits import DEFAULT_LIMITS, MediaLimits
+from .sound import decoded_sound
+from .source import read_file
+
+QUARTER = 90  # degrees
 
 
 def read_film(
@@ -19,6 +34,131 @@ def read_film(
 ) -> Film:
     """The frames of a film that `choose` keeps: `at_fps(2)`, `evenly(8)`, or all; with `sound_rate` also its sound.
 
-    ValueError, beginning with `name` ("videos[2]"), says what is wrong with it.
+    Files are whatever FFmpeg decodes in MP4, Matroska, WebM, AVI or Ogg; turned as they say. They are decoded in order
+    up to the last frame that is kept. ValueError, beginning with `name` ("videos[2]"), says what is wrong with it.
     """
-    raise NotImplementedError
+    with named(name):
+        if isinstance(item, np.ndarray):
+            return _of_array(item, choose, limits)
+        if isinstance(item, Sequence) and not isinstance(item, str | bytes | bytearray | memoryview):
+            return _of_images(item, choose, limits, access)
+        if isinstance(item, Image.Image):
+            raise ValueError("is an image; a film is given as a list of them")
+        data = read_file(item, limits, access)
+        with decoding("a film"):
+            film = _decoded(data, choose, limits)
+            sound = None if sound_rate is None else decoded_sound(data, sound_rate, limits)
+        return replace(film, sound=sound)
+
+
+def _decoded(data: bytes, choose: Choice, limits: MediaLimits) -> Film:
+    total, fps = _counted(data, limits)
+    chosen = _chosen(choose, total, fps, limits)
+    with opened(data, limits) as file:
+        stream = _picture(file.streams.video)
+        stream.codec_context.options = {"max_pixels": str(limits.pixels)}
+        wanted, frames, found = set(chosen), np.zeros((0, 0, 0, 3), np.uint8), 0
+        for index, frame in enumerate(file.decode(stream)):
+            if index in wanted:
+                pixels = _upright(frame)
+                if not found:
+                    frames = _room(len(chosen), pixels, limits)
+                if pixels.shape != frames.shape[1:]:
+                    raise refuse("has frames of more than one size")
+                frames[found] = pixels
+                found += 1
+            if index >= chosen[-1]:
+                break
+    if not found:
+        raise refuse("has no frame that can be decoded")
+    return Film(frames[:found], tuple(chosen[:found]), total, fps)
+
+
+def _counted(data: bytes, limits: MediaLimits) -> tuple[int, float | None]:
+    """How many frames it has, and how many a second.
+
+    They are counted without being decoded: some files do not tell, and others do not tell the truth.
+    """
+    with opened(data, limits) as file:
+        stream = _picture(file.streams.video)
+        _check_total(stream.frames, limits)
+        total, first = 0, None
+        for packet in file.demux(stream):
+            if packet.size and not packet.is_discard:
+                total += 1
+            if packet.pts is not None and packet.time_base:
+                time = float(packet.pts * packet.time_base)
+                first = time if first is None else first
+                check_seconds(time - first, limits)
+            _check_total(total, limits)
+        rate = stream.average_rate or stream.guessed_rate
+        return total, float(rate) if rate else None
+
+
+def _picture(streams: Sequence[VideoStream]) -> VideoStream:
+    """The first stream of pictures."""
+    if not streams:
+        raise refuse("has no pictures in it")
+    return streams[0]
+
+
+def _check_total(total: int, limits: MediaLimits) -> None:
+    if total > limits.film_frames:
+        raise refuse(f"has {total} frames or more, the limit is {limits.film_frames}")
+
+
+def _chosen(choose: Choice, total: int, fps: float | None, limits: MediaLimits) -> list[int]:
+    """Which frames to keep; ValueError if there are none, or too many."""
+    if not total:
+        raise refuse("has no frames")
+    try:
+        chosen = [int(index) for index in choose(total, fps)]
+    except ValueError as problem:
+        raise refuse(str(problem)) from problem
+    if not chosen or chosen != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= total:
+        raise refuse(f"the frames to keep must be some of 0 to {total - 1}, rising")
+    if len(chosen) > limits.frames:
+        raise refuse(f"{len(chosen)} frames, the limit is {limits.frames}; set fps or num_frames to keep fewer")
+    return chosen
+
+
+def _room(count: int, pixels: Pixels, limits: MediaLimits) -> Pixels:
+    """For all the frames, like the first."""
+    height, width, _ = pixels.shape
+    if count * height * width > limits.film_pixels:
+        raise refuse(
+            f"{count} frames of {width} × {height} pixels, the limit is {limits.film_pixels} pixels in all; "
+            "set fps or num_frames to keep fewer"
+        )
+    return np.empty((count, height, width, 3), np.uint8)
+
+
+def _upright(frame: VideoFrame) -> Pixels:
+    """RGB, turned as the file says: uint8 [height, width, 3]."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / QUARTER) % 4)
+
+
+def _of_array(array: Array, choose: Choice, limits: MediaLimits) -> Film:
+    """A film that a caller has decoded."""
+    if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
+        raise ValueError(f"{array.dtype} of shape {array.shape}; expected uint8 [n, height, width, 3]")
+    _check_total(len(array), limits)
+    chosen = _chosen(choose, len(array), None, limits)
+    frames = _room(len(chosen), array[0], limits)
+    frames[:] = array[chosen]
+    return Film(frames, tuple(chosen), len(array), None)
+
+
+def _of_images(images: Sequence[ImageItem], choose: Choice, limits: MediaLimits, access: Access) -> Film:
+    """A film as its frames; only those that are kept are read."""
+    _check_total(len(images), limits)
+    chosen = _chosen(choose, len(images), None, limits)
+    frames = np.zeros((0, 0, 0, 3), np.uint8)
+    for at, index in enumerate(chosen):
+        pixels = read_image(images[index], limits, access, name=f"frame {index}")
+        if not at:
+            frames = _room(len(chosen), pixels, limits)
+        if pixels.shape != frames.shape[1:]:
+            raise ValueError("has frames of more than one size")
+        frames[at] = pixels
+    return Film(frames, tuple(chosen), len(images), None)

@@ -52,7 +52,7 @@ class Film:
     sound: Sound | None = None
 
 
-FileItem: TypeAlias = str | Path | bytes | Readable
+FileItem: TypeAlias = str | Path | bytes | bytearray | memoryview | Readable
 """A file: a str is a path, an http(s) URL, a data: URL or base64, as far as access allows."""
 
 ImageItem: TypeAlias = FileItem | Array | Image.Image
