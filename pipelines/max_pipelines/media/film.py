@@ -12,7 +12,7 @@ from PIL import Image
 
 from .access import NOTHING, Access
 from .choosing import Choice, every_frame
-from .container import check_seconds, opened
+from .container import opened
 from .errors import decoding, named, refuse
 from .image import read_image
 from .items import Array, Film, FilmItem, ImageItem, Pixels
@@ -34,7 +34,7 @@ def read_film(
 ) -> Film:
     """The frames of a film that `choose` keeps: `at_fps(2)`, `evenly(8)`, or all; with `sound_rate` also its sound.
 
-    Files are whatever FFmpeg decodes in MP4, Matroska, WebM, AVI or Ogg; turned as they say. They are decoded in order
+    Files are whatever FFmpeg decodes in MP4, Matroska, WebM, AVI or Ogg; turned as they say. They are decoded in order,
     up to the last frame that is kept. ValueError, beginning with `name` ("videos[2]"), says what is wrong with it.
     """
     with named(name):
@@ -56,9 +56,9 @@ def _decoded(data: bytes, choose: Choice, limits: MediaLimits) -> Film:
     chosen = _chosen(choose, total, fps, limits)
     with opened(data, limits) as file:
         stream = _picture(file.streams.video)
-        stream.codec_context.options = {"max_pixels": str(limits.pixels)}
         wanted, frames, found = set(chosen), np.zeros((0, 0, 0, 3), np.uint8), 0
         for index, frame in enumerate(file.decode(stream)):
+            limits.check_pixels(frame.width, frame.height)
             if index in wanted:
                 pixels = _upright(frame)
                 if not found:
@@ -81,7 +81,9 @@ def _counted(data: bytes, limits: MediaLimits) -> tuple[int, float | None]:
     """
     with opened(data, limits) as file:
         stream = _picture(file.streams.video)
-        _check_total(stream.frames, limits)
+        limits.check_film_frames(stream.frames)
+        if stream.width and stream.height:
+            limits.check_pixels(stream.width, stream.height)
         total, first = 0, None
         for packet in file.demux(stream):
             if packet.size and not packet.is_discard:
@@ -89,8 +91,8 @@ def _counted(data: bytes, limits: MediaLimits) -> tuple[int, float | None]:
             if packet.pts is not None and packet.time_base:
                 time = float(packet.pts * packet.time_base)
                 first = time if first is None else first
-                check_seconds(time - first, limits)
-            _check_total(total, limits)
+                limits.check_seconds(time - first)
+            limits.check_film_frames(total)
         rate = stream.average_rate or stream.guessed_rate
         return total, float(rate) if rate else None
 
@@ -100,11 +102,6 @@ def _picture(streams: Sequence[VideoStream]) -> VideoStream:
     if not streams:
         raise refuse("has no pictures in it")
     return streams[0]
-
-
-def _check_total(total: int, limits: MediaLimits) -> None:
-    if total > limits.film_frames:
-        raise refuse(f"has {total} frames or more, the limit is {limits.film_frames}")
 
 
 def _chosen(choose: Choice, total: int, fps: float | None, limits: MediaLimits) -> list[int]:
@@ -142,7 +139,7 @@ def _of_array(array: Array, choose: Choice, limits: MediaLimits) -> Film:
     """A film that a caller has decoded."""
     if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
         raise ValueError(f"{array.dtype} of shape {array.shape}; expected uint8 [n, height, width, 3]")
-    _check_total(len(array), limits)
+    limits.check_film_frames(len(array))
     chosen = _chosen(choose, len(array), None, limits)
     frames = _room(len(chosen), array[0], limits)
     frames[:] = array[chosen]
@@ -151,7 +148,7 @@ def _of_array(array: Array, choose: Choice, limits: MediaLimits) -> Film:
 
 def _of_images(images: Sequence[ImageItem], choose: Choice, limits: MediaLimits, access: Access) -> Film:
     """A film as its frames; only those that are kept are read."""
-    _check_total(len(images), limits)
+    limits.check_film_frames(len(images))
     chosen = _chosen(choose, len(images), None, limits)
     frames = np.zeros((0, 0, 0, 3), np.uint8)
     for at, index in enumerate(chosen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .access import NOTHING, Access
 from .errors import decoding, named, refuse
@@ -44,7 +44,7 @@ def _decoded(data: bytes, limits: MediaLimits) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _pixels(image, limits)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise refuse(f"is no image of a known format ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise refuse(f"has more than {limits.pixels} pixels, the limit") from None
@@ -52,9 +52,9 @@ def _decoded(data: bytes, limits: MediaLimits) -> Pixels:
 
 def _pixels(image: Image.Image, limits: MediaLimits) -> Pixels:
     """Nothing is decoded before the size has been looked at."""
-    _check_size(image.width, image.height, limits)
+    limits.check_pixels(image.width, image.height)
     image.load()
-    _check_size(image.width, image.height, limits)
+    limits.check_pixels(image.width, image.height)
     return np.array(_rgb(ImageOps.exif_transpose(image)))
 
 
@@ -84,7 +84,7 @@ def _of_array(array: Array, limits: MediaLimits) -> Pixels:
     channels = array[..., None] if array.ndim == 2 else array
     if channels.ndim != 3 or channels.shape[2] not in (1, 3, 4):
         raise ValueError(f"an array of shape {array.shape}; expected [height, width] or [height, width, 1, 3 or 4]")
-    _check_size(channels.shape[1], channels.shape[0], limits)
+    limits.check_pixels(channels.shape[1], channels.shape[0])
     values = _bytes(channels)
     if values.shape[2] == 4:
         with_alpha = values.astype(np.uint16)
@@ -102,10 +102,3 @@ def _bytes(array: Array) -> Pixels:
         raise ValueError(f"an array of floats from {array.min():g} to {array.max():g}; expected 0 to 1")
     scaled: Pixels = np.rint(array * 255).astype(np.uint8)
     return scaled
-
-
-def _check_size(width: int, height: int, limits: MediaLimits) -> None:
-    if not width or not height:
-        raise refuse(f"is {width} × {height} pixels")
-    if width * height > limits.pixels:
-        raise refuse(f"has {width} × {height} pixels, the limit is {limits.pixels}")

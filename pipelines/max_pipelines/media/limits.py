@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from .errors import refuse
+
 MAX_BYTES = 2**31 - 1
 MAX_PIXELS = 89_478_485  # above it Pillow warns of a bomb by itself
 MAX_FRAMES = 2**20
@@ -47,6 +49,28 @@ class MediaLimits:
             value = getattr(self, field.name)
             if not (math.isfinite(value) and 0 < value <= most[field.name]):
                 raise ValueError(f"{field.name} = {value}: must be more than 0 and at most {most[field.name]}")
+
+    def check_bytes(self, size: int) -> None:
+        """ValueError if a file is too large."""
+        if size > self.bytes:
+            raise refuse(f"has {size} bytes or more, the limit is {self.bytes}")
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """ValueError if an image or a frame is too large, or nothing."""
+        if not width or not height:
+            raise refuse(f"is {width} × {height} pixels")
+        if width * height > self.pixels:
+            raise refuse(f"has {width} × {height} pixels, the limit is {self.pixels}")
+
+    def check_seconds(self, seconds: float) -> None:
+        """ValueError if a sound or a film is too long."""
+        if seconds > self.seconds:
+            raise refuse(f"has {seconds:g} seconds or more, the limit is {self.seconds:g}")
+
+    def check_film_frames(self, count: int) -> None:
+        """ValueError if a film has too many frames to look through."""
+        if count > self.film_frames:
+            raise refuse(f"has {count} frames or more, the limit is {self.film_frames}")
 
 
 DEFAULT_LIMITS = MediaLimits()

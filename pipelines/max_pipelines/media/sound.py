@@ -8,7 +8,7 @@ import numpy as np
 from max_codecs.sound.resampler import Resampler
 
 from .access import NOTHING, Access
-from .container import check_seconds, opened
+from .container import opened
 from .errors import decoding, named, refuse
 from .items import Array, Samples, Sound, SoundItem
 from .limits import DEFAULT_LIMITS, MediaLimits
@@ -68,7 +68,7 @@ def decoded_sound(data: bytes, rate: int | None, limits: MediaLimits) -> Sound |
         for frame in file.decode(stream):
             for part in floats.resample(frame):
                 count += part.samples
-                check_seconds(count / own_rate, limits)
+                limits.check_seconds(count / own_rate)
                 pieces.append(resampler.push(_mixed(part.to_ndarray().astype(np.float32, copy=False))))
     if not count:
         raise refuse("holds no samples")
@@ -86,7 +86,7 @@ def _of_array(samples: Array, own_rate: int, rate: int | None, limits: MediaLimi
     channels = np.atleast_2d(samples)
     if len(channels) > MOST_CHANNELS:
         raise ValueError(f"has {len(channels)} channels, the limit is {MOST_CHANNELS}")
-    check_seconds(channels.shape[1] / own_rate, limits)
+    limits.check_seconds(channels.shape[1] / own_rate)
     resampler = Resampler(own_rate, rate or own_rate)
     mixed = resampler.push(_mixed(_floats(channels)))
     return Sound(np.concatenate([mixed, resampler.flush()]), rate or own_rate)

@@ -33,7 +33,7 @@ def read_file(item: FileItem, limits: MediaLimits, access: Access) -> bytes:
 
 def _read(item: FileItem, limits: MediaLimits, access: Access) -> bytes:
     if isinstance(item, bytes | bytearray | memoryview):
-        _check_size(memoryview(item).nbytes, limits)
+        limits.check_bytes(memoryview(item).nbytes)
         return bytes(item)
     if isinstance(item, os.PathLike):
         if not access.paths:
@@ -74,7 +74,7 @@ def _read_path(path: Path, limits: MediaLimits) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError(f"{path} is no regular file")
-            _check_size(status.st_size, limits)
+            limits.check_bytes(status.st_size)
             return _read_all(file, limits)
     except OSError as problem:
         raise ValueError(f"{path} cannot be read ({problem.strerror})") from None
@@ -87,7 +87,7 @@ def _read_all(file: Readable, limits: MediaLimits) -> bytes:
         if not isinstance(piece, bytes):
             raise ValueError("is a file of text; open it with mode 'rb'")
         data += piece
-        _check_size(len(data), limits)
+        limits.check_bytes(len(data))
     return bytes(data)
 
 
@@ -101,22 +101,17 @@ def _data_url(rest: str, limits: MediaLimits) -> bytes:
             return _base64(body, limits)
         except binascii.Error as problem:
             raise ValueError(f"a data: URL whose base64 cannot be read ({problem})") from None
-    _check_size(len(body) // 3, limits)  # at the least: %XX is one byte
+    limits.check_bytes(len(body) // 3)  # at the least: %XX is one byte
     data = unquote_to_bytes(body)
-    _check_size(len(data), limits)
+    limits.check_bytes(len(data))
     return data
 
 
 def _base64(text: str, limits: MediaLimits) -> bytes:
-    _check_size(len(text) * 3 // 4 - 2 - text.count("\n") - text.count("\r"), limits)  # before it is decoded
+    limits.check_bytes(len(text) * 3 // 4 - 2 - text.count("\n") - text.count("\r"))  # before it is decoded
     try:
         data = base64.b64decode(text.translate(BLANKS).encode("ascii"), validate=True)
     except UnicodeEncodeError:
         raise binascii.Error("a character that is not of base64") from None
-    _check_size(len(data), limits)
+    limits.check_bytes(len(data))
     return data
-
-
-def _check_size(size: int, limits: MediaLimits) -> None:
-    if size > limits.bytes:
-        raise ValueError(f"has {size} bytes or more, the limit is {limits.bytes}")
