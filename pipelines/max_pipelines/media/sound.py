@@ -72,7 +72,7 @@ def decoded_sound(data: bytes, rate: int | None, limits: MediaLimits) -> Sound |
                 pieces.append(resampler.push(_mixed(part.to_ndarray().astype(np.float32, copy=False))))
     if not count:
         raise refuse("holds no samples")
-    return Sound(np.concatenate([*pieces, resampler.flush()]), rate or own_rate)
+    return Sound(_finite(np.concatenate([*pieces, resampler.flush()])), rate or own_rate)
 
 
 def _of_array(samples: Array, own_rate: int, rate: int | None, limits: MediaLimits) -> Sound:
@@ -98,10 +98,13 @@ def _floats(samples: Array) -> Samples:
         return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
     if samples.dtype.kind != "f":
         raise ValueError(f"samples of type {samples.dtype}; expected floats, int16 or int32")
-    floats = samples.astype(np.float32)
-    if not np.isfinite(floats).all():
-        raise ValueError("has samples that are not finite")
-    return floats
+    return _finite(samples.astype(np.float32))
+
+
+def _finite(samples: Samples) -> Samples:
+    if not np.isfinite(samples).all():
+        raise refuse("has samples that are not finite")
+    return samples
 
 
 def _mixed(channels: Samples) -> Samples:

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ except ValueError as problem:
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps([reason, (after - before) / 1024]))
 """
-HARMLESS = {
+HARMLESS: dict[str, Callable[[], bytes]] = {
     "image": lambda: image_file(picture()),
     "sound": lambda: sound_file(tone()[None], 16_000),
     "short sound": lambda: sound_file(tone()[None], 16_000),
@@ -92,7 +93,7 @@ def webp_bomb() -> bytes:
     return bytes(data)
 
 
-BOMBS = {
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "a PNG of 30,000 × 30,000": ("image", png_bomb, "the limit"),
     "a PNG of 10,000 × 8,000": ("image", lambda: png_bomb(10_000, 8_000), "10000 × 8000 pixels, the limit is 50000000"),
     "a WebP of 16,384 × 16,384": ("image", webp_bomb, "the limit"),

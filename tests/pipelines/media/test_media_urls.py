@@ -93,7 +93,12 @@ def test_a_name_is_looked_up_once(media: MediaServer, names: PLACES, monkeypatch
     """Its first address is public, each later one is this host: what was judged is what is connected to."""
     names["rebinding.example"] = [PUBLIC, "127.0.0.1"]
     connected: list[object] = []
-    monkeypatch.setattr(socket.socket, "connect", lambda self, address: connected.append(address) or self.close())
+
+    def connect(connection: socket.socket, address: object) -> None:
+        connected.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
     why_not(f"http://rebinding.example:{media.host.rpartition(':')[2]}/picture.png", IN_PROCESS)
     assert [address[0] for address in connected if isinstance(address, tuple)] == [PUBLIC]
     assert not media.asked
