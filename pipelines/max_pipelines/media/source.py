@@ -70,7 +70,7 @@ def _is_file(name: str) -> bool:
 def _read_path(path: Path, limits: MediaLimits) -> bytes:
     """A regular file: a pipe or a device might have no end."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError(f"{path} is no regular file")
@@ -78,6 +78,11 @@ def _read_path(path: Path, limits: MediaLimits) -> bytes:
             return _read_all(file, limits)
     except OSError as problem:
         raise ValueError(f"{path} cannot be read ({problem.strerror})") from None
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Without waiting for somebody to write into a pipe."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _read_all(file: Readable, limits: MediaLimits) -> bytes:

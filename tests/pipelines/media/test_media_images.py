@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,8 @@ def test_grey_arrays() -> None:
     [
         (b"", "is empty"),
         (b"nothing known", "no image of a known format"),
+        (image_file(PICTURE, "TIFF"), "no image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "no image of a known format"),
         (image_file(PICTURE[:8, :8])[:60], "cannot be decoded as an image"),
         (PNG, "the limit is 100"),
         (np.zeros((11, 11, 3), np.uint8), "11 × 11 pixels, the limit is 100"),
@@ -168,7 +171,9 @@ def test_what_is_refused(item: ImageItem, why: str) -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
     for path, why in (
+        (tmp_path / "pipe", "no regular file"),
         (tmp_path / "missing", "cannot be read (No such file"),
         (tmp_path, "cannot be read (Is a directory)"),
         (Path("/dev/zero"), "no regular file"),
