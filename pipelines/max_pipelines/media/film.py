@@ -35,7 +35,8 @@ def read_film(
     """The frames of a film that `choose` keeps: `at_fps(2)`, `evenly(8)`, or all; with `sound_rate` also its sound.
 
     Files are whatever FFmpeg decodes in MP4, Matroska, WebM, AVI or Ogg; turned as they say. They are decoded in order,
-    up to the last frame that is kept. ValueError, beginning with `name` ("videos[2]"), says what is wrong with it.
+    up to the last frame that is kept; frames that a film only claims to have at its end are missing from what is read.
+    ValueError, beginning with `name` ("videos[2]"), says what is wrong with it.
     """
     with named(name):
         if isinstance(item, np.ndarray):

@@ -72,10 +72,11 @@ def film_file(
     form: str = "mp4",
     codec: str = "mpeg4",
     sound: NDArray[np.float32] | None = None,
+    options: dict[str, str] | None = None,
 ) -> bytes:
-    """Frames as a film, with a sound track at 16 kHz or without."""
+    """Frames as a film, with a sound track at 16 kHz or without. `options` are the container's."""
     file = io.BytesIO()
-    with av.open(file, "w", format=form) as container:
+    with av.open(file, "w", format=form, container_options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames[0].shape[:2]

@@ -116,10 +116,53 @@ def test_films_are_upright(turns: int, matrix: tuple[int, int, int, int]) -> Non
     assert np.abs(read.astype(int) - wanted.astype(int)).mean() < 30
 
 
-def without_frames(film: bytes) -> bytes:
-    """Its samples, gone."""
-    at = film.index(b"mdat") + 4
-    return film[:at] + bytes(len(film) - at)
+def test_frames_after_the_last_that_is_kept_are_not_decoded() -> None:
+    broken = bytearray(FILM)
+    end = FILM.index(b"moov") - 4  # of the samples
+    broken[end - 40 : end] = bytes(40)
+    assert shown(read_film(bytes(broken), choose=at_fps(1))) == [0, 10]
+    with pytest.raises(ValueError, match="cannot be decoded as a film"):
+        read_film(bytes(broken))
+
+
+def test_a_film_that_does_not_tell_how_long_it_is() -> None:
+    duration = b"\x44\x89\x88"
+    film = film_file(GREYS, form="matroska")
+    assert film.count(duration) == 1
+    untold = film.replace(duration, b"\x44\x80\x88")  # an element that nobody knows
+    assert shown(read_film(untold)) == [*range(20)]
+    with pytest.raises(ValueError, match=r"has 1\.6 seconds or more, the limit is 1\.5"):
+        read_film(untold, MediaLimits(seconds=1.5))
+
+
+def table(name: bytes) -> bytes:
+    """One that promises all that a table can."""
+    return b"\0\0\0\x14" + name + b"\xff" * 12
+
+
+def test_words_that_look_like_tables() -> None:
+    """Samples may be any bytes, and a title any words."""
+    in_samples = b"\0\0\0\x20mdat" + table(b"stsz") + bytes(4)
+    in_many_samples = b"\0\0\0\1mdat" + (36).to_bytes(8, "big") + table(b"trun")
+    title = b"\0\0\0\x18free" + b"a tree trunk,stsz"[:16]
+    for film in (FILM + in_samples, FILM + in_many_samples, FILM + title):
+        assert shown(read_film(film)) == [*range(20)]
+    for name in (b"stsz", b"trun"):
+        with pytest.raises(ValueError, match="video: promises 4294967"):
+            read_film(FILM + b"\0\0\0\x1cfree" + table(name))
+
+
+def test_edits_that_show_the_same_again() -> None:
+    film = bytearray(promising(FILM, 100_000))
+    at = film.index(b"elst") + 8
+    film[at : at + 4] = (100).to_bytes(4, "big")
+    with pytest.raises(ValueError, match="promises 100000 samples in 100 edits, the limit is 5000000"):
+        read_film(bytes(film))
+
+
+def test_films_in_fragments() -> None:
+    options = {"movflags": "frag_keyframe+empty_moov+dash"}
+    assert shown(read_film(film_file(GREYS, options=options))) == [*range(20)]
 
 
 @pytest.mark.parametrize(
