@@ -59,7 +59,8 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """What a client should know of a served model. 0 where nothing is known, or nothing bounds it.
 
     `max_words` bounds one part of a text that is spoken, `max_tokens` a prompt and its answer together. `adapters` may
-    be named by requests; with `loads_adapters` more can be loaded while it serves.
+    be named by requests; with `loads_adapters` more can be loaded while it serves. `media` are the kinds that
+    requests may have beside text.
     """
 
     name: Name
@@ -70,6 +71,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     max_tokens: Count = 0
     adapters: Names = ()
     loads_adapters: bool = False
+    media: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
 
 
 Models = Annotated[tuple[ModelInfo, ...], Meta(max_length=4096)]

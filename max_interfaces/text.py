@@ -120,10 +120,10 @@ class TextGenerationRequest(Bounded):
     """An immutable request for text; the first fields in MAX's published order.
 
     Give `prompt`, a string or token ids, or `messages`. `images`, `videos` and `audios` are encoded files; messages
-    say where each belongs. With `token_texts` the outputs also spell each id that they name; with `return_prompt` the
-    first names the ids of the prompt; with `running_statistics` each says what the request has cost so far.
-    `adapter_id` names a LoRA adapter or a soft prompt that is loaded, `prompt_adapter_id` a soft prompt beside a LoRA
-    adapter. Raises ValueError naming the field, its value and its bound.
+    say where each belongs, a prompt by the model's own placeholders. With `token_texts` the outputs also spell each id
+    that they name; with `return_prompt` the first names the ids of the prompt; with `running_statistics` each says
+    what the request has cost so far. `adapter_id` names a LoRA adapter or a soft prompt that is loaded,
+    `prompt_adapter_id` a soft prompt beside a LoRA adapter. Raises ValueError naming the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -174,16 +174,15 @@ class TextGenerationRequest(Bounded):
         self._check_media()
 
     def _check_media(self) -> None:
-        """MAX's rule: each item has a place. A text has none for it; token ids may, in the model's own way."""
-        if isinstance(self.prompt, tuple):
+        """MAX's rule: each item has a place in the messages. A prompt has it in the model's own way."""
+        if self.prompt is not None:
             return
         held = {MediaKind.IMAGE: self.images, MediaKind.VIDEO: self.videos, MediaKind.AUDIO: self.audios}
-        where = "a prompt places none" if self.prompt is not None else "the messages place {}"
         for kind, items in held.items():
             placed = sum(message.media(kind) for message in self.messages)
             if placed != len(items):
                 name = f"{type(self).__name__}.{kind.value}s"
-                raise ValueError(f"{name} = {len(items)} items: {where.format(placed)}")
+                raise ValueError(f"{name} = {len(items)} items: the messages place {placed}")
 
     def __eq__(self, other: object) -> bool:
         return same_fields(self, other)

@@ -80,8 +80,10 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         raise TemplateRefused(f"is no template (line {problem.lineno}: {problem.message})") from None
     except Exception as problem:  # a template is a program, and can break in any way
         raise TemplateRefused(f"cannot be filled in ({type(problem).__name__}: {problem})") from None
-    last = next(reversed(values.get("messages") or [{}]))
-    return _cut(text) if str(last.get("content")).endswith(GOES_ON) else text
+    last = next(reversed(values.get("messages") or [{}])).get("content")
+    if isinstance(last, list) and last:
+        last = last[-1].get("text")
+    return _cut(text) if str(last).endswith(GOES_ON) else text
 
 
 def _cut(text: str) -> str:

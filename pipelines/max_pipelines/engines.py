@@ -39,7 +39,7 @@ class ServedGenerator:
 
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
     `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any. `close`
-    ends what it started beside itself.
+    ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`.
     """
 
     generator: TokenGenerator
@@ -49,6 +49,7 @@ class ServedGenerator:
     gauges: Callable[[], dict[str, int]] = dict
     adapters: Adapters | None = None
     close: Callable[[], None] = lambda: None
+    media: bool = False
 
 
 class NoOptions(Section, frozen=True):
@@ -100,6 +101,7 @@ def torch_engine(config: Config) -> ServedGenerator:
         model.eos_token_ids,
         lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
         generator.adapters,
+        media=model.whole is not None,
     )
 
 

@@ -45,7 +45,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     `gauges` are numbers that tell how it is, such as its free memory. With `one_step` a request needs one step only.
     `step_s` is how long the next step may take, in seconds, where the pipeline knows: one that was never that long
     before would be taken for hung.
-    `adapters` can be loaded while it serves, if its generator takes any.
+    `adapters` can be loaded while it serves, if its generator takes any. `media` are the kinds that requests may have.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -63,10 +63,13 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     one_step: bool = False
     step_s: Callable[[], float] = lambda: 0.0
     adapters: Adapters | None = None
+    media: tuple[str, ...] = ()
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""
-        return ModelInfo(name, self.task.value, self.sample_rate, self.voices, self.max_words, self.max_tokens)
+        return ModelInfo(
+            name, self.task.value, self.sample_rate, self.voices, self.max_words, self.max_tokens, media=self.media
+        )
 
 
 AnyServed = ServedPipeline[Any, Any]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +12,22 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
 
 from max_engines.engine import Engine
 from max_engines.media.processing import open_processor, prompt_of
+from max_engines.media.processor import MediaProcessor
+from max_engines.tokenizer import load_tokenizer
 from tests.engines.tiny_models import generate, load, start
 from tests.engines.tiny_multimodal import (
-    PATCH,
-    SEEN_BY_GEMMA,
-    SIDE,
     Shown,
     plain_multimodal,
     said_by_transformers,
     save_multimodal,
 )
-from tests.tiny_text import make_tokenizer
+from tests.engines.tiny_processors import CHECKPOINTS, RATE, image, save_with_processor, sound
 
 pytest.importorskip("PIL", reason="processors of images need pillow")
 COUNT = 10
-RATE = 16_000
-TOKENS = {"image": "<img>", "video": "<vid>", "audio": "<snd>", "boi": "<b>", "eoi": "<e>"}
-TOKENS |= {"vision_bos": "<vb>", "vision_eos": "<ve>", "audio_bos": "<ab>", "audio_eos": "<ae>"}
-TOKENS = {f"{name}_token": text for name, text in TOKENS.items()}
-QWEN = {"patch_size": PATCH, "min_pixels": 256, "max_pixels": 2048}
-CHECKPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {  # the class, a text, and options of the image processor
-    "llava": ("CLIP", "see <img> there", {"size": {"shortest_edge": SIDE}, "crop_size": SIDE}),
-    "qwen2.5-vl": ("Qwen2VL", "see <vb><img><ve> there", QWEN),
-    "qwen3-vl": ("Qwen2VL", "see <vb><img><ve> there", QWEN),
-    "gemma3": ("Gemma3", "see <b> there", {"size": {"height": SIDE, "width": SIDE}}),
-    "qwen2-audio": ("", "hear <ab><snd><ae> there", {}),
-    "qwen2.5-omni": (
-        "Qwen2VL",
-        "see <vb><img><ve> and hear <ab><snd><ae>",
-        {"patch_size": PATCH, "min_pixels": 256, "max_pixels": 2048},
-    ),
-}
-
-
-def image(seed: int, height: int = 50, width: int = 70) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-
-
-def sound(seed: int) -> NDArray[np.float32]:
-    """0.4 s."""
-    return (np.random.default_rng(seed).standard_normal(RATE * 2 // 5) * 0.1).astype(np.float32)
 
 
 @pytest.fixture(params=CHECKPOINTS, scope="module")
@@ -67,37 +38,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with its tokenizer and processor, as they are published."""
-    path = tmp_path_factory.mktemp(name)
-    plain = make_tokenizer()
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=plain.backend_tokenizer, pad_token="<pad>", extra_special_tokens=TOKENS
-    )
-    tokenizer.save_pretrained(path)
-    kind, _, of_images = CHECKPOINTS[name]
-    parts: dict[str, Any] = {}
-    if "<snd>" in CHECKPOINTS[name][1]:
-        hearing: Any = transformers.WhisperFeatureExtractor
-        parts |= hearing(feature_size=16, chunk_length=0.4).to_dict()
-    if kind:
-        parts |= getattr(transformers, f"{kind}ImageProcessorPil")(**of_images).to_dict()
-    (path / "preprocessor_config.json").write_text(json.dumps(parts))
-    options = {"llava": {"patch_size": PATCH, "vision_feature_select_strategy": "default"}}
-    options["llava"]["num_additional_image_tokens"] = 1
-    options["gemma3"] = {"image_seq_length": SEEN_BY_GEMMA}
-    if name in options:
-        (path / "processor_config.json").write_text(json.dumps(options[name]))
-
-    def change(config: Any) -> None:
-        config = getattr(config, "thinker_config", config)
-        config.get_text_config().vocab_size = len(tokenizer)
-        for token, text in TOKENS.items():
-            short = token.removesuffix("_token")
-            for field in (f"{token}_id", f"{token}_index", f"{short}_id"):
-                if hasattr(config, field):
-                    setattr(config, field, tokenizer.convert_tokens_to_ids(text))
-
-    return save_multimodal(path, name, change)
+    """A checkpoint with its tokenizer and processor."""
+    return save_with_processor(tmp_path_factory.mktemp(name), name)
 
 
 def test_what_a_processor_makes_is_said_as_transformers_says_it(folder: Path, name: str) -> None:
@@ -129,3 +71,47 @@ def test_a_video_is_refused(folder: Path, name: str) -> None:
     video = np.zeros((4, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match=r"videos: .* needs torchvision"):
         open_processor(folder)(text="see <vb><vid><ve>", videos=[video], return_tensors="np")
+
+
+def given_to(name: str, seed: int) -> dict[str, Any]:
+    """Images and sounds for each placeholder of a checkpoint's text, as `MediaProcessor` takes them."""
+    kind, text, _ = CHECKPOINTS[name]
+    return {"images": [image(seed)] if kind else [], "sounds": [sound(seed)] if "<snd>" in text else []}
+
+
+def by_transformers(folder: Path, name: str, text: str, seed: int) -> tuple[tuple[int, ...], dict[str, Any]]:
+    given = given_to(name, seed)
+    asked: dict[str, Any] = {"images": given["images"] or None}
+    if given["sounds"]:
+        asked |= {"audio": given["sounds"], "sampling_rate": RATE}
+    ids, features = prompt_of(open_processor(folder)(text=text, return_tensors="np", **asked))
+    return ids, {feature.name: feature.array for feature in features}
+
+
+def test_a_text_or_its_ids_become_what_transformers_makes_of_them(folder: Path, name: str) -> None:
+    tokenizer, processor = load_tokenizer(folder), MediaProcessor.open(folder)
+    text = "the fox: " + CHECKPOINTS[name][1] + " a list"
+    expected, arrays = by_transformers(folder, name, text, 1)
+    whole = partial(tokenizer.encode, parse_special_tokens=True)
+    piece = partial(whole, add_special_tokens=False)
+    for prompt, encode in ((text, whole), (tuple(whole(text)), piece)):
+        ids, features = processor.process(prompt, encode, **given_to(name, 1))
+        assert tokenizer.decode(ids, skip_special_tokens=False) == tokenizer.decode(expected, skip_special_tokens=False)
+        if name != "gemma3" or prompt is text:  # its line breaks may join those of a text
+            assert ids == expected
+        assert {feature.name for feature in features} == set(arrays)
+        if ids == expected:
+            assert all(np.array_equal(feature.array, arrays[feature.name]) for feature in features)
+
+
+@pytest.mark.parametrize("name", ["llava"], scope="module")
+def test_what_a_processor_cannot_take_is_refused(folder: Path, name: str) -> None:
+    tokenizer, processor = load_tokenizer(folder), MediaProcessor.open(folder)
+    for given in ({"images": [image(1)] * 2}, {}, {"images": [image(1)[:0]]}):
+        with pytest.raises(ValueError, match="the model's processor refuses them: "):
+            processor.process("see <img>", tokenizer.encode, **given)
+    for options in ({"images": []}, {"nope": 1}, {"return_tensors": "pt"}):
+        says = rf"processor_options\.{min(options)}: this model's processor takes .*crop_size"
+        with pytest.raises(ValueError, match=says):
+            processor.process("see <img>", tokenizer.encode, [image(1)], options=options)
+    assert processor.kinds == {"image"}

@@ -74,11 +74,9 @@ def test_each_placed_item_has_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["images", "videos", "audios"])
-def test_media_beside_a_text_are_refused(kind: str) -> None:
-    """It has no place for them: they would be ignored. Token ids may hold the model's own ids of a picture."""
-    assert getattr(text(prompt=[7], **{kind: (b"bytes",)}), kind) == (b"bytes",)
-    with pytest.raises(ValueError, match=rf"TextGenerationRequest\.{kind} = 1 items: a prompt places none"):
-        text(prompt="look", **{kind: (b"bytes",)})
+@pytest.mark.parametrize("prompt", ["look", [7]])
+def test_a_prompt_places_media_by_the_models_own_words(prompt: object, kind: str) -> None:
+    assert getattr(text(prompt=prompt, **{kind: (b"bytes",)}), kind) == (b"bytes",)
 
 
 def test_a_message_goes_on_or_a_new_one_begins() -> None:

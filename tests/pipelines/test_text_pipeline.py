@@ -40,6 +40,7 @@ from max_pipelines.config import Config
 from max_pipelines.engines import ServedGenerator
 from max_pipelines.text.answer import Answer
 from max_pipelines.text.build import build
+from max_pipelines.text.perceiving import Perceiver
 from max_pipelines.text.pipeline import TextPipeline
 from max_pipelines.text.ranking import Ranking
 from max_pipelines.text.sequence import TextSequence
@@ -131,7 +132,7 @@ class Bench:
     def __init__(self, script: Script | str, stride: int) -> None:
         self.generator = Typist(typed(script) if isinstance(script, str) else script, stride)
         served = ServedGenerator(self.generator, VOCAB, MAX_LENGTH, frozenset({END}))
-        self.pipeline = TextPipeline(served, TOKENIZER, lambda: 12345)
+        self.pipeline = TextPipeline(served, TOKENIZER, lambda: 12345, Perceiver(None))
 
     def admit(self, asked: TextGenerationRequest, **attempt: object) -> None:
         self.pipeline.admit(Attempt(asked, **attempt))  # type: ignore[arg-type]

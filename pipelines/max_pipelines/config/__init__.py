@@ -11,7 +11,7 @@ from .reading import config_schema, load_config, parse_config, read_options
 from .root import Config
 from .running import Limits, TcpConfig, WorkersConfig
 from .section import Section
-from .serving import CodecConfig, EngineConfig, ModelConfig, PipelineConfig, SpeechConfig, WatermarkConfig
+from .serving import CodecConfig, EngineConfig, MediaConfig, ModelConfig, PipelineConfig, SpeechConfig, WatermarkConfig
 
 __all__ = [
     "CodecConfig",
@@ -19,6 +19,7 @@ __all__ = [
     "EngineConfig",
     "HttpConfig",
     "Limits",
+    "MediaConfig",
     "ModelConfig",
     "PipelineConfig",
     "Section",

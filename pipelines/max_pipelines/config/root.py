@@ -9,7 +9,7 @@ from msgspec import Meta
 from .faces import HttpConfig, WyomingConfig
 from .running import Limits, TcpConfig, WorkersConfig
 from .section import Section
-from .serving import CodecConfig, EngineConfig, ModelConfig, PipelineConfig, SpeechConfig
+from .serving import CodecConfig, EngineConfig, MediaConfig, ModelConfig, PipelineConfig, SpeechConfig
 
 
 class Config(Section, frozen=True):
@@ -29,6 +29,7 @@ class Config(Section, frozen=True):
     tcp: TcpConfig | None = None
     http: HttpConfig | None = HttpConfig()
     wyoming: WyomingConfig | None = None
+    media: MediaConfig = MediaConfig()
 
     def __post_init__(self) -> None:
         if self.pipeline.kind == "speech" and self.speech is None:

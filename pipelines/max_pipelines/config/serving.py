@@ -56,6 +56,17 @@ class PipelineConfig(Section, frozen=True):
     options: Annotated[Mapping[Name, OptionValue], Meta(max_length=256)] = {}
 
 
+class MediaConfig(Section, frozen=True):
+    """How large images and sounds of requests may be, before they are decoded: pixels of an image, seconds of a sound.
+
+    With `processor_options` requests may say how the model's processor works: whoever may, can make it take any memory.
+    """
+
+    max_pixels: Annotated[int, Meta(ge=1, le=89_478_485)] = 50_000_000
+    max_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 1800.0
+    processor_options: bool = False
+
+
 class CodecConfig(Section, frozen=True):
     """The audio decoder: a folder, a hub id, or `embedded`. It may sit on another device than the model.
 

@@ -17,6 +17,7 @@ from max_interfaces import (
 from ..config import Config, ModelConfig
 from ..engines import build_generator, build_tokenizer
 from ..registry import ServedPipeline
+from .perceiving import Perceiver
 from .pipeline import TextPipeline
 
 WARM_UP_TOKENS = 8  # a prompt and some decode steps: every code path has been taken once
@@ -26,7 +27,8 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
     """Load everything. Its canary writes a little, so that the first caller does not wait for first-time costs."""
     served = build_generator(config)
     tokenizer = build_tokenizer(config.model)
-    pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device))
+    perceiver = Perceiver.of(config, takes_media=served.media)
+    pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device), perceiver)
     pipeline.start()
 
     def close() -> None:
@@ -43,6 +45,7 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         canary=_canary(config.model),
         gauges=served.gauges,
         adapters=served.adapters,
+        media=perceiver.kinds,
     )
 
 

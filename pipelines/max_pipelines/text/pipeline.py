@@ -25,6 +25,7 @@ from max_interfaces import (
 from ..engines import ServedGenerator
 from ..problems import failure_of, report, sendable
 from .answer import Answer
+from .perceiving import Perceiver
 from .plan import TextPlan, plan_of
 from .preparing import Constrainer, Preparation, Prepared
 from .prompting import TextPrompter
@@ -39,17 +40,23 @@ POLL_S = 0.01  # how long a step with nothing else to do waits for what is being
 class TextPipeline:
     """Prompts in, tokens from the generator, text out. See `Pipeline` for who calls what when.
 
-    A request that waits for its template or its grammar is admitted at once. If it comes to nothing, the request ends
-    with the reason, and nobody else has waited for it.
+    A request that waits for its template, its media or its grammar is admitted at once. If it comes to nothing, the
+    request ends with the reason, and nobody else has waited for it.
     """
 
-    def __init__(self, served: ServedGenerator, tokenizer: TextTokenizer, peak_memory: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        served: ServedGenerator,
+        tokenizer: TextTokenizer,
+        peak_memory: Callable[[], int],
+        perceiver: Perceiver,
+    ) -> None:
         self._generator = served.generator
         self._tokenizer = tokenizer
         ends = served.eos_token_ids | tokenizer.eos_token_ids  # each of them knows some models' ids alone
         self._eos_token_ids = frozenset(token for token in ends if token < served.vocab_size)
         self._vocab_size, self._max_length = served.vocab_size, served.max_length
-        self._prompter = TextPrompter(tokenizer, served.max_length, served.adapters)
+        self._prompter = TextPrompter(tokenizer, served.max_length, served.adapters, perceiver=perceiver)
         self._constrainer = Constrainer(tokenizer, served.vocab_size, self._eos_token_ids)
         self._peak_memory = peak_memory
         self._preparing: dict[RequestID, Preparation] = {}
@@ -183,6 +190,7 @@ class TextPipeline:
             attempt.options.tenant,
             attempt.request.adapter_id,
             attempt.request.prompt_adapter_id,
+            prepared.media,
         )
 
     def _wait(self, active: Collection[RequestID]) -> None:

@@ -13,10 +13,11 @@ from max_engines.constraints.thinking import ThinkingTags
 from max_engines.constraints.vocabulary import Vocabulary
 from max_engines.templating import Rendering
 from max_engines.tokenizer import TextTokenizer
-from max_interfaces import Attempt, SamplingParams, TextGenerationRequest
+from max_interfaces import Attempt, Feature, SamplingParams, TextGenerationRequest
 from max_interfaces.protocols import TokenConstraint
 from max_interfaces.sampling import DEFAULT_SAMPLING
 
+from .perceiving import Perceiving
 from .plan import TextPlan
 from .prompting import TextPrompter
 from .resuming import Progress
@@ -28,9 +29,10 @@ class Prepared:
 
     prompt: tuple[int, ...]
     grammar: CompiledGrammar | None
+    media: tuple[Feature, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Preparation:
     """A request on its way to its first step."""
 
@@ -43,31 +45,39 @@ class Preparation:
     compiling: Compiling | None
     adapters: tuple[int, int]  # what their names stood for when it came
     born: float = field(default_factory=time.monotonic)
+    perceiving: Perceiving | None = None
 
     def poll(self) -> Prepared | None:
         """What the request waited for, or None as long as it is under way. ValueError: why it cannot be served."""
-        rendered = grammar = None
+        request, rendered, grammar, read = self.attempt.request, None, None, None
         if self.rendering is not None and (rendered := self.rendering.poll()) is None:
+            return None
+        if self.perceiving is None:
+            self.perceiving = self.prompter.perceiving(request, rendered)
+        if self.perceiving is not None and (read := self.perceiving.poll()) is None:
             return None
         if self.compiling is not None and (grammar := self.compiling.poll()) is None:
             return None
-        if self.prompter.adapters(self.attempt.request) != self.adapters:
+        if self.prompter.adapters(request) != self.adapters:
             raise ValueError("adapter_id: was loaded anew before the request could begin; ask again")
-        return Prepared(self.prompter.prompt(self.attempt.request, rendered), grammar)
+        if read is None:
+            return Prepared(self.prompter.prompt(request, rendered), grammar)
+        return Prepared(self.prompter.fitted(read.ids), grammar, read.media)
 
     def wait(self, seconds: float) -> None:
         """Return when something of it is done, or after so long."""
         if self.rendering is not None and not self.rendering.done:
             self.rendering.wait(seconds)
+        elif self.perceiving is not None and not self.perceiving.done:
+            self.perceiving.wait(seconds)
         else:
             self.constrainer.wait(seconds)
 
     def cancel(self) -> None:
         """Nobody waits any more."""
-        if self.rendering is not None:
-            self.rendering.cancel()
-        if self.compiling is not None:
-            self.compiling.cancel()
+        for under_way in (self.rendering, self.perceiving, self.compiling):
+            if under_way is not None:
+                under_way.cancel()
 
 
 class Constrainer:

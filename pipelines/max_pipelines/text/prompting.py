@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from max_engines.templating import Rendering, TemplateRenderer
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import Adapters, TextGenerationRequest
 
 from ..adapters import check_adapter
-from .conversation import checked_length, template_values
+from .conversation import checked_length, takes_parts, template_values
+from .perceiving import Perceiver, Perceiving, has_media
 
 MOST_CHARACTERS = 64  # a token: more than any tokenizer makes of a whole text
 
@@ -18,8 +21,16 @@ class TextPrompter:
     Templates that come with requests have a process of their own, so that nobody with the model's own waits for them.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, max_length: int, adapters: Adapters | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        max_length: int,
+        adapters: Adapters | None = None,
+        *,
+        perceiver: Perceiver,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._perceiver = perceiver
         self._adapters = adapters
         self._max_length = max_length
         self._own = TemplateRenderer()
@@ -37,15 +48,30 @@ class TextPrompter:
 
         ValueError for what this model cannot do: nothing is silently ignored.
         """
-        _refuse_unsupported(request)
+        self._perceiver.check(request)
         if not request.messages:
             if isinstance(request.prompt, str):
                 self._refuse_endless("prompt", len(request.prompt), request)
             return None
         self._refuse_endless("messages", checked_length(request.messages), request)
-        template = self._tokenizer.chat_template(request.chat_template, tools=bool(request.tools))
+        template = self._template(request)
+        parts = bool(self._perceiver.kinds) and takes_parts(template)
+        if has_media(request) and not parts:
+            raise ValueError("messages: this model's chat template has no place for images or sounds")
         renderer = self._own if request.chat_template is None else self._given
-        return renderer.submit(template, template_values(request, self._tokenizer))
+        return renderer.submit(template, template_values(request, self._tokenizer, parts=parts))
+
+    def perceiving(self, request: TextGenerationRequest, rendered: str | None) -> Perceiving | None:
+        """Begin to read a request's images and sounds, if it has any; `rendered` as in `prompt`. Does not wait."""
+        if not has_media(request):
+            return None
+        if rendered is not None:
+            self._refuse_endless("messages", len(rendered), request)
+            return self._perceiver.submit(request, rendered, self._tokenizer.encode_shielded)
+        prompt = request.prompt or ()
+        alone = isinstance(prompt, str)  # else each piece stands among ids
+        encode = partial(self._tokenizer.encode, add_special_tokens=alone, parse_special_tokens=True)
+        return self._perceiver.submit(request, prompt, encode)
 
     def prompt(self, request: TextGenerationRequest, rendered: str | None) -> tuple[int, ...]:
         """The ids for a request; `rendered` is the text of its conversation. ValueError if they do not fit.
@@ -61,14 +87,16 @@ class TextPrompter:
             ids = tuple(self._tokenizer.encode(text, parse_special_tokens=True))
         else:
             ids = request.prompt or ()
-        return self._fitted(ids, request.sampling_params.truncate)
+        truncate = request.sampling_params.truncate
+        return self.fitted(ids if truncate is None else ids[-truncate:])
 
     def start(self) -> None:
         """Start the process of the model's own template, so that the first conversation does not wait for it."""
         self._own.start()
 
     def close(self) -> None:
-        """End what fills templates in."""
+        """End what fills templates in, and reads media."""
+        self._perceiver.close()
         self._own.close()
         self._given.close()
 
@@ -81,14 +109,18 @@ class TextPrompter:
                 "shorten it, or let sampling_params.truncate keep its last tokens"
             )
 
+    def _template(self, request: TextGenerationRequest) -> str:
+        """The request's own, or the model's. ValueError if there is none."""
+        given = self._perceiver.chat_template if request.chat_template is None else request.chat_template
+        return self._tokenizer.chat_template(given, tools=bool(request.tools))
+
     def _cuts(self, request: TextGenerationRequest) -> bool:
         """Whether `truncate` makes a prompt of any length fit."""
         truncate = request.sampling_params.truncate
         return truncate is not None and truncate < self._max_length
 
-    def _fitted(self, ids: tuple[int, ...], truncate: int | None) -> tuple[int, ...]:
-        if truncate is not None:
-            ids = ids[-truncate:]
+    def fitted(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The ids of a prompt, placeholders of media among them. ValueError if they do not fit."""
         if not ids:
             raise ValueError("prompt: has no tokens; give some text")
         if len(ids) >= self._max_length:
@@ -102,12 +134,3 @@ class TextPrompter:
 def _end_of(prompt: str, truncate: int | None) -> str:
     """As much of a text as its last `truncate` tokens can need: reading all of a long one would hold up all others."""
     return prompt if truncate is None else prompt[-MOST_CHARACTERS * (truncate + 1) :]
-
-
-def _refuse_unsupported(request: TextGenerationRequest) -> None:
-    """ValueError naming the field that this pipeline cannot serve."""
-    for name in ("images", "videos", "audios"):
-        if getattr(request, name):
-            raise ValueError(f"{name}: this model reads text only")
-    if request.processor_options is not None:
-        raise ValueError("processor_options: a model that reads text only has no processor")

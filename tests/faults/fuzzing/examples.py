@@ -76,7 +76,7 @@ from max_interfaces.wire import Payload
 
 ACTIVE, STOPPED = GenerationStatus.ACTIVE, GenerationStatus.STOP_SEQUENCE
 GAUGES = {"free_blocks": 60, "lost": -1}
-INFO = ModelInfo("nobody's", "audio_generation", 24_000, ("ann", "bob"), 30, 4096, ("an adapter",), True)
+INFO = ModelInfo("nobody's", "audio_generation", 24_000, ("ann", "bob"), 30, 4096, ("an adapter",), True, ("image",))
 FITTED = (Fitted(4), Fitted(70_000, LoRAStatus.LOAD_ERROR, "too large"))
 
 HEADERS: list[Header] = [

@@ -1,0 +1,108 @@
+"""Tiny random checkpoints that see and hear with all that is published beside them: tokenizer, processor, template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import transformers
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from max_pipelines.config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
+from tests.engines.tiny_multimodal import PATCH, SEEN_BY_GEMMA, SIDE, save_multimodal
+from tests.tiny_text import make_tokenizer
+
+RATE = 16_000
+TOKENS = {"image": "<img>", "video": "<vid>", "audio": "<snd>", "boi": "<b>", "eoi": "<e>"}
+TOKENS |= {"vision_bos": "<vb>", "vision_eos": "<ve>", "audio_bos": "<ab>", "audio_eos": "<ae>"}
+TOKENS = {f"{name}_token": text for name, text in TOKENS.items()}
+QWEN = {"patch_size": PATCH, "min_pixels": 256, "max_pixels": 2048}
+CHECKPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {  # the class, a text, and options of the image processor
+    "llava": ("CLIP", "see <img> there", {"size": {"shortest_edge": SIDE}, "crop_size": SIDE}),
+    "qwen2.5-vl": ("Qwen2VL", "see <vb><img><ve> there", QWEN),
+    "qwen3-vl": ("Qwen2VL", "see <vb><img><ve> there", QWEN),
+    "gemma3": ("Gemma3", "see <b> there", {"size": {"height": SIDE, "width": SIDE}}),
+    "qwen2-audio": ("", "hear <ab><snd><ae> there", {}),
+    "qwen2.5-omni": (
+        "Qwen2VL",
+        "see <vb><img><ve> and hear <ab><snd><ae>",
+        {"patch_size": PATCH, "min_pixels": 256, "max_pixels": 2048},
+    ),
+}
+PLACES = {  # what stands in a conversation for an image and a sound
+    "llava": ("<img>", ""),
+    "qwen2.5-vl": ("<vb><img><ve>", ""),
+    "qwen3-vl": ("<vb><img><ve>", ""),
+    "gemma3": ("<b>", ""),
+    "qwen2-audio": ("", "<ab><snd><ae>"),
+    "qwen2.5-omni": ("<vb><img><ve>", "<ab><snd><ae>"),
+}
+TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}{{ '<|start|>' + message.role + '\\n' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part['type'] == 'text' %}{{ part.text }}"
+    "{% elif part['type'] == 'image' %}{{ 'IMAGE' }}{% elif part['type'] == 'audio' %}{{ 'AUDIO' }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|turn|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant\\n' }}{% endif %}"
+)
+
+
+def image(seed: int, height: int = 50, width: int = 70) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def sound(seed: int) -> NDArray[np.float32]:
+    """0.4 s."""
+    return (np.random.default_rng(seed).standard_normal(RATE * 2 // 5) * 0.1).astype(np.float32)
+
+
+def save_with_processor(path: Path, name: str) -> Path:
+    """Write one of `CHECKPOINTS` as it would be published, with the same weights each time."""
+    plain = make_tokenizer()
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=plain.backend_tokenizer, pad_token="<pad>", extra_special_tokens=TOKENS
+    )
+    seen, heard = PLACES[name]
+    tokenizer.chat_template = TEMPLATE.replace("IMAGE", seen).replace("AUDIO", heard)
+    tokenizer.save_pretrained(path)
+    kind, _, of_images = CHECKPOINTS[name]
+    parts: dict[str, Any] = {}
+    if "<snd>" in CHECKPOINTS[name][1]:
+        hearing: Any = transformers.WhisperFeatureExtractor
+        parts |= hearing(feature_size=16, chunk_length=0.4).to_dict()
+    if kind:
+        parts |= getattr(transformers, f"{kind}ImageProcessorPil")(**of_images).to_dict()
+    (path / "preprocessor_config.json").write_text(json.dumps(parts))
+    options = {"llava": {"patch_size": PATCH, "vision_feature_select_strategy": "default"}}
+    options["llava"]["num_additional_image_tokens"] = 1
+    options["gemma3"] = {"image_seq_length": SEEN_BY_GEMMA}
+    if name in options:
+        (path / "processor_config.json").write_text(json.dumps(options[name]))
+
+    def change(config: Any) -> None:
+        config = getattr(config, "thinker_config", config)
+        config.get_text_config().vocab_size = len(tokenizer)
+        for token, text in TOKENS.items():
+            short = token.removesuffix("_token")
+            for field in (f"{token}_id", f"{token}_index", f"{short}_id"):
+                if hasattr(config, field):
+                    setattr(config, field, tokenizer.convert_tokens_to_ids(text))
+
+    return save_multimodal(path, name, change)
+
+
+def serving_media(
+    folder: Path, name: str, *, transport: Literal["process", "thread"] = "process", count: int = 1
+) -> Config:
+    """Write one of `CHECKPOINTS`; return the config that serves it."""
+    return Config(
+        http=None,
+        model=ModelConfig(name="tiny", path=str(save_with_processor(folder, name)), dtype="float32"),
+        pipeline=PipelineConfig(kind="text"),
+        engine=EngineConfig(max_batch=32),
+        workers=WorkersConfig(count=count, transport=transport),
+    )
