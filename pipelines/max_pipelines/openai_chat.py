@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,33 +16,56 @@ from max_interfaces import (
     TextGenerationRequestMessage,
     TextGenerationRequestTool,
 )
+from max_interfaces.text import MAX_MEDIA_BYTES, MediaContentPart, MediaKind
 from max_interfaces.values import JsonValue
 
+from .media.given import GivenMedia
 from .raw_json import described, json_of, null
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=2**22)]
+File = Annotated[str, Meta(min_length=1, max_length=2 * MAX_MEDIA_BYTES)]  # base64 has a third more characters
+PARTS = ("text", "refusal", "image_url", "input_audio")
 NO_PARAMETERS: dict[str, JsonValue] = {"type": "object", "properties": {}, "additionalProperties": False}
 CALLS = described("array", items={"type": "object"})
 ROLES = {"developer": MessageRole.SYSTEM}  # the newer word for it, which no template knows
 
 
+class ImageUrl(msgspec.Struct, frozen=True):
+    """An image, by a data: URL, or where such are fetched, any other. Its `detail` changes nothing."""
+
+    url: File
+    detail: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class InputAudio(msgspec.Struct, frozen=True):
+    """A sound, in base64. Its bytes tell their format, whatever `format` says."""
+
+    data: File
+    format: Annotated[str, Meta(max_length=64)] | None = None
+
+
 class Part(msgspec.Struct, frozen=True):
-    """A piece of a message: `text`, or the `refusal` of an assistant."""
+    """A piece of a message: `text`, the `refusal` of an assistant, `image_url` or `input_audio`."""
 
     type: Annotated[str, Meta(max_length=64)]
     text: Text | None = None
     refusal: Text | None = None
+    image_url: ImageUrl | None = None
+    input_audio: InputAudio | None = None
 
-    @property
-    def said(self) -> TextContentPart:
-        """Its text. ValueError for a piece that is none."""
-        text = {"text": self.text, "refusal": self.refusal}.get(self.type)
-        if self.type not in ("text", "refusal"):
-            raise ValueError(f"messages.content: a part of type {self.type!r}; this model reads text only")
-        if text is None:
-            raise ValueError(f"messages.content: a part of type {self.type!r} has no {self.type}")
-        return TextContentPart(text)
+    def read(self) -> TextContentPart | MediaContentPart:
+        """Its text, or the place of its image or sound. ValueError for a piece that is none."""
+        match self.type, getattr(self, self.type, None) if self.type in PARTS else None:
+            case _, str(text):
+                return TextContentPart(text)
+            case _, ImageUrl():
+                return MediaContentPart(MediaKind.IMAGE)
+            case _, InputAudio():
+                return MediaContentPart(MediaKind.AUDIO)
+        if self.type not in PARTS:
+            raise ValueError(f"messages.content: a part of type {self.type!r}; there are {', '.join(PARTS)}")
+        raise ValueError(f"messages.content: a part of type {self.type!r} has no {self.type}")
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -54,16 +78,25 @@ class Message(msgspec.Struct, frozen=True):
     reasoning_content: Text | None = None
 
     def read(self) -> TextGenerationRequestMessage:
-        """As the engine takes it. ValueError for a part that is no text."""
+        """As the engine takes it; what its media are is left out. ValueError for a part that is none."""
         content = self.content or ""
         calls = json_of(self.tool_calls, "messages.tool_calls")
         return TextGenerationRequestMessage(
             ROLES.get(self.role) or MessageRole(self.role),
-            content if isinstance(content, str) else tuple(part.said for part in content),
+            content if isinstance(content, str) else tuple(part.read() for part in content),
             None if calls is not None and calls.value == [] else calls,
             self.tool_call_id or None,
             self.reasoning_content,
         )
+
+
+def media_in(messages: Iterable[Message]) -> GivenMedia:
+    """What is shown and played in messages, in its order."""
+    parts = [part for one in messages if isinstance(one.content, list) for part in one.content]
+    return GivenMedia(
+        tuple(part.image_url.url for part in parts if part.type == "image_url" and part.image_url),
+        tuple(part.input_audio.data for part in parts if part.type == "input_audio" and part.input_audio),
+    )
 
 
 class Function(msgspec.Struct, frozen=True):

@@ -107,10 +107,11 @@ def test_a_text_or_its_ids_become_what_transformers_makes_of_them(folder: Path, 
 @pytest.mark.parametrize("name", ["llava"], scope="module")
 def test_what_a_processor_cannot_take_is_refused(folder: Path, name: str) -> None:
     tokenizer, processor = load_tokenizer(folder), MediaProcessor.open(folder)
-    for given in ({"images": [image(1)] * 2}, {}, {"images": [image(1)[:0]]}):
+    for images in ([image(1)] * 2, [], [image(1)[:0]]):
         with pytest.raises(ValueError, match="the model's processor refuses them: "):
-            processor.process("see <img>", tokenizer.encode, **given)
-    for options in ({"images": []}, {"nope": 1}, {"return_tensors": "pt"}):
+            processor.process("see <img>", tokenizer.encode, images)
+    wrong: tuple[dict[str, Any], ...] = ({"images": []}, {"nope": 1}, {"return_tensors": "pt"})
+    for options in wrong:
         says = rf"processor_options\.{min(options)}: this model's processor takes .*crop_size"
         with pytest.raises(ValueError, match=says):
             processor.process("see <img>", tokenizer.encode, [image(1)], options=options)

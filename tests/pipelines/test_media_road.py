@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 
 from max_interfaces import (
     MessageRole,
-    RequestFailed,
     RequestID,
     SamplingParams,
     TextContentPart,
@@ -39,7 +37,9 @@ def wav(seed: int) -> bytes:
     return file.getvalue()
 
 
-def chat(*parts: object, images: tuple[bytes, ...] = (), audios: tuple[bytes, ...] = (), **fields: Any) -> TextGenerationRequest:
+def chat(
+    *parts: object, images: tuple[bytes, ...] = (), audios: tuple[bytes, ...] = (), **fields: Any
+) -> TextGenerationRequest:
     content = tuple(TextContentPart(part) if isinstance(part, str) else part for part in parts)
     message = TextGenerationRequestMessage(MessageRole.USER, content)  # type: ignore[arg-type]
     params = SamplingParams(temperature=0.0, max_new_tokens=8, ignore_eos=True)

@@ -32,6 +32,9 @@ class HttpConfig(Section, frozen=True):
     `keys` is a file with an API key a line; with it, nobody is served without one of them. Browsers on pages of
     `cors_origins` may ask, and none on others. A server that asks for no keys and listens on this host alone answers
     to this host's own names and to `hosts`, so that no other site's page can pass for it; given `hosts`, so does any.
+    URLs of images are fetched from `media_hosts` alone ("host" or "host:port"), at public addresses, and from
+    `private_media_hosts` at any; without them none is.
+
     A body has at most `max_body_bytes` and comes within `body_timeout_s`; more than `max_connections` at once are
     refused. What a client names of `model_aliases` and `voice_aliases` means the one model that is served, and its
     first voice: so that clients of a hosted service need no other change. `log` is how standard error tells of each
@@ -53,6 +56,8 @@ class HttpConfig(Section, frozen=True):
         "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse", "marin", "cedar"
     )  # fmt: skip
     text: TextLimits = TextLimits()
+    media_hosts: Names = ()
+    private_media_hosts: Names = ()
 
 
 class WyomingConfig(Section, frozen=True):

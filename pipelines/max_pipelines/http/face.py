@@ -17,6 +17,7 @@ from ..client import AsyncClient
 from ..config import HttpConfig
 from . import bodies
 from .encoders import Encoders
+from .media import MediaReader
 from .metrics import Metrics
 from .problems import HttpProblem, problem_of
 from .text_generation.cache import AnswerCache
@@ -52,6 +53,7 @@ class Face:
         self.answers = AnswerCache(config.text.cache_bytes, config.text.cache_age_s)
         self.encoders = Encoders()
         self.metrics = Metrics()
+        self.media = MediaReader(config)
         self._client = client
         self._loading = model
         self._opened = asyncio.Event()
@@ -73,6 +75,7 @@ class Face:
 
     async def close(self) -> None:
         """End what runs."""
+        self.media.close()
         await self._client.close()
 
     @property

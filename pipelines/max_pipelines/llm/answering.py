@@ -15,6 +15,7 @@ from ..many import WINDOW, Bar, as_asked
 from ..own_processors import registered
 from .asks import Ask
 from .loaded_adapters import LoadedAdapters
+from .media import MediaRules
 from .outputs import RequestOutput, failed
 from .results import Growing, counted, result_of
 from .sampling import SamplingParams, with_prompt
@@ -29,7 +30,7 @@ class Answering:
 
     One without a seed gets one from `seed` and its number, so that a run repeats, unless `seed` is None. `shared` says
     that the worker is a thread of this process, `kv_bits` how keys and values are kept. `adapters` has loaded what
-    they name.
+    they name, `media` reads what stands beside them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Answering:
         *,
         shared: bool,
         kv_bits: int | None = None,
+        media: MediaRules,
     ) -> None:
         self._client = client
         self._model = model
@@ -48,6 +50,7 @@ class Answering:
         self._adapters = adapters
         self._shared = shared
         self._kv_bits = kv_bits
+        self._media = media
         self._numbers = itertools.count()
         self._waiting = Waiting()
 
@@ -74,7 +77,7 @@ class Answering:
         self._adapters.check([ask])
         number = next(self._numbers)
         with self._processors(ask.params) as processors, self._waiting.these([str(number)]):
-            request = self._made(ask, number, processors)
+            request = await self._made(ask, number, processors)
             growing = Growing(ask)
             async with aclosing(self._outputs(ask, request)) as outputs:
                 try:
@@ -90,7 +93,7 @@ class Answering:
             self._client.cancel(RequestID(request_id))
 
     async def _one(self, ask: Ask, number: int, processors: Sequence[str]) -> RequestOutput:
-        request = self._made(ask, number, processors)
+        request = await self._made(ask, number, processors)
         async with aclosing(self._outputs(ask, request)) as outputs:
             return result_of(ask, join_texts([output async for output in outputs]), finished=True)
 
@@ -107,9 +110,12 @@ class Answering:
     def _processors(self, params: SamplingParams) -> AbstractContextManager[tuple[str, ...]]:
         return registered(params.logits_processors or (), with_prompt, shared=self._shared)
 
-    def _made(self, ask: Ask, number: int, processors: Sequence[str]) -> TextGenerationRequest:
+    async def _made(self, ask: Ask, number: int, processors: Sequence[str]) -> TextGenerationRequest:
         seed = None if self._seed is None else (self._seed * SEED_STRIDE + number) % 2**63
-        return ask.request(number, self._model, seed, processors, self._kv_bits)
+        served, media = self._client.models, {}
+        if served and ask.shown.is_there:
+            media = await self._media.fields(ask.shown, served[0].media)
+        return ask.request(number, self._model, seed, processors, self._kv_bits, media)
 
 
 def _failed(ask: Ask, number: int, problem: Exception) -> RequestOutput:

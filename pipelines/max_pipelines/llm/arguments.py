@@ -15,9 +15,10 @@ import msgspec
 
 from max_interfaces import ConfigError
 
-from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig, parse_config
+from ..config import Config, EngineConfig, MediaConfig, ModelConfig, PipelineConfig, WorkersConfig, parse_config
 from ..devices import default_device
 from .adapter_limits import NAMES, SWITCHES, AdapterLimits
+from .media import MediaRules
 from .quantization import OF_CHECKPOINTS, when_loaded
 from .tasks import POOLING_NO_EFFECT, POOLING_ONLY, POOLS, is_for_pooling
 
@@ -26,8 +27,6 @@ NO_EFFECT = {  # accepted, with the reason why they change nothing
     "swap_space": "sequences that lose their memory are computed again, so nothing is swapped",
     "disable_custom_all_reduce": "the torch engine runs on one device",
     "guided_decoding_backend": "there is one backend, llguidance",
-    "mm_processor_kwargs": "this model reads text only",
-    "limit_mm_per_prompt": "this model reads text only",
     "enable_chunked_prefill": "prompts are always read in chunks, beside what is being written",
     "disable_log_stats": "",
     "worker_use_ray": "workers are processes of their own",
@@ -63,7 +62,10 @@ ENGINE = {  # what the engine's section calls them
 }
 KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "int8": 8, "int4": 4}
 OURS = ("transport", "device", "start_timeout_s", "threads")  # that vLLM does not have, or has otherwise
-OTHERS = ("kv_cache_dtype", "load_format", "hf_overrides", "task", "pipeline_parallel_size")
+OTHERS = (
+    "kv_cache_dtype", "load_format", "hf_overrides", "task", "pipeline_parallel_size", "limit_mm_per_prompt",
+    "mm_processor_kwargs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,11 @@ class Arguments:
         return AdapterLimits() if self.pools else AdapterLimits.of(self.more)
 
     @property
+    def media(self) -> MediaRules:
+        """What may stand beside a prompt. ValueError for a limit that is none."""
+        return MediaRules(self.more.get("limit_mm_per_prompt") or {}, self.more.get("mm_processor_kwargs") or {})
+
+    @property
     def own_quantization(self) -> str | None:
         """How the checkpoint has to be quantised, None if that is for itself, or for vLLM's engine, to say."""
         return self.quantization if self.quantization in OF_CHECKPOINTS and not self._several else None
@@ -146,6 +153,7 @@ class Arguments:
                 engine=self._engine(device),
                 workers=WorkersConfig(**self._workers()),
                 http=None,
+                media=MediaConfig(processor_options=True),
             )
         )
 

@@ -10,13 +10,14 @@ from max_interfaces import RequestID, RequestOptions, TextGenerationRequest
 
 from ..many import NO_DEADLINE
 from .adapters import LoRARequest, PromptAdapterRequest
+from .media import TEXT_ALONE, PromptMedia
 from .prompts import Prompt
 from .sampling import SamplingParams
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A prompt, or, in `fields`, a conversation; and what is asked of it."""
+    """A prompt, or, in `fields`, a conversation with its `media`; and what is asked of it."""
 
     prompt: Prompt | None
     params: SamplingParams
@@ -24,11 +25,23 @@ class Ask:
     soft_prompt: PromptAdapterRequest | None = None
     options: RequestOptions = NO_DEADLINE
     fields: Mapping[str, Any] = field(default_factory=dict)
+    media: PromptMedia = TEXT_ALONE
+
+    @property
+    def shown(self) -> PromptMedia:
+        """The media of its prompt or its conversation."""
+        return self.media if self.prompt is None else self.prompt.media
 
     def request(
-        self, number: int, model: str, seed: int | None, processors: Sequence[str], kv_bits: int | None = None
+        self,
+        number: int,
+        model: str,
+        seed: int | None,
+        processors: Sequence[str],
+        kv_bits: int | None,
+        media: Mapping[str, Any],
     ) -> TextGenerationRequest:
-        """As the road takes it. ValueError, by vLLM's names, for what cannot be asked for."""
+        """As the road takes it, with the fields of its `media`. ValueError, by vLLM's names, for what it cannot ask."""
         spelled = self.params.logprobs is not None or self.params.prompt_logprobs is not None
         return TextGenerationRequest(
             RequestID(str(number)),
@@ -40,6 +53,7 @@ class Ask:
             return_prompt=True,
             prompt_adapter_id=None if self.soft_prompt is None else self.soft_prompt.prompt_adapter_name,
             **self.fields,
+            **media,
         )
 
 

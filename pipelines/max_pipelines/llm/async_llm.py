@@ -54,6 +54,7 @@ class AsyncLLM(AsyncPooling):
             LoadedAdapters(self._client, config.model.name, self._arguments.adapters),
             shared=config.workers.transport == "thread",
             kv_bits=self._arguments.kv_bits,
+            media=self._arguments.media,
         )
         self._pooling = Pooling(self._client, config.model.name) if self._arguments.pools else None
         self._tokenizer = LazyTokenizer(config.model)

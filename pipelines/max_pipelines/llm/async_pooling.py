@@ -105,7 +105,10 @@ class AsyncPooling:
     def _given(
         self, prompts: Prompts | None, ids: Ids = None, inputs: Prompts | None = None
     ) -> tuple[list[Prompt], bool]:
-        return prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)
+        given, single = prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)
+        if any(prompt.media.is_there for prompt in given):
+            raise ValueError("multi_modal_data, mm_processor_kwargs: this model reads text only")
+        return given, single
 
 
 def _truncated(params: PoolingParams, tokens: int | None) -> PoolingParams:

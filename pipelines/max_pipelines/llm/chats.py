@@ -8,11 +8,16 @@ from typing import Any
 
 from max_interfaces import Json
 
+from ..media import Access
+from ..openai_chat import media_in
 from .adapters import LoRARequest
 from .asks import Ask, options_of
 from .conversations import Conversations, conversations_of, tools_of
+from .media import PromptMedia
 from .prompts import each
 from .sampling import SamplingParams
+
+PUBLIC = Access(hosts=None)  # what a conversation names may be another's: no files of this machine
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,6 @@ class ChatForm:
                 "continue_final_message = True: excludes add_generation_prompt = True; one begins a new message, the "
                 "other goes on with the last"
             )
-        if self.mm_processor_kwargs:
-            raise ValueError("mm_processor_kwargs: this model reads text only")
 
     def asked(
         self,
@@ -48,7 +51,14 @@ class ChatForm:
         loras = each(lora_request, len(given), "lora_request")
         options, fields = options_of(deadline_s, 0), self._fields()
         asks = [
-            Ask(None, one, lora, options=options, fields={"messages": conversation, **fields})
+            Ask(
+                None,
+                one,
+                lora,
+                options=options,
+                fields={"messages": tuple(message.read() for message in conversation), **fields},
+                media=PromptMedia(media_in(conversation), PUBLIC, self.mm_processor_kwargs or {}),
+            )
             for conversation, one, lora in zip(given, params, loras, strict=True)
         ]
         return asks, single

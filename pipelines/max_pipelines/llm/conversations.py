@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
 
-from max_interfaces import Json, TextGenerationRequestMessage, TextGenerationRequestTool
+from max_interfaces import TextGenerationRequestTool
 
 from ..openai_chat import Message, Tool
 
@@ -20,7 +21,7 @@ _MESSAGES = msgspec.json.Decoder(Annotated[list[Message], Meta(max_length=4096)]
 _TOOLS = msgspec.json.Decoder(Annotated[list[Tool], Meta(max_length=256)])
 
 
-def conversations_of(messages: Conversations) -> tuple[list[tuple[TextGenerationRequestMessage, ...]], bool]:
+def conversations_of(messages: Conversations) -> tuple[list[list[Message]], bool]:
     """All conversations of a call, and whether it was one that was no list. ValueError for what is none."""
     if not messages:
         raise ValueError("messages: must not be empty")
@@ -36,14 +37,14 @@ def tools_of(tools: Sequence[Mapping[str, Any]] | None) -> tuple[TextGenerationR
     return tuple(tool.read() for tool in _read(tools, _TOOLS, "tools"))
 
 
-def _messages(conversation: Conversation) -> tuple[TextGenerationRequestMessage, ...]:
+def _messages(conversation: Conversation) -> list[Message]:
     if not conversation:
         raise ValueError("messages: a conversation has at least one")
-    return tuple(message.read() for message in _read(conversation, _MESSAGES, "messages"))
+    return _read(conversation, _MESSAGES, "messages")
 
 
 def _read(given: Sequence[object], form: msgspec.json.Decoder[list[FormT]], where: str) -> list[FormT]:
     try:
-        return form.decode(Json.of(list(given), where).text)
-    except msgspec.ValidationError as problem:
+        return form.decode(json.dumps(list(given), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as problem:  # msgspec's errors are ValueErrors
         raise ValueError(f"{where}: {problem}") from None

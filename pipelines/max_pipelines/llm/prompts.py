@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NotRequired, TypeAlias, TypedDict, cast
+
+from .media import TEXT_ALONE, PromptMedia
 
 
 class TextPrompt(TypedDict):
@@ -31,10 +33,14 @@ Ids: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | None
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: its text, if it was given, and its ids, if they were. The ids are what the model reads then."""
+    """One prompt: its text, if it was given, and its ids, if they were. The ids are what the model reads then.
+
+    Text or ids have the model's own placeholders for its `media`.
+    """
 
     text: str | None
     ids: tuple[int, ...] | None
+    media: PromptMedia = TEXT_ALONE
 
     @property
     def read(self) -> str | tuple[int, ...]:
@@ -69,8 +75,8 @@ def prompts_of(
         single = alone if given is None else single
         if given is not None and len(rows) != len(found):
             raise ValueError(f"prompt_token_ids: {len(rows)} of them for {len(found)} prompts; give one for each")
-        texts = [prompt.text for prompt in found] or [None] * len(rows)
-        found = [Prompt(text, row) for text, row in zip(texts, rows, strict=True)]
+        known = found or [Prompt(None, None)] * len(rows)
+        found = [replace(prompt, ids=row) for prompt, row in zip(known, rows, strict=True)]
     if skip_tokenizer and any(prompt.ids is None for prompt in found):
         raise ValueError("prompts: this LLM has no tokenizer (skip_tokenizer_init); give prompt_token_ids")
     return found, single
@@ -88,20 +94,17 @@ def _prompt(given: PromptType) -> Prompt:
     if isinstance(given, str):
         return Prompt(given, None)
     if isinstance(given, Mapping):
-        _refuse_media(given)
+        _refuse_encoders(given)
         text, ids = given.get("prompt"), given.get("prompt_token_ids")
         if text is None and ids is None:
             raise TypeError(f"a prompt with {', '.join(given) or 'nothing in it'}: it needs prompt or prompt_token_ids")
-        return Prompt(text, None if ids is None else tuple(cast(Sequence[int], ids)))
+        return Prompt(text, None if ids is None else tuple(cast(Sequence[int], ids)), PromptMedia.of(given))
     if _is_ids(given):
         return Prompt(None, tuple(given))
     raise TypeError(f"prompts: {given!r:.80} is no prompt; it must be a string, a list of ids, or a mapping of either")
 
 
-def _refuse_media(given: Mapping[str, object]) -> None:
-    for name in ("multi_modal_data", "mm_processor_kwargs"):
-        if given.get(name):
-            raise ValueError(f"{name}: this model reads text only")
+def _refuse_encoders(given: Mapping[str, object]) -> None:
     for name in ("encoder_prompt", "decoder_prompt"):
         if name in given:
             raise ValueError(

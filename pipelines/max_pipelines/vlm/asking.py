@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from max_interfaces import RequestID, TextGenerationRequest
 
+from .media import TEXT_ALONE, PromptMedia
 from .model import Model
 from .options import Options
+from .processors import Processor, tokenizer_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,36 +18,56 @@ if TYPE_CHECKING:
 
 def request_of(
     model: Model,
-    processor: PreTrainedTokenizerBase,
+    processor: Processor,
     prompt: str | Sequence[int],
     options: Options,
     processors: Sequence[str] = (),
+    media: PromptMedia = TEXT_ALONE,
     *,
     logprobs: int | None = None,
     max_tokens: int | None = None,
 ) -> TextGenerationRequest:
-    """A request for the text after a formatted prompt. ValueError for an option that cannot be had."""
+    """A request for the text after a formatted prompt, which has a placeholder for each of the `media`.
+
+    ValueError for an option that cannot be had.
+    """
+    tokenizer = tokenizer_of(processor)
+    shown = bool(media.images or media.audios)
     return TextGenerationRequest(
         RequestID(),
         model.name,
-        ids_of(processor, prompt),
-        sampling_params=options.sampling(processor, max_tokens, processors, logprobs),
+        text_of(tokenizer, prompt) if shown and isinstance(prompt, str) else ids_of(tokenizer, prompt),
+        images=media.images,
+        audios=media.audios,
+        sampling_params=options.sampling(tokenizer, max_tokens, processors, logprobs),
         adapter_id=model.adapter,
         running_statistics=True,
     )
 
 
-def ids_of(processor: PreTrainedTokenizerBase, prompt: str | Sequence[int]) -> tuple[int, ...]:
+def ids_of(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int]) -> tuple[int, ...]:
     """The ids of a prompt. What a template has begun with the begin of a text does not get another one."""
     if not isinstance(prompt, str):
         return tuple(prompt)
-    begin = processor.bos_token
-    begun = isinstance(begin, str) and prompt.startswith(begin)
-    return tuple(processor.encode(prompt, add_special_tokens=not begun))
+    return tuple(tokenizer.encode(prompt, add_special_tokens=not _begun(tokenizer, prompt)))
 
 
-def refuse_media(**given: object) -> None:
-    """ValueError for what a model that reads text only cannot take."""
-    for name, value in given.items():
-        if value is not None and value != []:
-            raise ValueError(f"{name}: this model reads text only")
+def text_of(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """The same for a prompt that is read in the worker, once its placeholders are as many as they take."""
+    if _begun(tokenizer, prompt) and tokenizer.encode("")[:1] == [tokenizer.bos_token_id]:
+        return prompt.removeprefix(str(tokenizer.bos_token))
+    return prompt
+
+
+def check_media(model: Model, **given: Sequence[object]) -> None:
+    """ValueError naming what the model does not take. It has to be running."""
+    kinds = model.media
+    for name, items in given.items():
+        if items and name.removesuffix("s") not in kinds:
+            takes = f"takes text and {' and '.join(kinds)}" if kinds else "reads text only"
+            raise ValueError(f"{name}: this model {takes}")
+
+
+def _begun(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool:
+    begin = tokenizer.bos_token
+    return isinstance(begin, str) and prompt.startswith(begin)

@@ -5,25 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from max_interfaces import TextGenerationOutput, TextGenerationRequest
 
 from ..many import NO_DEADLINE, run_all
-from .asking import refuse_media, request_of
+from .asking import check_media, request_of
+from .media import PromptMedia, one_each, read_media
 from .model import Model
 from .options import Options
+from .processors import Processor
 from .results import GIGABYTE, BatchResponse, BatchStats, told
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 MAX_TOKENS = 128
 
 
 def batch_generate(
     model: Model,
-    processor: PreTrainedTokenizerBase,
+    processor: Processor,
     images: Sequence[object] | object | None = None,
     audios: Sequence[object] | object | None = None,
     prompts: Sequence[str | Sequence[int]] | None = None,
@@ -35,36 +34,42 @@ def batch_generate(
 ) -> BatchResponse:
     """The text for each formatted prompt, in one batch; `max_tokens` is one number, or one for each.
 
-    Keyword arguments are those of `Options`, for all alike. `verbose` prints statistics. `group_by_shape` and
-    `track_image_sizes` are for images. ValueError for what this model cannot do, or another number of limits than of
-    prompts; RequestFailed if it breaks.
+    `images` and `audios` are one for each prompt, or None. No image is padded, whatever its neighbours' sizes are, so
+    that `group_by_shape` changes nothing. `track_image_sizes` tells the size that each image had. Keyword arguments are
+    those of `Options`, for all alike. `verbose` prints statistics. ValueError for what this model cannot do, or another
+    number of limits, images or sounds than of prompts; RequestFailed if it breaks.
     """
     if not prompts:
         raise ValueError("prompts: must not be empty")
     options = Options.of(kwargs)
-    refuse_media(images=images, audios=audios, resize_shape=options.resize_shape)
     limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
     if len(limits) != len(prompts):
         raise ValueError(f"max_tokens: {len(limits)} of them for {len(prompts)} prompts; give one, or one for each")
+    pictures, sounds = one_each("images", images, len(prompts)), one_each("audios", audios, len(prompts))
     begin = time.perf_counter()
-    texts = model.held.run(_all(model, processor, prompts, limits, options))
+    held = model.held
+    check_media(model, images=[*filter(None, pictures)], audios=[*filter(None, sounds)])
+    sized = track_image_sizes and any(pictures)
+    media = [read_media(*given, options.shape, sized=sized) for given in zip(pictures, sounds, strict=True)]
+    texts = held.run(_all(model, processor, prompts, media, limits, options))
     stats = _summed(texts, time.perf_counter() - begin)
     if verbose:
         print(*told(stats), sep="\n", flush=True)
-    return BatchResponse([text.text for text in texts], stats)
+    return BatchResponse([text.text for text in texts], stats, [one.size for one in media] if sized else None)
 
 
 async def _all(
     model: Model,
-    processor: PreTrainedTokenizerBase,
+    processor: Processor,
     prompts: Sequence[str | Sequence[int]],
+    media: Sequence[PromptMedia],
     limits: Sequence[int],
     options: Options,
 ) -> list[TextGenerationOutput]:
     with options.named_processors(shared=model.shared) as processors:
         requests = [
-            request_of(model, processor, prompt, options, processors, max_tokens=limit)
-            for prompt, limit in zip(prompts, limits, strict=True)
+            request_of(model, processor, prompt, options, processors, beside, max_tokens=limit)
+            for prompt, beside, limit in zip(prompts, media, limits, strict=True)
         ]
         jobs = [partial(_text, model, request) for request in requests]
         found = await run_all(jobs, False, _counted, "prompts")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from max_interfaces import GenerationStatus, RequestFailed, TextGenerationOutput
 from max_interfaces.text import GenerationStatistics
 
 from ..many import NO_DEADLINE, as_asked
-from .asking import refuse_media, request_of
+from .asking import check_media, request_of
+from .media import listed, read_media
 from .model import Model
 from .options import Options
+from .processors import Processor
 from .results import GIGABYTE, GenerationResult, told
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 WHOLE_VOCABULARY = -1
 RULE = "=" * 10
@@ -30,7 +30,7 @@ REASONS = {
 
 def stream_generate(
     model: Model,
-    processor: PreTrainedTokenizerBase,
+    processor: Processor,
     prompt: str | Sequence[int],
     image: object = None,
     audio: object = None,
@@ -39,17 +39,17 @@ def stream_generate(
 ) -> Iterator[GenerationResult]:
     """One result for each token, as soon as it is made, with the text that it makes certain.
 
-    The `prompt` is formatted already, see `apply_chat_template`; or token ids. Keyword arguments are those of
+    The `prompt` is formatted already, see `apply_chat_template`; or token ids. `image` and `audio` are one or a list,
+    in the order of their placeholders: paths, URLs, bytes, images of Pillow, arrays. Keyword arguments are those of
     `Options`. ValueError for what this model cannot do; RequestFailed if it breaks. Leaving the loop early ends it.
     """
     options = Options.of(kwargs)
-    refuse_media(image=image, audio=audio, video=video, resize_shape=options.resize_shape)
-    return model.held.iterate(_results(model, processor, prompt, options))
+    return model.held.iterate(_results(model, processor, prompt, options, listed(image), listed(audio), listed(video)))
 
 
 def generate(
     model: Model,
-    processor: PreTrainedTokenizerBase,
+    processor: Processor,
     prompt: str | Sequence[int],
     image: object = None,
     audio: object = None,
@@ -74,10 +74,18 @@ def generate(
 
 
 async def _results(
-    model: Model, processor: PreTrainedTokenizerBase, prompt: str | Sequence[int], options: Options
+    model: Model,
+    processor: Processor,
+    prompt: str | Sequence[int],
+    options: Options,
+    image: Sequence[object],
+    audio: Sequence[object],
+    video: Sequence[object],
 ) -> AsyncGenerator[GenerationResult, None]:
+    check_media(model, image=image, audio=audio, video=video)
+    media = await asyncio.to_thread(read_media, image, audio, options.shape)
     with options.named_processors(shared=model.shared) as processors:
-        request = request_of(model, processor, prompt, options, processors, logprobs=WHOLE_VOCABULARY)
+        request = request_of(model, processor, prompt, options, processors, media, logprobs=WHOLE_VOCABULARY)
         async with aclosing(model.client.stream(request, NO_DEADLINE)) as outputs:
             last = GenerationResult()
             try:

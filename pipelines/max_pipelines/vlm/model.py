@@ -12,10 +12,10 @@ from ..client import AsyncClient
 from ..client.held import Held
 from ..config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
 from ..devices import default_device
-from ..engines import build_tokenizer
+from .processors import Processor, processor_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig
 
 ADAPTER = "adapter"  # what the one of `load` is called
 LARGEST_RANK = 4096  # it is the caller's own, and there is no other
@@ -56,6 +56,11 @@ class Model:
         return config
 
     @property
+    def media(self) -> tuple[str, ...]:
+        """The kinds of media that it takes beside text, once it runs."""
+        return self.client.models[0].media
+
+    @property
     def shared(self) -> bool:
         """Whether the worker is a thread of this process."""
         return self._served.workers.transport == "thread"
@@ -86,7 +91,7 @@ def load(
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     device: str | None = None,
     transport: Literal["process", "thread"] = "process",
-) -> tuple[Model, PreTrainedTokenizerBase]:
+) -> tuple[Model, Processor]:
     """A model from a folder or the hub, and its processor: for a model that reads text only, its tokenizer.
 
     `lazy` starts it when it is first used. Weights are always checked, whatever `strict` says, and code from a
@@ -115,7 +120,7 @@ def load(
         http=None,
     )
     model = Model(served)
-    processor = build_tokenizer(served.model).inner
+    processor = processor_of(served.model)
     if not lazy:
         _ = model.held
     return model, processor

@@ -82,6 +82,11 @@ class Options:
         if self.resize_shape is not None:
             resized(self.resize_shape)
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) that images are made."""
+        return None if self.resize_shape is None else resized(self.resize_shape)
+
     def named_processors(self, *, shared: bool) -> AbstractContextManager[tuple[str, ...]]:
         """The names of `logits_processors`, functions of (all ids so far, scores), while a call runs."""
         return registered(self.logits_processors or (), _over_all, shared=shared)

@@ -229,7 +229,7 @@ async def test_what_ends_it(served: Facing) -> None:
         ({"model": "other"}, 404, "no model 'other' is served here"),
         ({"messages": []}, 422, "`$.messages`"),
         ({"messages": [{"role": "nobody", "content": ""}]}, 422, "Invalid enum value 'nobody'"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 422, "this model reads text only"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 422, "has no image_url"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, 422, "has no text"),
         ({"temperature": -1}, 422, "`$.temperature`"),
         ({"n": 1000}, 422, "`$.n`"),

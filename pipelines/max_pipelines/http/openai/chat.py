@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from max_interfaces import PipelineTask, TextGenerationOutput, TextGenerationRequest
 
 from ...client.outputs import join_texts
+from ...media.given import EncodedMedia
 from .. import sse
 from ..face import Chosen, Face
 from ..problems import asked
@@ -26,13 +27,13 @@ from .many import outputs_of
 class Chat:
     """A conversation that is answered."""
 
-    def __init__(self, face: Face, body: ChatBody, chosen: Chosen, path: str) -> None:
+    def __init__(self, face: Face, body: ChatBody, chosen: Chosen, path: str, media: EncodedMedia) -> None:
         """HttpProblem or ValueError for what cannot be asked for."""
         self._face = face
         self._body = body
         self._offer = body.offer()
         self._echoed = body.echoed
-        request = body.request(chosen.info.name, path, self._offer)
+        request = body.request(chosen.info.name, path, self._offer, media)
         self._request: TextGenerationRequest = replace(request, adapter_id=chosen.adapter)
         self._heading = Heading("chat.completion", chosen.name, body.includes_usage)
 
@@ -67,7 +68,7 @@ async def chat(request: Request) -> ASGIApp:
     name = request.path_params.get("name") or body.model or ""
     chosen = await face.chosen(name, PipelineTask.TEXT_GENERATION)
     with asked():
-        answer = Chat(face, body, chosen, path)
+        answer = Chat(face, body, chosen, path, await face.media.read(body.media, chosen.info))
     if body.stream:
         return Streamed(answer.events(), sse.MIME, sse.HEADERS, lambda problem: problem.event(path))
     return Whole(answer.whole())

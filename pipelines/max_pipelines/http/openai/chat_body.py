@@ -9,7 +9,8 @@ from msgspec import Meta
 
 from max_interfaces import RequestID, TextGenerationRequest
 
-from ...openai_chat import Message, Tool
+from ...media.given import EncodedMedia, GivenMedia
+from ...openai_chat import Message, Tool, media_in
 from ...raw_json import described, json_of, null
 from ..problems import HttpProblem
 from .response_format import TEXT, ResponseFormat
@@ -48,7 +49,12 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
         last = self.messages[-1]
         return last.read().flatten_content() if self.echo and last.role == "assistant" else ""
 
-    def request(self, model: str, path: str, offer: Offer) -> TextGenerationRequest:
+    @property
+    def media(self) -> GivenMedia:
+        """What its messages show and play."""
+        return media_in(self.messages)
+
+    def request(self, model: str, path: str, offer: Offer, media: EncodedMedia) -> TextGenerationRequest:
         """As the engine takes it. ValueError, naming the field, for what it cannot be asked for."""
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError(f"top_logprobs = {self.top_logprobs}: needs logprobs = true")
@@ -73,6 +79,8 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
             add_generation_prompt=not goes_on if self.add_generation_prompt is None else self.add_generation_prompt,
             continue_final_message=goes_on,
             token_texts=bool(self.logprobs),
+            images=media.images,
+            audios=media.audios,
         )
 
     def _unskipped(self, offer: Offer) -> dict[str, bool]:

@@ -65,7 +65,8 @@ async def chat_tokenize(request: Request) -> ASGIApp:
     body = await face.read(request, ChatBody)
     info = (await face.chosen(body.model or "", PipelineTask.TEXT_GENERATION)).info
     with asked():
-        wanted = body.request(info.name, request.url.path, body.offer())
+        media = await face.media.read(body.media, info)
+        wanted = body.request(info.name, request.url.path, body.offer(), media)
     return Whole(_chat_tokens(face, wanted))
 
 

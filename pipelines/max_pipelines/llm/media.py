@@ -1,0 +1,86 @@
+"""Images and sounds beside vLLM's prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from max_interfaces import Json
+
+from ..media import IN_PROCESS, Access
+from ..media.given import NO_MEDIA, GivenMedia
+
+KINDS = ("image", "audio")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptMedia:
+    """What stands beside one prompt, from where it may be read, and `mm_processor_kwargs`."""
+
+    given: GivenMedia = NO_MEDIA
+    access: Access = IN_PROCESS
+    processor: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, prompt: Mapping[str, Any]) -> Self:
+        """Those of a `TextPrompt` or `TokensPrompt`. ValueError for a kind that nobody can be given."""
+        data = prompt.get("multi_modal_data") or {}
+        for kind in data:
+            if kind not in KINDS:
+                raise ValueError(f"multi_modal_data: {kind!r}; give {' and '.join(KINDS)}")
+        given = GivenMedia(_listed(data.get("image")), _listed(data.get("audio")))
+        return cls(given, processor=prompt.get("mm_processor_kwargs") or {})
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything stands beside the text."""
+        return bool(self.given.counts or self.processor)
+
+
+TEXT_ALONE = PromptMedia()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaRules:
+    """`limit_mm_per_prompt`, and `mm_processor_kwargs` for all prompts. ValueError for a limit that is none."""
+
+    limits: Mapping[str, int] = field(default_factory=dict)
+    processor: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, most in self.limits.items():
+            if kind not in (*KINDS, "video") or type(most) is not int or most < 0:
+                raise ValueError(f"limit_mm_per_prompt: {kind!r}: {most!r}; image, audio and video have a number each")
+
+    def check(self, media: PromptMedia, kinds: Collection[str]) -> None:
+        """ValueError for a kind that is none of `kinds`, and for more of one than is allowed."""
+        for kind, count in media.given.counts.items():
+            if kind.value not in kinds:
+                takes = f"takes text and {' and '.join(kinds)}" if kinds else "reads text only"
+                raise ValueError(f"multi_modal_data: {kind.value}: this model {takes}")
+            most = self.limits.get(kind.value, count)
+            if count > most:
+                raise ValueError(f"multi_modal_data: {count} of kind {kind.value}; limit_mm_per_prompt allows {most}")
+
+    async def fields(self, media: PromptMedia, kinds: Collection[str]) -> dict[str, Any]:
+        """What a request has of them, to a model that takes `kinds`; files and URLs are read in a thread.
+
+        ValueError for what cannot be had.
+        """
+        self.check(media, kinds)
+        read = await asyncio.to_thread(media.given.encoded, media.access)
+        options = {**self.processor, **media.processor}
+        return {
+            "images": read.images,
+            "audios": read.audios,
+            "processor_options": Json.of(options, "mm_processor_kwargs") if options else None,
+        }
+
+
+def _listed(given: object) -> tuple[Any, ...]:
+    """One, or a list of them."""
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list) else (given,)
