@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import transformers
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from max_engines.media.processing import open_processor, prompt_of
 from max_pipelines.config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
-from tests.engines.tiny_multimodal import PATCH, SEEN_BY_GEMMA, SIDE, save_multimodal
+from max_pipelines.media import Sound
+from max_pipelines.media.encoded import png as png_of
+from max_pipelines.media.encoded import wav as wav_of
+from tests.engines.tiny_multimodal import PATCH, SEEN_BY_GEMMA, SIDE, Shown, save_multimodal
 from tests.tiny_text import make_tokenizer
 
 RATE = 16_000
@@ -64,7 +70,7 @@ def save_with_processor(path: Path, name: str) -> Path:
     """Write one of `CHECKPOINTS` as it would be published, with the same weights each time."""
     plain = make_tokenizer()
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=plain.backend_tokenizer, pad_token="<pad>", extra_special_tokens=TOKENS
+        tokenizer_object=plain.backend_tokenizer, bos_token="<s>", pad_token="<pad>", extra_special_tokens=TOKENS
     )
     seen, heard = PLACES[name]
     tokenizer.chat_template = TEMPLATE.replace("IMAGE", seen).replace("AUDIO", heard)
@@ -106,3 +112,22 @@ def serving_media(
         engine=EngineConfig(max_batch=32),
         workers=WorkersConfig(count=count, transport=transport),
     )
+
+
+def png(seed: int, height: int = 50, width: int = 70) -> bytes:
+    """An image as a file."""
+    return png_of(image(seed, height, width))
+
+
+def wav(seed: int) -> bytes:
+    """A sound as a file."""
+    return wav_of(Sound(sound(seed), RATE))
+
+
+def shown_by_transformers(folder: Path, text: str, images: Sequence[Any], sounds: Sequence[Any]) -> Shown:
+    """What the checkpoint's own processor makes of a text with placeholders."""
+    given: dict[str, Any] = {"images": list(images) or None}
+    if sounds:
+        given |= {"audio": list(sounds), "sampling_rate": RATE}
+    ids, features = prompt_of(open_processor(folder)(text=text, return_tensors="np", **given))
+    return Shown(ids, {feature.name: torch.tensor(feature.array) for feature in features})

@@ -126,7 +126,11 @@ async def test_a_chat_that_cannot_be_told_to_its_end(writes: Facing, monkeypatch
     ("path", "body", "says"),
     [
         ("/v1/chat/completions", CHAT | {"top_logprobs": 2}, "needs logprobs"),
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "has no image_url"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "has no image_url",
+        ),
         ("/v1/completions", {"prompt": "Good", "suffix": "night"}, "suffix"),
         ("/v1/completions", {"prompt": ["Good", [3]]}, "do not go together"),
         ("/chat_tokenize", CHAT | {"top_logprobs": 2}, "needs logprobs"),
