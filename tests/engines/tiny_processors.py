@@ -101,7 +101,7 @@ def save_with_processor(path: Path, name: str) -> Path:
     return save_multimodal(path, name, change)
 
 
-def serving_media(
+def serving_checkpoint(
     folder: Path, name: str, *, transport: Literal["process", "thread"] = "process", count: int = 1
 ) -> Config:
     """Write one of `CHECKPOINTS`; return the config that serves it."""

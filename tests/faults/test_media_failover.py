@@ -10,14 +10,14 @@ from pathlib import Path
 
 from max_interfaces import RequestID
 from max_pipelines.client import AsyncClient
-from tests.engines.tiny_processors import serving_media
+from tests.engines.tiny_processors import serving_checkpoint
 from tests.faults.listening import busiest, workers_of
 from tests.pipelines.processes import servers
 from tests.pipelines.test_media_road import mixed, params
 
 
 async def test_a_killed_worker_is_not_noticed(tmp_path: Path) -> None:
-    config = serving_media(tmp_path, "llava", count=2)
+    config = serving_checkpoint(tmp_path, "llava", count=2)
     asked = [replace(one, sampling_params=params(max_new_tokens=150)) for one in mixed(3)]
     async with AsyncClient.embedded(config) as client:
         expected = [(await client.generate(replace(one, request_id=RequestID()))).tokens for one in asked]

@@ -39,7 +39,7 @@ from max_pipelines.config import MediaConfig
 from max_pipelines.media import read_image
 from max_pipelines.text import perceiving
 from tests.engines.tiny_multimodal import plain_multimodal, said_by_transformers
-from tests.engines.tiny_processors import PLACES, image, png, serving_media, shown_by_transformers, sound, wav
+from tests.engines.tiny_processors import PLACES, image, png, serving_checkpoint, shown_by_transformers, sound, wav
 from tests.pipelines.test_text_road import chunks_of, output_of
 
 COUNT = 10
@@ -91,7 +91,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     @cache
     def served(name: str) -> Served:
         folder = tmp_path_factory.mktemp(name)
-        clients.append(Client.embedded(serving_media(folder, name, transport="thread")))
+        clients.append(Client.embedded(serving_checkpoint(folder, name, transport="thread")))
         return Served(folder, clients[-1].__enter__(), plain_multimodal(folder))
 
     yield served
@@ -108,7 +108,12 @@ def llava(serve: Callable[[str], Served]) -> Served:
 def test_a_conversation_is_answered_as_transformers_does(name: str, serve: Callable[[str], Served]) -> None:
     served, (seen, heard) = serve(name), PLACES[name]
     given: dict[str, Any] = {"images": [png(1), png(2, 64, 40)] if seen else [], "audios": [wav(1)] if heard else []}
-    parts: list[Part] = ["what is ", *([SEES, " beside ", SEES] if seen else []), *([HEARS] if heard else []), "?"]
+    parts: list[Part] = ["what is "]
+    if seen:
+        parts += [SEES, " beside ", SEES]
+    if heard:
+        parts.append(HEARS)
+    parts.append("?")
     written = ["what is ", *([seen, " beside ", seen] if seen else []), heard, "?"]
     output = served.client.generate(chat(*parts, **given))
     expected = served.said(read(*written), [image(1), image(2, 64, 40)] if seen else [], [sound(1)] if heard else [])
@@ -166,7 +171,7 @@ async def test_sixteen_of_each_run_in_one_batch_and_say_what_they_say_alone(
         return step(self, active)
 
     monkeypatch.setattr(Engine, "step", counted)
-    config = serving_media(tmp_path, "llava", transport="thread")
+    config = serving_checkpoint(tmp_path, "llava", transport="thread")
     async with AsyncClient.embedded(config) as client:
         asked = [replace(one, sampling_params=params(max_new_tokens=150)) for one in mixed(16)]
         texts = await asyncio.gather(*(client.generate(one) for one in asked))
@@ -208,7 +213,7 @@ def test_what_cannot_be_seen_is_refused_and_nobody_else(asked: TextGenerationReq
 
 
 def test_a_model_without_its_processor_reads_text_and_says_why(tmp_path: Path) -> None:
-    config = serving_media(tmp_path, "llava", transport="thread")
+    config = serving_checkpoint(tmp_path, "llava", transport="thread")
     (tmp_path / "preprocessor_config.json").unlink()
     with Client.embedded(config) as client:
         assert client.generate(chat("hello")).tokens
@@ -217,7 +222,7 @@ def test_a_model_without_its_processor_reads_text_and_says_why(tmp_path: Path) -
 
 
 def test_a_processors_options_where_the_server_allows_them(tmp_path: Path) -> None:
-    config = serving_media(tmp_path, "qwen2.5-vl", transport="thread")
+    config = serving_checkpoint(tmp_path, "qwen2.5-vl", transport="thread")
     config = msgspec.structs.replace(config, media=MediaConfig(processor_options=True, max_pixels=5000))
     with Client.embedded(config) as client:
         few = chat(
@@ -243,7 +248,7 @@ async def test_an_image_that_takes_long_to_read_holds_nobody_up(
         return read_image(*given, **named)
 
     monkeypatch.setattr(perceiving, "read_image", slowly)
-    async with AsyncClient.embedded(serving_media(tmp_path, "llava", transport="thread")) as client:
+    async with AsyncClient.embedded(serving_checkpoint(tmp_path, "llava", transport="thread")) as client:
         seeing = asyncio.ensure_future(client.generate(chat(SEES, images=[png(1)])))
         given_up = chat(SEES, images=[png(2)])
         waiting = asyncio.ensure_future(client.generate(given_up))
@@ -258,7 +263,7 @@ async def test_an_image_that_takes_long_to_read_holds_nobody_up(
 
 @pytest.mark.parametrize("done", [1, 5])
 def test_another_worker_goes_on_with_what_was_said_of_an_image(done: int, tmp_path: Path) -> None:
-    config = serving_media(tmp_path, "llava")
+    config = serving_checkpoint(tmp_path, "llava")
     sampled = params(temperature=0.9, n=2, max_new_tokens=20)
     attempt = Attempt(chat("what is ", SEES, images=[png(1)], sampling_params=sampled), seed=5)
     expected = join_texts([output_of(chunk) for chunk in chunks_of(config, attempt)])
