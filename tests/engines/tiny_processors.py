@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,8 +66,8 @@ def sound(seed: int) -> NDArray[np.float32]:
     return (np.random.default_rng(seed).standard_normal(RATE * 2 // 5) * 0.1).astype(np.float32)
 
 
-def save_with_processor(path: Path, name: str) -> Path:
-    """Write one of `CHECKPOINTS` as it would be published, with the same weights each time."""
+def save_with_processor(path: Path, name: str, grow: Callable[[Any], None] = lambda config: None) -> Path:
+    """Write one of `CHECKPOINTS` as it would be published, with the same weights each time, its config `grow`n."""
     plain = make_tokenizer()
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=plain.backend_tokenizer, bos_token="<s>", pad_token="<pad>", extra_special_tokens=TOKENS
@@ -90,6 +90,7 @@ def save_with_processor(path: Path, name: str) -> Path:
         (path / "processor_config.json").write_text(json.dumps(options[name]))
 
     def change(config: Any) -> None:
+        grow(config)
         config = getattr(config, "thinker_config", config)
         config.get_text_config().vocab_size = len(tokenizer)
         for token, text in TOKENS.items():
@@ -101,17 +102,20 @@ def save_with_processor(path: Path, name: str) -> Path:
     return save_multimodal(path, name, change)
 
 
-def serving_checkpoint(
-    folder: Path, name: str, *, transport: Literal["process", "thread"] = "process", count: int = 1
-) -> Config:
-    """Write one of `CHECKPOINTS`; return the config that serves it."""
+def serving(path: Path, *, transport: Literal["process", "thread"] = "process", count: int = 1) -> Config:
+    """The config that serves a checkpoint."""
     return Config(
         http=None,
-        model=ModelConfig(name="tiny", path=str(save_with_processor(folder, name)), dtype="float32"),
+        model=ModelConfig(name="tiny", path=str(path), dtype="float32"),
         pipeline=PipelineConfig(kind="text"),
         engine=EngineConfig(max_batch=32),
         workers=WorkersConfig(count=count, transport=transport),
     )
+
+
+def serving_checkpoint(folder: Path, name: str, **workers: Any) -> Config:
+    """Write one of `CHECKPOINTS`; return the config that serves it."""
+    return serving(save_with_processor(folder, name), **workers)
 
 
 def png(seed: int, height: int = 50, width: int = 70) -> bytes:

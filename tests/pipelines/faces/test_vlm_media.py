@@ -42,10 +42,9 @@ def picture(number: int) -> Image.Image:
     return Image.fromarray(image(number, *SIZES[number % 3]))
 
 
-def asked(loaded: Loaded, question: str, **counts: int) -> str:
+def asked(loaded: Loaded, question: str, **counts: Any) -> str:
     model, processor = loaded
-    prompt = apply_chat_template(processor, model.config, question, **counts)
-    assert isinstance(prompt, str)
+    prompt: str = apply_chat_template(processor, model.config, question, **counts)
     return prompt
 
 
@@ -64,12 +63,12 @@ def test_images_and_sounds_are_told_of_as_transformers_does(
     assert prompt.count("<img>") == 2
     assert prompt.count("<snd>") == 1
     expected = said(plain, folder, prompt, [picture(0), picture(1)], [sound(1)])
-    given = {"image": [picture(0), picture(1)], "audio": (sound(1), RATE)}
-    shown = [*stream_generate(*loaded, prompt, **given, **OPTIONS)]
+    given: dict[str, Any] = {"image": [picture(0), picture(1)], "audio": (sound(1), RATE), "max_tokens": COUNT}
+    shown = [*stream_generate(*loaded, prompt, **given)]
     assert tuple(one.token for one in shown) == expected
-    assert generate(*loaded, prompt, **given, **OPTIONS).text == "".join(one.text for one in shown)
+    assert generate(*loaded, prompt, **given).text == "".join(one.text for one in shown)
     ids = loaded[1].tokenizer.encode(prompt, add_special_tokens=False)
-    assert generate(*loaded, ids, **given, **OPTIONS).text == "".join(one.text for one in shown)
+    assert generate(*loaded, ids, **given).text == "".join(one.text for one in shown)
 
 
 def test_every_form_of_an_image_is_the_same_image(loaded: Loaded, tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_a_batch_of_three_sizes_sounds_and_texts_in_any_order_is_each_one_alone(
 def test_media_belong_to_the_message_that_has_them_or_to_the_users_last(loaded: Loaded) -> None:
     model, processor = loaded
     first = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "one"}]}
-    talk = [
+    talk: list[dict[str, Any]] = [
         first,
         {"role": "assistant", "content": "yes"},
         {"role": "user", "content": "two"},

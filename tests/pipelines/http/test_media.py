@@ -102,9 +102,9 @@ async def test_openais_own_package(sees: Facing) -> None:
 
 
 @asynccontextmanager
-async def fetching(folder: Path, **hosts: tuple[str, ...]) -> AsyncIterator[Facing]:
-    """A face that may fetch from these hosts."""
-    async with facing(serving_checkpoint(folder, "llava", transport="thread"), HttpConfig(**hosts)) as face:
+async def fetching(folder: Path, http: HttpConfig) -> AsyncIterator[Facing]:
+    """A face that may fetch from some hosts."""
+    async with facing(serving_checkpoint(folder, "llava", transport="thread"), http) as face:
         yield face
 
 
@@ -112,7 +112,7 @@ async def test_urls_are_fetched_from_the_hosts_of_the_config_alone(tmp_path: Pat
     with serving_media() as media, serving_media() as other:
         media.files["/a.png"] = png(1)
         media.redirects["/away"] = f"{other.url}/a.png"
-        async with fetching(tmp_path, private_media_hosts=(media.host,)) as face:
+        async with fetching(tmp_path, HttpConfig(private_media_hosts=(media.host,))) as face:
             fetched = await answered(face, CHAT, asking("see ", seeing(f"{media.url}/a.png")))
             own = await answered(face, CHAT, asking("see ", seeing(url_of(png(1)))))
             assert fetched["choices"] == own["choices"]
@@ -133,7 +133,7 @@ async def test_urls_are_fetched_from_the_hosts_of_the_config_alone(tmp_path: Pat
 
 async def test_a_listed_host_at_a_private_address_is_refused(tmp_path: Path) -> None:
     with serving_media() as media:
-        async with fetching(tmp_path, media_hosts=(media.host,)) as face:
+        async with fetching(tmp_path, HttpConfig(media_hosts=(media.host,))) as face:
             answer = await face.post(CHAT, asking("see ", seeing(f"{media.url}/a.png")))
             assert (answer.status_code, "at a private address" in answer.text) == (422, True), answer.text
         assert media.asked == []
