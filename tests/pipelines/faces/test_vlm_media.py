@@ -56,9 +56,7 @@ def said(plain: PreTrainedModel, folder: Path, prompt: str, images: Any = (), so
 OPTIONS: dict[str, Any] = {"max_tokens": COUNT}
 
 
-def test_images_and_sounds_are_told_of_as_transformers_does(
-    loaded: Loaded, folder: Path, plain: PreTrainedModel
-) -> None:
+def test_what_is_shown_is_told_as_transformers_does(loaded: Loaded, folder: Path, plain: PreTrainedModel) -> None:
     prompt = asked(loaded, "what?", num_images=2, num_audios=1)
     assert prompt.count("<img>") == 2
     assert prompt.count("<snd>") == 1
