@@ -123,7 +123,7 @@ class TextGenerationRequest(Bounded):
     say where each belongs, a prompt by the model's own placeholders. With `token_texts` the outputs also spell each id
     that they name; with `return_prompt` the first names the ids of the prompt; with `running_statistics` each says
     what the request has cost so far. `adapter_id` names a LoRA adapter or a soft prompt that is loaded,
-    `prompt_adapter_id` a soft prompt beside a LoRA adapter. Raises ValueError naming the field, its value and its bound.
+    `prompt_adapter_id` a soft prompt beside a LoRA adapter. Raises ValueError naming the field, value and bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
