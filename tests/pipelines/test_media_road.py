@@ -38,6 +38,7 @@ from max_pipelines.client.outputs import join_texts
 from max_pipelines.config import MediaConfig
 from max_pipelines.media import read_image
 from max_pipelines.text import perceiving
+from max_pipelines.text.build import build
 from tests.engines.tiny_multimodal import plain_multimodal, said_by_transformers
 from tests.engines.tiny_processors import PLACES, image, png, serving_checkpoint, shown_by_transformers, sound, wav
 from tests.pipelines.test_text_road import chunks_of, output_of
@@ -236,6 +237,25 @@ def test_a_processors_options_where_the_server_allows_them(tmp_path: Path) -> No
             client.generate(chat(SEES, images=[png(1)], processor_options=Json('{"colour": 1}')))
         with pytest.raises(RequestFailed, match=r"images\[0\]: has 100 × 51 pixels, the limit is 5000"):
             client.generate(chat(SEES, images=[png(1, 51, 100)]))
+
+
+def test_a_step_in_which_encoders_may_run_is_announced(tmp_path: Path) -> None:
+    """A worker that is silent for longer than usual would be taken for hung."""
+    served = build(serving_checkpoint(tmp_path, "llava"))
+    asked, plain = chat(SEES, images=[png(1)]), chat("hello")
+    try:
+        served.pipeline.admit(Attempt(plain, seed=5))
+        assert served.step_s() == 0
+        served.pipeline.admit(Attempt(asked, seed=5))
+        announced: set[float] = set()
+        chunks: list[Any] = []
+        while not any(chunk.request_id == asked.request_id for chunk in chunks):
+            chunks = [*served.pipeline.execute([asked.request_id])]
+            announced.add(served.step_s())
+        assert max(announced) > 10
+        assert served.step_s() == 0
+    finally:
+        served.close()
 
 
 async def test_an_image_that_takes_long_to_read_holds_nobody_up(

@@ -46,6 +46,7 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         gauges=served.gauges,
         adapters=served.adapters,
         media=perceiver.kinds,
+        step_s=pipeline.step_s,
     )
 
 

@@ -34,6 +34,7 @@ from .resuming import progress
 
 TextChunk = Chunk[TextGenerationOutput]
 BEGIN_S = 0.05  # how long a step may spend on reading prompts, but for the last of them
+ENCODERS_S = 120.0  # of large encoders on a slow core; whoever is silent for longer is taken for hung
 POLL_S = 0.01  # how long a step with nothing else to do waits for what is being prepared
 
 
@@ -96,6 +97,10 @@ class TextPipeline:
             if answer is not None:  # else another sequence of its request has failed in this step
                 chunks += self._take(answer, key, delta)
         return chunks
+
+    def step_s(self) -> float:
+        """How long the next step may take, in seconds: encoders run in the one that begins with an image or a sound."""
+        return ENCODERS_S if any(one.perceiving is not None for one in self._preparing.values()) else 0.0
 
     def release(self, request_id: RequestID) -> None:
         """Forget a request, and all its sequences."""

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, ProcessorMixin
 
 from max_pipelines.vlm import Model, apply_chat_template, batch_generate, generate, load, stream_generate
+from max_pipelines.vlm.asking import text_of
 from tests.engines.tiny_multimodal import plain_multimodal, said_by_transformers
 from tests.engines.tiny_processors import RATE, image, save_with_processor, shown_by_transformers, sound, wav
+from tests.tiny_text import BEGIN, make_tokenizer
 
 Loaded = tuple[Model, Any]
 COUNT = 8
@@ -156,3 +159,10 @@ def test_what_cannot_be_shown_is_refused(given: dict[str, Any], says: str, loade
 
 def test_the_processor_of_a_model_that_sees_is_transformers_own(loaded: Loaded) -> None:
     assert isinstance(loaded[1], ProcessorMixin)
+
+
+def test_a_prompt_that_a_template_has_begun_is_not_begun_again() -> None:
+    plain, beginning = make_tokenizer(), make_tokenizer()
+    beginning.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])
+    assert text_of(plain, "<s>see <img>") == "<s>see <img>"
+    assert text_of(beginning, "<s>see <img>") == text_of(beginning, "see <img>") == "see <img>"
