@@ -187,14 +187,14 @@ async def test_sixteen_of_each_run_in_one_batch_and_say_what_they_say_alone(
     [
         (chat(SEES, images=[b"GIF89a none"]), r"images\[0\]: "),
         (chat(SEES, SEES, images=[png(1), png(1)[:200]]), r"images\[1\]: cannot be decoded as an image"),
-        (chat(HEARS, audios=[wav(1)]), "audios: this model takes image beside text, and no audio"),
+        (chat(HEARS, audios=[wav(1)]), "audios: this model takes text and image$"),
         (prompt("none is placed", [png(1)]), "processor refuses them: .*0 <img> tokens and 1 images"),
         (prompt("<img> <img>", [png(1)]), "processor refuses them: .*2 <img> tokens and 1 images"),
         (prompt("<img>" * 16, [png(1)] * 16), "prompt: has 256 tokens, at most 255 fit"),
         (prompt("<img>", [png(1)], sampling_params=params(truncate=20)), "truncate = 20: cannot cut a prompt with"),
         (prompt("<img>", [png(1)], processor_options=Json('{"size": 9}')), "media.processor_options does not allow"),
         (chat(SEES, images=[png(1)], chat_template="{{ messages[0].content }}"), "no place for images or sounds"),
-        (replace(prompt("x"), videos=(b"x",)), "videos: this model takes image beside text, and no video"),
+        (replace(prompt("x"), videos=(b"x",)), "videos: this model takes text and image$"),
     ],
 )
 def test_what_cannot_be_seen_is_refused_and_nobody_else(asked: TextGenerationRequest, says: str, llava: Served) -> None:

@@ -6,13 +6,14 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from max_interfaces.messages import ModelInfo
+from max_interfaces.text import MediaKind
 
 from ..config import HttpConfig
 from ..media import Access
-from ..media.given import EncodedMedia, GivenMedia
+from ..media.given import EncodedMedia, GivenMedia, what_is_taken
 
 READERS = 8  # at once: who waits for a slow host holds up seven others at most
-PARTS = {"image": "image_url", "audio": "input_audio"}  # what a body calls them
+PARTS = {MediaKind.IMAGE: "image_url", MediaKind.AUDIO: "input_audio"}  # what a body calls them
 
 
 class MediaReader:
@@ -29,8 +30,7 @@ class MediaReader:
         """
         for kind in given.counts:
             if kind.value not in info.media:
-                takes = f"takes text and {' and '.join(info.media)}" if info.media else "reads text only"
-                raise ValueError(f"messages.content: a part of type {PARTS[kind.value]!r}; this model {takes}")
+                raise ValueError(f"messages.content: a part of type {PARTS[kind]!r}; {what_is_taken(info.media)}")
         if not given.counts:
             return EncodedMedia()
         return await asyncio.get_running_loop().run_in_executor(self._threads, given.encoded, self._access)

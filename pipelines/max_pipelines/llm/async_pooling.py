@@ -106,7 +106,7 @@ class AsyncPooling:
         self, prompts: Prompts | None, ids: Ids = None, inputs: Prompts | None = None
     ) -> tuple[list[Prompt], bool]:
         given, single = prompts_of(prompts, ids, inputs, skip_tokenizer=self._arguments.skip_tokenizer_init)
-        if any(prompt.media.is_there for prompt in given):
+        if self._pooling is not None and any(prompt.media.is_there for prompt in given):
             raise ValueError("multi_modal_data, mm_processor_kwargs: this model reads text only")
         return given, single
 

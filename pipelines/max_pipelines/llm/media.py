@@ -10,7 +10,7 @@ from typing import Any, Self
 from max_interfaces import Json
 
 from ..media import IN_PROCESS, Access
-from ..media.given import NO_MEDIA, GivenMedia
+from ..media.given import NO_MEDIA, GivenMedia, what_is_taken
 
 KINDS = ("image", "audio")
 
@@ -58,8 +58,7 @@ class MediaRules:
         """ValueError for a kind that is none of `kinds`, and for more of one than is allowed."""
         for kind, count in media.given.counts.items():
             if kind.value not in kinds:
-                takes = f"takes text and {' and '.join(kinds)}" if kinds else "reads text only"
-                raise ValueError(f"multi_modal_data: {kind.value}: this model {takes}")
+                raise ValueError(f"multi_modal_data: {kind.value}: {what_is_taken(kinds)}")
             most = self.limits.get(kind.value, count)
             if count > most:
                 raise ValueError(f"multi_modal_data: {count} of kind {kind.value}; limit_mm_per_prompt allows {most}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from max_interfaces.text import MediaKind
@@ -41,3 +42,8 @@ class GivenMedia:
 
 
 NO_MEDIA = GivenMedia()
+
+
+def what_is_taken(kinds: Collection[str]) -> str:
+    """What to tell who gives a model media of another kind than `kinds`."""
+    return f"this model takes text and {' and '.join(kinds)}" if kinds else "this model reads text only"

@@ -13,10 +13,11 @@ from max_interfaces.text import MediaKind
 
 from ..config import Config
 from ..media import MediaLimits, read_image, read_sound
+from ..media.given import what_is_taken
 from ..media.limits import DEFAULT_LIMITS
 
 FIELDS = {MediaKind.IMAGE: "images", MediaKind.AUDIO: "audios", MediaKind.VIDEO: "videos"}
-TEXT_ONLY = "this model reads text only"
+TEXT_ONLY = what_is_taken(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +101,7 @@ class Perceiver:
         kinds = self.kinds
         for kind, field in FIELDS.items():
             if getattr(request, field) and kind.value not in kinds:
-                why = f"this model takes {' and '.join(kinds)} beside text, and no {kind.value}" if kinds else self._why
-                raise ValueError(f"{field}: {why}")
+                raise ValueError(f"{field}: {what_is_taken(kinds) if kinds else self._why}")
         if request.processor_options is not None and not kinds:
             raise ValueError(f"processor_options: {self._why}")
         if request.processor_options is not None and not self._options:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from max_interfaces import RequestID, TextGenerationRequest
 
+from ..media.given import what_is_taken
 from .media import TEXT_ALONE, PromptMedia
 from .model import Model
 from .options import Options
@@ -64,8 +65,7 @@ def check_media(model: Model, **given: Sequence[object]) -> None:
     kinds = model.media
     for name, items in given.items():
         if items and name.removesuffix("s") not in kinds:
-            takes = f"takes text and {' and '.join(kinds)}" if kinds else "reads text only"
-            raise ValueError(f"{name}: this model {takes}")
+            raise ValueError(f"{name}: {what_is_taken(kinds)}")
 
 
 def _begun(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool:

@@ -301,6 +301,12 @@ def test_adapters_are_refused_by_name(llm: LLM) -> None:
     assert len(llm.encode(["the", "a"], lora_request=[None, None], use_tqdm=False)) == 2
 
 
+@pytest.mark.parametrize("given", [{"multi_modal_data": {"image": b"x"}}, {"mm_processor_kwargs": {"a": 1}}])
+def test_media_are_refused_by_name(given: Any, llm: LLM) -> None:
+    with pytest.raises(ValueError, match="multi_modal_data, mm_processor_kwargs: this model reads text only"):
+        llm.embed([{"prompt": "the", **given}])
+
+
 def test_what_pools_does_not_generate_nor_the_other_way_round(llm: LLM, tmp_path: Path) -> None:
     turn = [{"role": "user", "content": "x"}]
     calls: list[Callable[[], object]] = [
