@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel
 
 from max_engines.engine import Engine
@@ -42,6 +43,7 @@ from max_pipelines.text.build import build
 from tests.engines.tiny_multimodal import plain_multimodal, said_by_transformers
 from tests.engines.tiny_processors import PLACES, image, png, serving_checkpoint, shown_by_transformers, sound, wav
 from tests.pipelines.test_text_road import chunks_of, output_of
+from tests.tiny_text import BEGIN
 
 COUNT = 10
 SEES, HEARS = MediaContentPart(MediaKind.IMAGE), MediaContentPart(MediaKind.AUDIO)
@@ -129,6 +131,18 @@ def test_a_prompt_as_text_or_ids_has_the_models_own_placeholders(llava: Served) 
         output = llava.client.generate(prompt(given, [png(1), png(2)], return_prompt=True))
         assert output.tokens == expected
         assert output.num_prompt_tokens == len(output.prompt_tokens) == len(ids) + 2 * 15
+
+
+def test_a_tokenizer_that_begins_texts_does_so_once(tmp_path: Path) -> None:
+    config = serving_checkpoint(tmp_path, "llava", transport="thread")
+    tokenizer = load_tokenizer(tmp_path).inner
+    begun = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])
+    tokenizer.backend_tokenizer.post_processor = begun
+    tokenizer.save_pretrained(tmp_path)
+    with Client.embedded(config) as client:
+        for given in ("see <img>", tokenizer.encode("see <img>")):
+            output = client.generate(prompt(given, [png(1)], return_prompt=True))
+            assert (output.prompt_tokens[0], output.prompt_tokens.count(BEGIN)) == (BEGIN, 1)
 
 
 def test_placeholders_in_what_somebody_says_are_text(llava: Served) -> None:
