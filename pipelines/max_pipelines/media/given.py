@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from max_interfaces.text import MediaKind
 
 from .access import Access
 from .encoded import encoded_image, encoded_sound
 from .items import ImageItem, SoundItem
+
+MAX_BYTES = 2**28  # as many as a server has room for by default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +37,25 @@ class GivenMedia:
         return {kind: count for kind, count in counts.items() if count}
 
     def encoded(self, access: Access) -> EncodedMedia:
-        """Read or fetch all of them, which may take long. ValueError, naming which, for one that cannot be had."""
-        return EncodedMedia(
-            tuple(encoded_image(item, access, name=f"images[{at}]") for at, item in enumerate(self.images)),
-            tuple(encoded_sound(item, access, name=f"audios[{at}]") for at, item in enumerate(self.audios)),
-        )
+        """Read or fetch all of them, which may take long.
+
+        ValueError, naming which, for one that cannot be had, or with which all are more than `MAX_BYTES`.
+        """
+        images, audios = enumerate(self.images), enumerate(self.audios)
+        readers: list[tuple[str, Callable[[], bytes]]] = [
+            *((f"images[{at}]", partial(encoded_image, one, access, name=f"images[{at}]")) for at, one in images),
+            *((f"audios[{at}]", partial(encoded_sound, one, access, name=f"audios[{at}]")) for at, one in audios),
+        ]
+        files: list[bytes] = []
+        left = MAX_BYTES
+        for name, read in readers:
+            files.append(read())
+            left -= len(files[-1])
+            if left < 0:
+                raise ValueError(
+                    f"{name}: all media of a request have {MAX_BYTES} bytes at most, and with it have more"
+                )
+        return EncodedMedia(tuple(files[: len(self.images)]), tuple(files[len(self.images) :]))
 
 
 NO_MEDIA = GivenMedia()

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from max_engines.tokenizer import load_tokenizer
 from max_pipelines.config import HttpConfig
+from max_pipelines.media import given
 from tests.engines.tiny_multimodal import plain_multimodal, said_by_transformers
 from tests.engines.tiny_processors import image, png, serving_checkpoint, shown_by_transformers, sound, wav
 from tests.pipelines.http.asking import CHAT, answered, streamed
@@ -137,3 +138,9 @@ async def test_a_listed_host_at_a_private_address_is_refused(tmp_path: Path) -> 
             answer = await face.post(CHAT, asking("see ", seeing(f"{media.url}/a.png")))
             assert (answer.status_code, "at a private address" in answer.text) == (422, True), answer.text
         assert media.asked == []
+
+
+async def test_many_large_files_are_not_held_together(sees: Facing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given, "MAX_BYTES", len(png(1)) + len(png(2)) - 1)
+    answer = await sees.post(CHAT, asking(seeing(url_of(png(1))), seeing(url_of(png(2))), seeing("data:,")))
+    assert (answer.status_code, "images[1]: all media of a request have" in answer.text) == (422, True), answer.text
