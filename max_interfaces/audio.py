@@ -36,6 +36,7 @@ SpeechTokens = Annotated[
 Samples = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=1, max_size=2**26, dtype=FLOAT32)]
 
 
+SampleRate = Annotated[int, Meta(ge=0, le=768_000)]  # samples per second; 0 where there is no sound
 NO_SAMPLES: NDArray[np.float32] = freeze(np.zeros(0, np.float32), FLOAT32)
 
 

@@ -240,7 +240,8 @@ class SequenceStart:
     higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`.
     `adapter` names what is loaded in the generator's `Adapters`, a LoRA adapter or a soft prompt; `prompt_adapter` a
     soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then. `media` are what
-    stands in the place of the prompt's image and audio tokens, all of it.
+    stands in the place of the prompt's image and audio tokens, all of it. With a `voice` the text is spoken while it is
+    generated, by a model that speaks; its first `next_sample` samples have been heard.
     """
 
     request_id: RequestID
@@ -256,6 +257,8 @@ class SequenceStart:
     adapter: Name | None = None
     prompt_adapter: Name | None = None
     media: Annotated[tuple[Feature, ...], Meta(max_length=64)] = ()
+    voice: Name | None = None
+    next_sample: Position = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -289,7 +292,9 @@ class TokenDelta:
 
     An end-of-sequence id is counted as generated and is the last of `tokens`. `log_probabilities` has an entry for
     each of `tokens`, if `logprobs` or `top_n_tokens` asked; `prompt` comes once, with the first token. A beam search
-    has no `tokens`: its last delta has the `n` best `hypotheses`, the best first, or all if there are fewer.
+    has no `tokens`: its last delta has the `n` best `hypotheses`, the best first, or all if there are fewer. `samples`
+    float32[n] of a text that is spoken are what has become certain of its sound; its status tells the end of the sound,
+    and an end-of-sequence id, which has no text, comes with it.
     """
 
     tokens: TokenIds = ()
@@ -297,6 +302,7 @@ class TokenDelta:
     log_probabilities: LogProbabilities | None = None
     prompt: PromptReport | None = None
     hypotheses: Annotated[tuple[Hypothesis, ...], Meta(max_length=64)] = ()
+    samples: Annotated[NDArray[np.float32], FLOATS] | None = None
 
 
 class TokenGenerator(Protocol):

@@ -12,6 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from .arrays import FLOAT32, ArrayOf
+from .audio import SampleRate, Samples
 from .bounds import Bounded, Count, LongText, Name, Position, ShortText, TokenId, TokenIds
 from .equality import same_fields
 from .identity import RequestID
@@ -123,7 +124,8 @@ class TextGenerationRequest(Bounded):
     say where each belongs, a prompt by the model's own placeholders. With `token_texts` the outputs also spell each id
     that they name; with `return_prompt` the first names the ids of the prompt; with `running_statistics` each says
     what the request has cost so far. `adapter_id` names a LoRA adapter or a soft prompt that is loaded,
-    `prompt_adapter_id` a soft prompt beside a LoRA adapter. Raises ValueError naming the field, value and bound.
+    `prompt_adapter_id` a soft prompt beside a LoRA adapter. With a `voice` the text is spoken while it is written, by a
+    model that speaks. Raises ValueError naming the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -153,6 +155,7 @@ class TextGenerationRequest(Bounded):
     return_prompt: bool = False
     running_statistics: bool = False
     prompt_adapter_id: Name | None = None
+    voice: Name | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
@@ -283,7 +286,7 @@ class GenerationStatistics(Bounded):
         return max(0, self.generated_tokens - 1) / self.generation_s if self.generation_s else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TextGenerationOutput(Bounded):
     """New tokens of one request and, if asked for, their text.
 
@@ -291,7 +294,9 @@ class TextGenerationOutput(Bounded):
     request does. `stop` is the stop text or id that ended it. `prompt_tokens` and `prompt_log_probabilities` come with
     the first output of a request that asked for them, the ids also for `echo`; `statistics` with its last;
     `token_texts` with each of a request that asked for them. `thinking` says that the prompt has opened a `<think>`
-    block, so that the text begins within it. `score` is that of a text of a beam search.
+    block, so that the text begins within it. `score` is that of a text of a beam search. Of a text that is spoken
+    `audio_data` float32[num_samples] in [-1, 1] is the sound that has become certain, at `sample_rate`; the last output
+    comes with the end of the sound.
     """
 
     request_id: RequestID
@@ -310,8 +315,16 @@ class TextGenerationOutput(Bounded):
     token_texts: TokenTexts | None = None
     thinking: bool = False
     score: Score | None = None
+    audio_data: Samples | None = None
+    sample_rate: SampleRate = 0
 
     @property
     def is_done(self) -> bool:
         """True for the last output of a request."""
         return self.final_status.is_done
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.request_id, self.tokens, self.final_status, self.index))

@@ -14,12 +14,14 @@ from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
 
 from .adapters import AdapterTable, Chosen
+from .added_states import AddedStates
 from .beam_rules import rule_for
 from .beams import BeamSearch, Move
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
 from .config import MEASURED_TOKENS, EngineConfig
 from .decode_graphs import CudaRecorder
+from .hidden_states import HiddenStates
 from .kv_cache import KVCache
 from .kv_format import KVPlan
 from .launched import Launched
@@ -94,9 +96,22 @@ class Engine:
         """The most tokens, prompt and output, that one sequence can have; more if it is quantised, or has a window."""
         return self._longest(self._scheduler.capacity)
 
-    def add(self, start: SequenceStart) -> None:
-        """Take a sequence. ValueError, naming the field, for what it cannot do or could never fit."""
+    def add(
+        self,
+        start: SequenceStart,
+        *,
+        perceived: Perceived | None = None,
+        listener: HiddenStates | None = None,
+        added: AddedStates | None = None,
+    ) -> None:
+        """Take a sequence. ValueError, naming the field, for what it cannot do or could never fit.
+
+        `perceived` is there if its media are known already. `listener` is told the hidden states of all that it
+        computes; `added` ones belong to its output, which waits for them. A beam search can have neither of the two.
+        """
         check_start(start, self._model.vocab_size)
+        if start.voice is not None and listener is None:
+            raise ValueError(f"SequenceStart.voice = {start.voice!r:.80}: this model does not speak; leave it out")
         if start.request_id in self._scheduler.sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
         adapters = self.adapters.chosen(start)
@@ -109,9 +124,16 @@ class Engine:
             )
         wanted = start.sampling_params.max_new_tokens
         limit = room if wanted is None else min(wanted, room)
-        perceived = self._encoders.perceive(start.prompt, start.media)
+        perceived = self.perceive(start) if perceived is None else perceived
         perceived.check(start.sampling_params, adapters.length)
-        self._scheduler.add(_team(start, limit, adapters, perceived))
+        sequence = _team(start, limit, adapters, perceived)
+        if sequence.search is None:
+            sequence.join(listener, added)
+        self._scheduler.add(sequence)
+
+    def perceive(self, start: SequenceStart) -> Perceived:
+        """What the media of a sequence are to the model. ValueError, naming the field, if they do not fit."""
+        return self._encoders.perceive(start.prompt, start.media)
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.
@@ -207,7 +229,7 @@ class Engine:
         rows = [chunk.sequence.row for chunk in scores.chunks if chunk.samples]
         sampled = self._sampler.sample(scores.sampled, rows) if rows else None
         self._scheduler.launched(scores.chunks)
-        return Launched(scores.chunks, scores.prompts, sampled)
+        return Launched(scores.chunks, scores.prompts, sampled, scores.hidden)
 
     def _commit(self, active: Collection[RequestID], launched: Launched) -> dict[RequestID, TokenDelta]:
         """Read and book what a step has computed. Nothing before this point has changed a sequence's tokens."""
@@ -225,7 +247,7 @@ class Engine:
                 self._scheduler.suspect(RequestID(problem.name))
             raise
         deltas: dict[RequestID, TokenDelta] = {}
-        for chunk in launched.chunks:
+        for index, chunk in enumerate(launched.chunks):
             token = next(tokens) if chunk.samples else None
             log_probabilities = next(chosen) if chunk.samples else None
             self._scheduler.commit(chunk)
@@ -233,6 +255,8 @@ class Engine:
             sequence.keep_scores(scored.get(chunk))
             if not self._goes_on(sequence):
                 continue  # it ended, or was released, after this had been launched
+            if sequence.listener is not None and chunk.current:
+                sequence.listener.note(chunk.first, launched.hidden[index])
             if token is None or sequence.search is not None:
                 deltas[sequence.request_id] = UNCHANGED
                 continue

@@ -67,8 +67,8 @@ class FusedDecoder:
             self.layers.append(FusedLayer(layer, config))
             layer._modules.clear()  # its weights live on in the fused one alone
         self._norm = Norm(inner.get_submodule("norm"))
-        self._head = Projection(_linear(module, "lm_head"))
-        self.row_by_row = self._head.row_by_row
+        self.head = Projection(_linear(module, "lm_head"))
+        self.row_by_row = self.head.row_by_row
         self._rotary = RotaryTable(inner.get_submodule("rotary_emb"), self.embedding.weight)
 
     def __call__(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
@@ -76,6 +76,10 @@ class FusedDecoder:
 
         `positions` are int64 `[tokens]`, or `[3, tokens]` for a model that has three dimensions of them.
         """
+        return self.head(self.hidden(ids, positions, step, rows))
+
+    def hidden(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
+        """What the head reads of `rows`: `[rows, hidden]`."""
         hidden = self.embedding(ids)
         rotation = self._rotary.at(positions, step.longest)
         update = None
@@ -84,7 +88,7 @@ class FusedDecoder:
         if rows is not None:
             hidden = hidden.index_select(0, rows)
             update = None if update is None else update.index_select(0, rows)
-        return self._head(self._norm(hidden, update))
+        return self._norm(hidden, update)
 
     def projections(self) -> Iterator[tuple[tuple[str, ...], Projection]]:
         """The joined linear layers, each with the names that its parts have in transformers' model."""

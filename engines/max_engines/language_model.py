@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
@@ -34,13 +35,21 @@ def language_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     return found if isinstance(found, type) else None
 
 
-def language_model(whole: PreTrainedModel, kind: type[PreTrainedModel]) -> PreTrainedModel:
-    """The language model of `whole`, which goes on sharing its weights and modules."""
+def language_model(
+    whole: PreTrainedModel,
+    kind: type[PreTrainedModel],
+    decoder: nn.Module | None = None,
+    head: nn.Module | None = None,
+) -> PreTrainedModel:
+    """The language model of `whole`, which goes on sharing its weights and modules.
+
+    `decoder` and `head` are named where transformers does not know which they are.
+    """
     with torch.device("meta"):  # all that is made here is thrown away for what `whole` has
         language = kind(kind.config_class.from_dict({"num_hidden_layers": 1}))  # type: ignore[union-attr]
     language.config = whole.config.get_text_config(decoder=True)
-    language.set_submodule(language.base_model_prefix, whole.get_decoder())  # type: ignore[no-untyped-call]
-    language.set_output_embeddings(whole.get_output_embeddings())  # type: ignore[no-untyped-call]
+    language.set_submodule(language.base_model_prefix, decoder or whole.get_decoder())  # type: ignore[no-untyped-call]
+    language.set_output_embeddings(head or whole.get_output_embeddings())  # type: ignore[no-untyped-call]
     language.generation_config = whole.generation_config
     language.requires_grad_(False)
     language.train(False)

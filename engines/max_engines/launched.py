@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -21,12 +21,14 @@ from .scheduler import Chunk
 class Launched:
     """What is computed, in the order of the step's rows, and what was sampled after it; None if nothing was.
 
-    `prompts[i]` `[tokens, vocabulary]` are the logits of chunk i's prompt, if they were asked for.
+    `prompts[i]` `[tokens, vocabulary]` are the logits of chunk i's prompt, if they were asked for, `hidden[i]`
+    `[tokens, hidden]` its hidden states.
     """
 
     chunks: Sequence[Chunk]
     prompts: Mapping[int, Tensor]
     sampled: Sampled | None
+    hidden: Mapping[int, Tensor] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> Mapping[sequence.Sequence, int]:

@@ -106,11 +106,15 @@ def load_model(
     source = model_source(path_or_id)
     target = _device(device)
     weights.check(target)
-    read = _read(source, _factory, dtype, revision)
+    return prepared(source, _read(source, _factory, dtype, revision), target, weights)
+
+
+def prepared(source: str, read: PreTrainedModel, device: torch.device, weights: WeightOptions) -> LoadedModel:
+    """A module that has been read, ready for inference on a device, its weights as they are to be."""
     kind = language_class(read.config)
     module = read if kind is None else language_model(read, kind)
-    weights.apply(module, target)
-    read.train(False).to(target)
+    weights.apply(module, device)
+    read.train(False).to(device)
     if module.device.type == "cpu" and module.dtype == torch.float32:
         store_input_major(module)
     return describe(source, module, None if kind is None else read)

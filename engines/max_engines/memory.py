@@ -68,7 +68,7 @@ class SequenceMemory:
 
     def match(self, sequence: Sequence) -> Match:
         """What of a sequence's tokens is in the cache."""
-        if sequence.scores_prompt or not self._shares:
+        if sequence.computes_all or not self._shares:
             return Match()
         size, most = sequence.block_size, min(sequence.length - 1, sequence.switches or NEVER)
         blocks: list[int] = []

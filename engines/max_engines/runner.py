@@ -27,12 +27,14 @@ from .scheduler import Chunk
 class Scores:
     """What a step computes: `sampled` `[rows, vocabulary]` of the chunks that sample, in the order of `chunks`.
 
-    `prompts[i]` `[tokens, vocabulary]` are those of chunk i's prompt, if it asked for them.
+    `prompts[i]` `[tokens, vocabulary]` are those of chunk i's prompt, if it asked for them, and `hidden[i]` `[tokens,
+    hidden]` its hidden states, if its sequence has somebody who reads them.
     """
 
     chunks: Sequence[Chunk]
     sampled: Tensor
     prompts: dict[int, Tensor]
+    hidden: dict[int, Tensor]
 
 
 class ModelRunner:
@@ -112,8 +114,12 @@ class ModelRunner:
         )
         positions += [0] * padding
         with adapted_step(self._module, ordered, len(ids), self._least_product) as adapted:
+            places = self._places(positions, turned)
+            if any(chunk.sequence.listener is not None for chunk in ordered):
+                logits, hidden = self._both(ids, places, step, rows)
+                return _scores(ordered, logits, hidden)
             replayed = ordered if replays and not adapted else ()
-            logits = self._compute(ids, self._places(positions, turned), step, rows, replayed)
+            logits = self._compute(ids, places, step, rows, replayed)
         return _scores(ordered, logits)
 
     @cached_property
@@ -160,6 +166,20 @@ class ModelRunner:
         )
         logits: Tensor = output.logits[0]
         return logits
+
+    def _both(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scores of `rows`, None for all, and the hidden states `[tokens, hidden]` of all."""
+        fused = fused_decoder(self._module)
+        if fused is not None:
+            hidden = fused.hidden(ids, positions, step, None)
+            return fused.head(hidden if rows is None else hidden.index_select(0, rows)), hidden
+        found: list[Tensor] = []
+        head = self._module.get_decoder()  # type: ignore[no-untyped-call]
+        handle = head.register_forward_hook(lambda _, inputs, output: found.append(output[0][0]))
+        try:
+            return self._forward(ids, positions, step, rows), found[0]
+        finally:
+            handle.remove()
 
     def _prompt_groups(self, ordered: Sequence[Chunk], skipped: int) -> list[Group]:
         """The groups of all but the first `skipped` chunks; the step's rows are those of `ordered`."""
@@ -227,12 +247,16 @@ def _kept(chunks: Sequence[Chunk]) -> list[int]:
     return rows
 
 
-def _scores(chunks: Sequence[Chunk], logits: Tensor) -> Scores:
-    """`logits` `[rows, vocabulary]` of `_kept` rows, sorted by what they are for."""
+def _scores(chunks: Sequence[Chunk], logits: Tensor, hidden: Tensor | None = None) -> Scores:
+    """`logits` `[rows, vocabulary]` of `_kept` rows, sorted by what they are for, and `hidden` of all rows."""
     sampled: list[int] = []
     prompts: dict[int, Tensor] = {}
-    row = 0
+    listened: dict[int, Tensor] = {}
+    row = start = 0
     for index, chunk in enumerate(chunks):
+        if hidden is not None and chunk.sequence.listener is not None:
+            listened[index] = hidden[start : start + chunk.count]
+        start += chunk.count
         if chunk.scored:
             prompts[index] = logits[row : row + chunk.scored]
             row += chunk.scored
@@ -240,4 +264,4 @@ def _scores(chunks: Sequence[Chunk], logits: Tensor) -> Scores:
             sampled.append(row)
             row += 1
     wanted = logits[: len(sampled)] if not prompts else logits[sampled]
-    return Scores(chunks, wanted, prompts)
+    return Scores(chunks, wanted, prompts, listened)

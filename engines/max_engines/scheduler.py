@@ -222,7 +222,8 @@ class Scheduler:
             if sequence is None:
                 raise KeyError(f"no sequence {request_id}: it was not added, or has been released")
             sequence.turn = turn
-        return [s for s in self._ranked if s.turn == turn and not s.ended and (s.blocks or not s.row.unread)]
+        named = [s for s in self._ranked if s.turn == turn]
+        return [s for s in named if not (s.ended or s.waits) and (s.blocks or not s.row.unread)]
 
     def _admit(self, sequence: Sequence, match: Match) -> bool:
         """Give a waiting sequence a place in the batch and blocks for all its tokens, if there is room."""

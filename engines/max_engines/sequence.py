@@ -13,7 +13,9 @@ from max_interfaces.status import GenerationStatus
 from max_interfaces.text import LogProbabilities
 
 from .adapters import BARE, Chosen
+from .added_states import AddedStates
 from .beams import BeamSearch
+from .hidden_states import HiddenStates
 from .kv_format import PINNED, PLAIN, KVFormat, KVPlan
 from .log_probabilities import join, prompt_log_probabilities
 from .media import TEXT_ALONE, Perceived, Positions
@@ -61,7 +63,7 @@ class Sequence:
     The prompt begins with its soft prompt's positions, if it has one; only `row.prompt` is what was asked. `states`
     stand in it in the place of what is looked up; from position `own_from` on nothing but the model makes its rows.
     `turned` are its rotary positions, if they are not one for each token, and the tokens of one of `joint` see each
-    other.
+    other. `listener` is told the hidden states of all its tokens. With `added` ones its output waits for them.
 
     `committed`, `keys`, `tail_key`, `published` and `next_border` are notes of the `SequenceMemory`, `rank` and `turn`
     of the `Scheduler`.
@@ -81,12 +83,14 @@ class Sequence:
         self.own_from = NEVER if adapters.lora is not None else 0 if self.states is None else self.states.end
         self.turned: Positions | None = perceived.positions
         self.joint: tuple[tuple[int, int], ...] = perceived.joint
+        self.listener: HiddenStates | None = None
+        self.added: AddedStates | None = None
         # With a soft prompt's positions, whose ids nobody looks up.
         self._prompt: tuple[int, ...] = (0,) * adapters.length + start.prompt if adapters.length else start.prompt
         self.prompt_length = len(self._prompt)
         self.priority: int = start.priority
         self.cache_salt: str = f"{adapters.key}/{start.cache_salt}"  # no tenant's name can look like an adapter's key
-        self.scores_prompt = start.sampling_params.prompt_logprobs is not None  # then all of it is computed
+        self.scores_prompt = start.sampling_params.prompt_logprobs is not None
         self.most_at_once: int = start.sampling_params.prefill_step_size or LARGEST_STEP
         self.kv_plan = KVPlan.of(start.sampling_params, self.prompt_length)
         self.kv_format = self.kv_plan.first
@@ -129,6 +133,16 @@ class Sequence:
     def ended(self) -> bool:
         """True if it has all the tokens it may have, though the last may be unread, or has ended otherwise."""
         return self.status is not GenerationStatus.ACTIVE or self.row.position >= self.limit
+
+    @property
+    def waits(self) -> bool:
+        """True if what is added to its last token has not come yet."""
+        return self.added is not None and self.length - self.prompt_length > self.added.count
+
+    @property
+    def computes_all(self) -> bool:
+        """True if nothing of it may be taken from others: somebody wants what is computed on the way."""
+        return self.scores_prompt or self.listener is not None
 
     @property
     def wanted(self) -> int:
@@ -202,6 +216,12 @@ class Sequence:
         self._side_by_side = count
         return count
 
+    def join(self, listener: HiddenStates | None, added: AddedStates | None) -> None:
+        """Be read by another model, or read one; before its first step."""
+        self.listener, self.added = listener, added
+        if added is not None:
+            self.own_from = NEVER
+
     def tokens(self, first: int, last: int) -> list[int]:
         """Token ids at positions `first` to `last` (excluded)."""
         prompt, output = self._prompt, self.row.output
@@ -223,6 +243,7 @@ class Sequence:
     def let_go(self) -> None:
         """Hold no weights and no states any more: what was planned may keep it for a while, but not them."""
         self.adapters, self.states, self.perceived = BARE, None, TEXT_ALONE
+        self.listener = self.added = None
 
     def prompt_scores(self, first: int, logits: Tensor) -> LogProbabilities | None:
         """Log probabilities of the prompt's ids from position `first` + 1 on, under `logits`; None if all are kept."""

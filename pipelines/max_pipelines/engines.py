@@ -21,9 +21,11 @@ from .config.section import Section
 from .plugins import Factory, find_factory
 
 if TYPE_CHECKING:
+    from max_engines.config import EngineConfig as EngineLimits
     from max_engines.loading import LoadedModel
     from max_engines.rules import Watermark
     from max_engines.tokenizer import TextTokenizer
+    from max_engines.weights import WeightOptions
 
 ENTRY_POINTS = "maxpipe.engines"
 OF_VLLM = {
@@ -39,7 +41,8 @@ class ServedGenerator:
 
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
     `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any. `close`
-    ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`.
+    ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`; `voices` are what a
+    `SequenceStart.voice` may name, and `sample_rate` that of their sound.
     """
 
     generator: TokenGenerator
@@ -50,6 +53,8 @@ class ServedGenerator:
     adapters: Adapters | None = None
     close: Callable[[], None] = lambda: None
     media: bool = False
+    voices: tuple[str, ...] = ()
+    sample_rate: int = 0
 
 
 class NoOptions(Section, frozen=True):
@@ -61,7 +66,11 @@ def build_generator(config: Config) -> ServedGenerator:
 
     ConfigError for a kind that nobody provides, or for what the file asks of the engine or the model in vain.
     """
-    factory: Factory[ServedGenerator] = find_factory("engine.kind", config.engine.kind, BUILT_IN, ENTRY_POINTS)
+    return built(config, find_factory("engine.kind", config.engine.kind, BUILT_IN, ENTRY_POINTS))
+
+
+def built(config: Config, factory: Factory[ServedGenerator]) -> ServedGenerator:
+    """What a factory makes of a file, with its adapters. ConfigError for what the file asks in vain."""
     try:
         served = factory(config)
         _load_adapters(config, served)
@@ -72,12 +81,28 @@ def build_generator(config: Config) -> ServedGenerator:
 
 def torch_engine(config: Config) -> ServedGenerator:
     """Ours: many sequences in one batch, over a paged KV cache."""
-    from max_engines.config import EngineConfig
     from max_engines.engine import Engine
+
+    model = _load(config)
+    generator = Engine(model, engine_limits(config))
+    return ServedGenerator(
+        generator,
+        model.vocab_size,
+        generator.max_length,
+        model.eos_token_ids,
+        lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
+        generator.adapters,
+        media=model.whole is not None,
+    )
+
+
+def engine_limits(config: Config) -> EngineLimits:
+    """How much our engine takes on, as the file has it. ConfigError for options, of which it has none."""
+    from max_engines.config import EngineConfig as EngineLimits
 
     read_options("engine.options", config.engine.options, NoOptions)
     wanted = config.engine
-    limits = EngineConfig(
+    return EngineLimits(
         max_batch=wanted.max_batch,
         token_budget=wanted.token_budget,
         block_size=wanted.block_size,
@@ -91,17 +116,6 @@ def torch_engine(config: Config) -> ServedGenerator:
         overlap=wanted.overlap,
         max_adapters=wanted.max_adapters,
         max_adapter_rank=wanted.max_adapter_rank,
-    )
-    model = _load(config)
-    generator = Engine(model, limits)
-    return ServedGenerator(
-        generator,
-        model.vocab_size,
-        generator.max_length,
-        model.eos_token_ids,
-        lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
-        generator.adapters,
-        media=model.whole is not None,
     )
 
 
@@ -199,8 +213,14 @@ def _watermark(config: Config) -> Watermark:
 
 def _load(config: Config) -> LoadedModel:
     from max_engines.loading import load_model
-    from max_engines.weights import WeightOptions
 
     model = config.model
-    weights = WeightOptions(model.quantization, model.quantization_group_size, model.cpu_offload_gb)
+    weights = weight_options(model)
     return load_model(model.location, dtype=model.dtype, device=model.device, revision=model.revision, weights=weights)
+
+
+def weight_options(model: ModelConfig) -> WeightOptions:
+    """What becomes of a model's weights."""
+    from max_engines.weights import WeightOptions
+
+    return WeightOptions(model.quantization, model.quantization_group_size, model.cpu_offload_gb)

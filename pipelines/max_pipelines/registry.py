@@ -27,6 +27,7 @@ from .plugins import Factory, find_factory
 ENTRY_POINTS = "maxpipe.pipelines"
 BUILT_IN = {
     "embeddings": "max_pipelines.embeddings.build:build",
+    "omni": "max_pipelines.omni.build:build",
     "speech": "max_pipelines.speech.build:build",
     "text": "max_pipelines.text.build:build",
     "trivial": "max_pipelines.trivial:build",
@@ -104,7 +105,7 @@ def prove(served: AnyServed) -> float:
     missing = (
         [] if served.task is PipelineTask.EMBEDDINGS_GENERATION or any(chunk.tokens for chunk in chunks) else ["token"]
     )
-    if served.sample_rate and not any(chunk.samples for chunk in chunks):
+    if served.task is PipelineTask.AUDIO_GENERATION and not any(chunk.samples for chunk in chunks):
         missing.append("sound")
     if last.final_status in (GenerationStatus.FAILED, GenerationStatus.CANCELLED) or missing:
         failure = getattr(last, "failure", None)

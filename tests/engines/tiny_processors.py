@@ -19,6 +19,7 @@ from max_pipelines.media import Sound
 from max_pipelines.media.encoded import png as png_of
 from max_pipelines.media.encoded import wav as wav_of
 from tests.engines.tiny_multimodal import PATCH, SEEN_BY_GEMMA, SIDE, Shown, save_multimodal
+from tests.engines.tiny_omni import save_omni
 from tests.tiny_text import make_tokenizer
 
 RATE = 16_000
@@ -51,7 +52,8 @@ TEMPLATE = (
     "{% for message in messages %}{{ '<|start|>' + message.role + '\\n' }}"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
     "{% if part['type'] == 'text' %}{{ part.text }}"
-    "{% elif part['type'] == 'image' %}{{ 'IMAGE' }}{% elif part['type'] == 'audio' %}{{ 'AUDIO' }}{% endif %}"
+    "{% elif part['type'] == 'image' %}{{ 'IMAGE' }}{% elif part['type'] == 'audio' %}{{ 'AUDIO' }}"
+    "{% elif part['type'] == 'video' %}{{ '<vb><vid><ve>' }}{% endif %}"
     "{% endfor %}{% endif %}{{ '<|turn|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant\\n' }}{% endif %}"
 )
@@ -66,8 +68,13 @@ def sound(seed: int) -> NDArray[np.float32]:
     return (np.random.default_rng(seed).standard_normal(RATE * 2 // 5) * 0.1).astype(np.float32)
 
 
-def save_with_processor(path: Path, name: str, grow: Callable[[Any], None] = lambda config: None) -> Path:
-    """Write one of `CHECKPOINTS` as it would be published, with the same weights each time, its config `grow`n."""
+def save_with_processor(
+    path: Path, name: str, grow: Callable[[Any], None] = lambda config: None, *, seconds: float = 0.4
+) -> Path:
+    """Write one of `CHECKPOINTS` as it would be published, with the same weights each time, its config `grow`n.
+
+    It hears so many `seconds` of a sound.
+    """
     plain = make_tokenizer()
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=plain.backend_tokenizer, bos_token="<s>", pad_token="<pad>", extra_special_tokens=TOKENS
@@ -79,7 +86,7 @@ def save_with_processor(path: Path, name: str, grow: Callable[[Any], None] = lam
     parts: dict[str, Any] = {}
     if "<snd>" in CHECKPOINTS[name][1]:
         hearing: Any = transformers.WhisperFeatureExtractor
-        parts |= hearing(feature_size=16, chunk_length=0.4).to_dict()
+        parts |= hearing(feature_size=16, chunk_length=seconds).to_dict()
     if kind:
         parts |= getattr(transformers, f"{kind}ImageProcessorPil")(**of_images).to_dict()
     (path / "preprocessor_config.json").write_text(json.dumps(parts))
@@ -93,13 +100,31 @@ def save_with_processor(path: Path, name: str, grow: Callable[[Any], None] = lam
         grow(config)
         config = getattr(config, "thinker_config", config)
         config.get_text_config().vocab_size = len(tokenizer)
-        for token, text in TOKENS.items():
-            short = token.removesuffix("_token")
-            for field in (f"{token}_id", f"{token}_index", f"{short}_id"):
-                if hasattr(config, field):
-                    setattr(config, field, tokenizer.convert_tokens_to_ids(text))
+        set_placeholders(config, tokenizer)
 
     return save_multimodal(path, name, change)
+
+
+def set_placeholders(config: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Have a configuration name the tokenizer's ids."""
+    for token, text in TOKENS.items():
+        short = token.removesuffix("_token")
+        for field in (f"{token}_id", f"{token}_index", f"{short}_id"):
+            if hasattr(config, field):
+                setattr(config, field, tokenizer.convert_tokens_to_ids(text))
+
+
+def save_speaking(path: Path) -> Path:
+    """Write a whole Qwen2.5-Omni, which speaks, as it would be published."""
+    save_with_processor(path, "qwen2.5-omni", seconds=1)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+
+    def change(config: Any) -> None:
+        config.thinker_config.get_text_config().vocab_size = len(tokenizer)
+        set_placeholders(config.thinker_config, tokenizer)
+        set_placeholders(config.talker_config, tokenizer)
+
+    return save_omni(path, change)
 
 
 def serving(path: Path, *, transport: Literal["process", "thread"] = "process", count: int = 1) -> Config:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..added_states import AddedStates
 from ..linear import Change
 from ..prompt_states import PromptStates
 from .lora import LoraAdapter
@@ -27,6 +28,10 @@ class AdaptedSequence(Protocol):
     def adapters(self) -> Chosen: ...
     @property
     def states(self) -> PromptStates | None: ...
+    @property
+    def added(self) -> AddedStates | None: ...
+    @property
+    def prompt_length(self) -> int: ...
     @property
     def own_from(self) -> int: ...
 
@@ -76,6 +81,8 @@ def _changes(module: PreTrainedModel, chunks: Sequence[Chunk], total: int, least
     stated: list[int] = []
     states: list[Tensor] = []
     deeper: dict[int, list[tuple[list[int], Tensor]]] = defaultdict(list)
+    raised: list[int] = []
+    raising: list[Tensor] = []
     start = 0
     for chunk in chunks:
         chosen, count = chunk.sequence.adapters, chunk.last - chunk.first
@@ -89,18 +96,26 @@ def _changes(module: PreTrainedModel, chunks: Sequence[Chunk], total: int, least
             states.append(put.states[which])
             for layer, added in enumerate(put.deeper):
                 deeper[layer].append((places, added[which]))
+        fed, written = chunk.sequence.added, chunk.sequence.prompt_length
+        if fed is not None and chunk.last > written:
+            begin = max(chunk.first, written)
+            raised.extend(range(start + begin - chunk.first, start + count))
+            raising.append(fed.of(begin - written, chunk.last - written))
         start += count
     products: dict[Place, list[tuple[LowRank, Rows]]] = defaultdict(list)
     for adapter, own in rows.items():
-        written = Rows(_index(own, module), _index(own + own[:1] * (least - len(own)), module))
+        own_rows = Rows(_index(own, module), _index(own + own[:1] * (least - len(own)), module))
         for place, product in adapter.products.items():
-            products[place].append((product, written))
+            products[place].append((product, own_rows))
     changes = {place: _added(several, total) for place, several in products.items()}
-    if stated:
-        changes[embedding_of(module)] = _put(_index(stated, module), torch.cat(states))
+    embedded = [_put(_index(stated, module), torch.cat(states))] if stated else []
+    if raised:
+        embedded.append(_raised(_index(raised, module), torch.cat(raising)))
+    if embedded:
+        changes[embedding_of(module)] = _in_turn(embedded)
     for layer, several in deeper.items():
-        raised = _index([row for places, _ in several for row in places], module)
-        changes[layer_of(module, layer)] = _raised(raised, torch.cat([added for _, added in several]))
+        rows_of_layer = _index([row for places, _ in several for row in places], module)
+        changes[layer_of(module, layer)] = _raised(rows_of_layer, torch.cat([states for _, states in several]))
     return changes
 
 
@@ -125,6 +140,14 @@ def _put(rows: Tensor, states: Tensor) -> Change:
 def _raised(rows: Tensor, states: Tensor) -> Change:
     def change(values: Tensor, result: Tensor) -> None:
         result.view(-1, result.shape[-1]).index_add_(0, rows, states)
+
+    return change
+
+
+def _in_turn(changes: Sequence[Change]) -> Change:
+    def change(values: Tensor, result: Tensor) -> None:
+        for one in changes:
+            one(values, result)
 
     return change
 

@@ -1,7 +1,8 @@
 """A checkpoint's processor, which makes ids and features of a text with images and sounds: transformers' own.
 
 Nothing here needs torchvision. Without it transformers takes its processors of images on pillow, and refuses those of
-videos, and with them every processor that has one: so these are put together here, and refuse videos alone.
+videos, and with them every processor that has one: so these are put together here, with our own of films where there is
+one, or refuse videos alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from transformers.utils.hub import PushToHubMixin
 from max_interfaces.protocols import Feature
 
 from ..loading import LOAD_ERRORS, first_line, known_config, model_source, quiet
+from .films import QwenFilms
 
 Factory: TypeAlias = type[AutoImageProcessor | AutoFeatureExtractor | AutoTokenizer]
 PARTS: dict[str, Factory] = {
@@ -32,6 +34,7 @@ PARTS: dict[str, Factory] = {
     "tokenizer": AutoTokenizer,
 }
 VIDEOS = "video_processor"
+SEE_FILMS = ("Qwen2_5OmniProcessor",)
 OF_TEXT = ("input_ids", "attention_mask")
 
 
@@ -95,7 +98,8 @@ def _opened(source: str, kind: type[ProcessorMixin], revision: str | None) -> Pr
     names: list[str] = kind.get_attributes()  # type: ignore[no-untyped-call]
     parts = {name: _part(name, source, revision) for name in names if name != VIDEOS}
     if VIDEOS in names:
-        parts[VIDEOS] = NoVideos(parts.get("image_processor"))
+        films = QwenFilms if kind.__name__ in SEE_FILMS else NoVideos
+        parts[VIDEOS] = films(parts.get("image_processor"))
         kind = type(kind.__name__, (WithoutTorchvision, kind), {"__init__": vars(kind)["__init__"]})
     options, _ = kind.get_processor_dict(source, revision=revision)
     processor: ProcessorMixin = kind.from_args_and_dict([parts[name] for name in names], options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from max_interfaces.text import MediaKind
 from max_interfaces.values import JsonValue
 
 from ..loading import first_line
+from .films import QwenFilms
 from .processing import open_processor, prompt_of
 
 Ids = tuple[int, ...]
@@ -25,6 +27,15 @@ Encode = Callable[[str], Sequence[int]]
 PARTS = {MediaKind.IMAGE: "image_processor", MediaKind.AUDIO: "feature_extractor"}
 OURS = {"return_tensors", "sampling_rate", "padding", "truncation", "device", "disable_grouping"}  # not the caller's
 STAND_IN = "\ufdd2"  # for a run of ids among placeholders; a noncharacter, so that no vocabulary has it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenFilm:
+    """Frames uint8 `[frames, height, width, 3]`, how many make a second, and the sound float32 `[samples]` if heard."""
+
+    frames: NDArray[np.uint8]
+    fps: float
+    sound: NDArray[np.float32] | None = None
 
 
 class MediaProcessor:
@@ -35,7 +46,10 @@ class MediaProcessor:
         self._encoding = _Encoding(inner.tokenizer)
         inner.tokenizer = self._encoding
         names: list[str] = inner.get_attributes()  # type: ignore[no-untyped-call]
-        self.kinds = frozenset(kind for kind, part in PARTS.items() if part in names)
+        films = getattr(inner, "video_processor", None)
+        self._films = films if isinstance(films, QwenFilms) else None
+        kinds = [kind for kind, part in PARTS.items() if part in names]
+        self.kinds = frozenset([*kinds, MediaKind.VIDEO] if self._films is not None else kinds)
         self._options = _options(inner) - OURS
         self.sampling_rate = int(getattr(getattr(inner, "feature_extractor", None), "sampling_rate", 0))
 
@@ -50,6 +64,12 @@ class MediaProcessor:
         template = self._inner.chat_template
         return template if isinstance(template, str) else None
 
+    def frames(self, total: int, film_fps: float | None, fps: float | None, num_frames: int | None) -> Sequence[int]:
+        """Which of a film's frames the model is shown. ValueError if they cannot be."""
+        if self._films is None:
+            raise ValueError("this model is shown no films")
+        return self._films.frames(total, film_fps, fps, num_frames)
+
     def process(
         self,
         prompt: str | Sequence[int],
@@ -57,8 +77,9 @@ class MediaProcessor:
         images: Sequence[NDArray[np.uint8]] = (),
         sounds: Sequence[NDArray[np.float32]] = (),
         options: Mapping[str, JsonValue] | None = None,
+        films: Sequence[SeenFilm] = (),
     ) -> tuple[Ids, tuple[Feature, ...]]:
-        """Ids with as many placeholders as its `images` `[height, width, 3]` and `sounds` `[samples]` take, and those.
+        """Ids with as many placeholders as `images` `[height, width, 3]`, `sounds` `[samples]` and `films` take; those.
 
         A prompt has one placeholder for each of them; as text it is read by `encode` when they stand there. Sounds have
         `sampling_rate` samples a second. `options` are keyword arguments of the processor's own. ValueError for what
@@ -70,13 +91,41 @@ class MediaProcessor:
         if sounds:
             given |= {"audio": list(sounds), "sampling_rate": self.sampling_rate}
         text = prompt
-        if not isinstance(prompt, str):
-            text, encode = self._written(prompt, encode)
+        if not isinstance(text, str):
+            text, encode = self._written(text, encode)
+        if films:
+            given |= self._seen(text, films, sounds)
         try:
             with self._encoding.by(encode):
-                return prompt_of(self._inner(text=text, return_tensors="np", **given))
+                ids, features = prompt_of(self._inner(text=text, return_tensors="np", **given))
         except Exception as problem:  # a processor is a program of many forms, and what it is given a stranger's
             raise ValueError(f"the model's processor refuses them: {first_line(problem)}") from problem
+        if "load_audio_from_video" in given:  # it tells where sounds are in time
+            features += (Feature.of("use_audio_in_video", np.ones(1, np.int64)),)
+        return ids, features
+
+    def _seen(self, text: str, films: Sequence[SeenFilm], sounds: Sequence[NDArray[np.float32]]) -> dict[str, object]:
+        """What the processor is told of films, and of the sounds in the order in which they are heard."""
+        told: dict[str, object] = {"videos": [film.frames for film in films], "fps": films[0].fps}
+        if all(film.sound is None for film in films):
+            return told
+        film_token: str = getattr(self._inner, "video_token")  # noqa: B009
+        sound_token: str = getattr(self._inner, "audio_token")  # noqa: B009
+        alone, seen = iter(sounds), iter(enumerate(films))
+        heard: list[NDArray[np.float32]] = []
+        of_film: list[int | None] = []
+        for token in re.findall(f"{re.escape(film_token)}|{re.escape(sound_token)}", text):
+            at, film = (None, None) if token == sound_token else next(seen, (None, None))
+            sound = next(alone, None) if film is None else film.sound
+            if sound is not None:
+                heard.append(sound)
+                of_film.append(at)
+        return told | {
+            "audio": heard,
+            "sampling_rate": self.sampling_rate,
+            "audio_from_video_indices": of_film,
+            "load_audio_from_video": True,
+        }
 
     def _checked(self, options: Mapping[str, JsonValue] | None) -> Mapping[str, JsonValue]:
         """ValueError, naming it, for an option that the processor does not know, or that is not the caller's."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from max_interfaces import (
     AudioGenerationOutput,
@@ -129,7 +130,14 @@ def _joined(group: Sequence[TextGenerationOutput], outputs: Sequence[TextGenerat
         ),
         statistics=last.statistics,
         token_texts=_spelled(group, outputs),
+        audio_data=_sounding([output.audio_data for output in group]),
     )
+
+
+def _sounding(pieces: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """The whole sound of a text; None if there is none."""
+    given = [piece for piece in pieces if piece is not None]
+    return np.concatenate(given) if given else None
 
 
 def _spelled(group: Sequence[TextGenerationOutput], outputs: Sequence[TextGenerationOutput]) -> TokenTexts | None:

@@ -15,6 +15,7 @@ from max_interfaces import (
     AudioGenerationRequest,
     GenerationStatus,
     InvalidRequest,
+    PipelineTask,
     RequestID,
     RequestOptions,
     SamplingParams,
@@ -102,7 +103,10 @@ async def spoken(
 
 
 def check_speaks(info: ModelInfo) -> None:
-    """InvalidRequest if the model makes no sound."""
+    """InvalidRequest if the model makes no sound, or none of a text that is given."""
+    if info.task == PipelineTask.TEXT_GENERATION and info.sample_rate:
+        what = "it speaks what it writes; ask for a text with a voice"
+        raise InvalidRequest(f"model = {info.name!r}: cannot speak a text that is given: {what}")
     if not info.sample_rate:
         raise InvalidRequest(
             f"model = {info.name!r}: cannot speak a text; its pipeline ({info.task}) has no sample rate"

@@ -47,9 +47,10 @@ class ModelConfig(Section, frozen=True):
 
 
 class PipelineConfig(Section, frozen=True):
-    """`kind` is `speech`, `text`, `embeddings`, or a name that a package registers under `maxpipe.pipelines`.
+    """`kind` is `speech`, `text`, `omni`, `embeddings`, or a name that a package registers under `maxpipe.pipelines`.
 
-    `options` are that kind's own: `embeddings` has `pooling` (mean, last, cls) and `normalize`.
+    `options` are that kind's own: `embeddings` has `pooling` (mean, last, cls) and `normalize`, `omni` those of
+    `max_pipelines.omni.options.OmniOptions`.
     """
 
     kind: Name

@@ -13,7 +13,7 @@ from max_interfaces.text import MAX_MEDIA_BYTES
 from .access import Access
 from .errors import named
 from .image import read_image
-from .items import ImageItem, Pixels, Sound, SoundItem
+from .items import FileItem, ImageItem, Pixels, Sound, SoundItem
 from .limits import MediaLimits
 from .sound import read_sound
 from .source import read_file
@@ -34,6 +34,12 @@ def encoded_sound(item: SoundItem, access: Access, *, name: str = "audio") -> by
     """A file as it is, whatever is in it; samples as WAV of floats, in one channel. ValueError as `read_sound`."""
     if isinstance(item, np.ndarray | Sound | tuple):
         return wav(read_sound(item, None, SENT, access, name=name))
+    with named(name):
+        return read_file(item, SENT, access)
+
+
+def encoded_film(item: FileItem, access: Access, *, name: str = "video") -> bytes:
+    """A file as it is, whatever is in it. ValueError as `read_film`."""
     with named(name):
         return read_file(item, SENT, access)
 

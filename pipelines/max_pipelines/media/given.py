@@ -9,8 +9,8 @@ from functools import partial
 from max_interfaces.text import MediaKind
 
 from .access import Access
-from .encoded import encoded_image, encoded_sound
-from .items import ImageItem, SoundItem
+from .encoded import encoded_film, encoded_image, encoded_sound
+from .items import FileItem, ImageItem, SoundItem
 
 MAX_BYTES = 2**28  # as many as a server has room for by default
 
@@ -21,19 +21,22 @@ class EncodedMedia:
 
     images: tuple[bytes, ...] = ()
     audios: tuple[bytes, ...] = ()
+    videos: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GivenMedia:
-    """Images and sounds, each in any of its forms, in the order of their places in the prompt."""
+    """Images, sounds and films, each in any of its forms, in the order of their places in the prompt."""
 
     images: tuple[ImageItem, ...] = ()
     audios: tuple[SoundItem, ...] = ()
+    videos: tuple[FileItem, ...] = ()
 
     @property
     def counts(self) -> dict[MediaKind, int]:
         """How many there are of each kind that there is."""
-        counts = {MediaKind.IMAGE: len(self.images), MediaKind.AUDIO: len(self.audios)}
+        found = {MediaKind.IMAGE: self.images, MediaKind.AUDIO: self.audios, MediaKind.VIDEO: self.videos}
+        counts = {kind: len(items) for kind, items in found.items()}
         return {kind: count for kind, count in counts.items() if count}
 
     def encoded(self, access: Access) -> EncodedMedia:
@@ -41,10 +44,11 @@ class GivenMedia:
 
         ValueError, naming which, for one that cannot be had, or with which all are more than `MAX_BYTES`.
         """
-        images, audios = enumerate(self.images), enumerate(self.audios)
+        images, audios, videos = enumerate(self.images), enumerate(self.audios), enumerate(self.videos)
         readers: list[tuple[str, Callable[[], bytes]]] = [
             *((f"images[{at}]", partial(encoded_image, one, access, name=f"images[{at}]")) for at, one in images),
             *((f"audios[{at}]", partial(encoded_sound, one, access, name=f"audios[{at}]")) for at, one in audios),
+            *((f"videos[{at}]", partial(encoded_film, one, access, name=f"videos[{at}]")) for at, one in videos),
         ]
         files: list[bytes] = []
         left = MAX_BYTES
@@ -55,7 +59,8 @@ class GivenMedia:
                 raise ValueError(
                     f"{name}: all media of a request have {MAX_BYTES} bytes at most, and with it have more"
                 )
-        return EncodedMedia(tuple(files[: len(self.images)]), tuple(files[len(self.images) :]))
+        heard, seen = len(self.images), len(self.images) + len(self.audios)
+        return EncodedMedia(tuple(files[:heard]), tuple(files[heard:seen]), tuple(files[seen:]))
 
 
 NO_MEDIA = GivenMedia()

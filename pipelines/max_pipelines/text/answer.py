@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from max_engines.detokenizer import Detokenizer
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import Chunk, GenerationStatus, Hypothesis, RequestID, TextGenerationOutput
@@ -37,6 +40,7 @@ class Answer:
         prompt: tuple[int, ...],
         tokenizer: TextTokenizer,
         peak_memory: Callable[[], int],
+        sample_rate: int = 0,
     ) -> None:
         self.request_id = preparation.attempt.request.request_id
         self.plan = plan = preparation.plan
@@ -53,6 +57,8 @@ class Answer:
         self._prompt_log_probabilities: LogProbabilities | None = None
         self._ranking = Ranking(plan.answers) if plan.ranked else None
         self._given = preparation.attempt.next_seq  # outputs that the caller has
+        self._next_sample = preparation.attempt.next_sample
+        self._sample_rate = sample_rate if preparation.attempt.request.voice is not None else 0
         self._ended_before = sum(len(done.tokens) for done in preparation.earlier if done.ended)
         for index, done in enumerate(preparation.earlier):
             if not done.ended:
@@ -75,7 +81,7 @@ class Answer:
         """The engine's news of the sequence it knows as `key`."""
         if delta.prompt is not None or (self._first is None and delta.tokens):
             self._note_prompt(delta)
-        if not delta.tokens and delta.status is ACTIVE:
+        if not delta.tokens and delta.status is ACTIVE and delta.samples is None:
             return []  # it reads the prompt, or searches
         if self.plan.searched:
             del self.running[key]
@@ -86,7 +92,7 @@ class Answer:
             del self.running[key]
         log_probabilities = _cut(delta.log_probabilities, len(tokens))
         if self._ranking is None:
-            return [self._chunk(sequence, tokens, texts, rest, log_probabilities)]
+            return [self._chunk(sequence, tokens, texts, rest, log_probabilities, samples=delta.samples)]
         self._ranking.hold(sequence, tokens, texts, rest, log_probabilities)
         return [] if self.running else list(self._ranked(self._ranking))
 
@@ -128,6 +134,7 @@ class Answer:
         log_probabilities: LogProbabilities | None,
         last: bool = True,
         score: float | None = None,
+        samples: NDArray[np.float32] | None = None,
     ) -> TextChunk:
         status = sequence.status
         text = "".join(texts) + rest
@@ -158,13 +165,17 @@ class Answer:
                 and self._spelling.of(tokens, texts, rest, log_probabilities, prompt_tokens, prompt_log_probabilities),
                 self._thinking,
                 score,
+                samples,
+                self._sample_rate,
             )
         )
         if self.plan.at_once:
             tokens = NO_TOKENS  # no part of it can be gone on from: the ranks need all of it
         elif self.plan.sequences > 1:
             tokens = run_of(sequence.index, tokens, status is not ACTIVE)
-        return Chunk(self.request_id, output, tokens)
+        first, count = self._next_sample, 0 if samples is None else samples.size
+        self._next_sample += count
+        return Chunk(self.request_id, output, tokens, first, count)
 
     def _echo(self) -> str:
         """The prompt's text, as the model read it: after the template and the truncation."""

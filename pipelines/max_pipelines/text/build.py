@@ -15,7 +15,7 @@ from max_interfaces import (
 )
 
 from ..config import Config, ModelConfig
-from ..engines import build_generator, build_tokenizer
+from ..engines import ServedGenerator, build_generator, build_tokenizer
 from ..registry import ServedPipeline
 from .perceiving import Perceiver
 from .pipeline import TextPipeline
@@ -24,8 +24,14 @@ WARM_UP_TOKENS = 8  # a prompt and some decode steps: every code path has been t
 
 
 def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGenerationOutput]:
-    """Load everything. Its canary writes a little, so that the first caller does not wait for first-time costs."""
-    served = build_generator(config)
+    """Load everything."""
+    return serving(config, build_generator(config), canary_of(config.model))
+
+
+def serving(
+    config: Config, served: ServedGenerator, canary: TextGenerationRequest
+) -> ServedPipeline[TextGenerationRequest, TextGenerationOutput]:
+    """A text pipeline over a generator. Its canary writes a little, so that no caller waits for first-time costs."""
     tokenizer = build_tokenizer(config.model)
     perceiver = Perceiver.of(config, takes_media=served.media)
     pipeline = TextPipeline(served, tokenizer, _peak_memory(config.model.device), perceiver)
@@ -40,9 +46,11 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
         TextGenerationRequest,
         PipelineTask.TEXT_GENERATION,
         config.engine.max_batch,
+        sample_rate=served.sample_rate,
+        voices=served.voices,
         max_tokens=served.max_length,
         close=close,
-        canary=_canary(config.model),
+        canary=canary,
         gauges=served.gauges,
         adapters=served.adapters,
         media=perceiver.kinds,
@@ -50,7 +58,8 @@ def build(config: Config) -> ServedPipeline[TextGenerationRequest, TextGeneratio
     )
 
 
-def _canary(model: ModelConfig) -> TextGenerationRequest:
+def canary_of(model: ModelConfig) -> TextGenerationRequest:
+    """A small request, for which every path of the code is taken once."""
     params = SamplingParams(max_new_tokens=WARM_UP_TOKENS, ignore_eos=True)
     prompt = (0,) if model.tokenizer == "none" else "hello"
     return TextGenerationRequest(RequestID(), model.name, prompt, sampling_params=params)

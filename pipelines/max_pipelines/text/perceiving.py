@@ -15,6 +15,7 @@ from ..config import Config
 from ..media import MediaLimits, read_image, read_sound
 from ..media.given import what_is_taken
 from ..media.limits import DEFAULT_LIMITS
+from .seeing import Seeing
 
 FIELDS = {MediaKind.IMAGE: "images", MediaKind.AUDIO: "audios", MediaKind.VIDEO: "videos"}
 TEXT_ONLY = what_is_taken(())
@@ -134,7 +135,13 @@ class Perceiver:
         options = given.value if given is not None else {}
         if not isinstance(options, dict):
             raise ValueError("processor_options: must be a JSON object")
-        return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options))
+        if not request.videos:
+            return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options))
+        seeing, options = Seeing.of(options)
+        films = [
+            seeing.read(item, self._processor, self._limits, f"videos[{at}]") for at, item in enumerate(request.videos)
+        ]
+        return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options, films))
 
 
 def has_media(request: TextGenerationRequest) -> bool:

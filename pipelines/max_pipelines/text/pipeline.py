@@ -31,6 +31,7 @@ from .preparing import Constrainer, Preparation, Prepared
 from .prompting import TextPrompter
 from .ranking import check_held
 from .resuming import progress
+from .speaking import check_voice
 
 TextChunk = Chunk[TextGenerationOutput]
 BEGIN_S = 0.05  # how long a step may spend on reading prompts, but for the last of them
@@ -60,6 +61,7 @@ class TextPipeline:
         self._prompter = TextPrompter(tokenizer, served.max_length, served.adapters, perceiver=perceiver)
         self._constrainer = Constrainer(tokenizer, served.vocab_size, self._eos_token_ids)
         self._peak_memory = peak_memory
+        self._voices, self._sample_rate = served.voices, served.sample_rate
         self._preparing: dict[RequestID, Preparation] = {}
         self._answers: dict[RequestID, Answer] = {}
         self._owners: dict[RequestID, Answer] = {}  # by the ids that the generator knows
@@ -73,6 +75,7 @@ class TextPipeline:
         """Take a request. ValueError for what this model cannot do."""
         request = attempt.request
         plan = plan_of(request, self._tokenizer, self._eos_token_ids)
+        check_voice(request.voice, plan, self._voices)
         earlier = progress(attempt.tokens, plan.sequences)
         adapters = self._prompter.adapters(request)
         rendering = self._prompter.rendering(request)
@@ -161,7 +164,7 @@ class TextPipeline:
         if prepared is None:
             return
         self._check_held(preparation.plan, len(prepared.prompt))
-        answer = Answer(preparation, prepared.prompt, self._tokenizer, self._peak_memory)
+        answer = Answer(preparation, prepared.prompt, self._tokenizer, self._peak_memory, self._sample_rate)
         try:
             for key, sequence in answer.running.items():
                 self._generator.add(self._start(key, sequence.index, preparation, prepared))
@@ -196,6 +199,8 @@ class TextPipeline:
             attempt.request.adapter_id,
             attempt.request.prompt_adapter_id,
             prepared.media,
+            attempt.request.voice,
+            attempt.next_sample,
         )
 
     def _wait(self, active: Collection[RequestID]) -> None:
