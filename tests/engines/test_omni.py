@@ -13,12 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2_5OmniForConditionalGeneration
 
 from max_engines import fused_decoder
 from max_engines.config import EngineConfig
-from max_engines.omni import OmniEngine, OmniModel, OmniSettings, load_omni, speaks
+from max_engines.omni import OmniEngine, OmniModel, OmniSettings, load_omni, without_speech
 from max_engines.omni.noise import noise
 from max_engines.omni.token2wav import Voice
 from max_interfaces import GenerationStatus, RequestID, SamplingParams
@@ -37,6 +38,8 @@ from tests.engines.tiny_omni import (
     save_omni,
     tiny_omni,
 )
+from tests.engines.tiny_omni import speaker as tiny_omni_speaker
+from tests.tiny_text import make_tiny_text
 
 Samples = NDArray[np.float32]
 GREEDY = SamplingParams(temperature=0, repetition_penalty=1.05, max_new_tokens=60)
@@ -408,25 +411,50 @@ def test_noise_belongs_to_a_frame(voice: Voice) -> None:
     assert abs(float(noise(5, 0, 2000, 8).std()) - 1) < 0.05
 
 
-def test_a_checkpoint_without_voices_is_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def mute(folder: Path, tmp_path: Path) -> Path:
+    """The checkpoint without its voices."""
     for path in folder.iterdir():
-        if path.suffix != ".pt":
+        if path.name != "spk_dict.safetensors":
             (tmp_path / path.name).symlink_to(path)
-    assert speaks(tmp_path)
-    with pytest.raises(ValueError, match=r"has no spk_dict.pt with its voices"):
-        load_omni(tmp_path)
-    (tmp_path / "spk_dict.pt").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"spk_dict.pt holds no voices"):
-        load_omni(tmp_path)
-    torch.save({"Eve": {"bos_token": 1}}, tmp_path / "spk_dict.pt")
-    with pytest.raises(ValueError, match=r"spk_dict.pt holds no voices"):
-        load_omni(tmp_path)
+    return tmp_path
 
 
-def test_a_file_of_voices_that_would_run_something_is_refused(folder: Path, tmp_path: Path) -> None:
-    for path in folder.iterdir():
-        if path.suffix != ".pt":
-            (tmp_path / path.name).symlink_to(path)
-    torch.save({"Eve": Path("/")}, tmp_path / "spk_dict.pt")
-    with pytest.raises(ValueError, match=r"spk_dict.pt holds no voices"):
-        load_omni(tmp_path)
+def test_a_checkpoint_without_voices_is_refused(folder: Path, mute: Path) -> None:
+    assert without_speech(folder) is None
+    assert without_speech(mute) == "it has no spk_dict.safetensors with its voices"
+    with pytest.raises(ValueError, match=r"it has no spk_dict.safetensors with its voices"):
+        load_omni(mute)
+    make_tiny_text(mute / "text")
+    assert without_speech(mute / "text") == "its architecture 'llama' does not speak"
+
+
+def test_voices_in_a_pickle_are_not_read_but_can_be_converted(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"Eve": tiny_omni_speaker(1), "Ada": tiny_omni_speaker(2)}, mute / "spk_dict.pt")
+    with pytest.raises(ValueError, match=r"spk_dict.pt, a pickle, .* if you trust it, convert it: save_file\(") as said:
+        load_omni(mute)
+    monkeypatch.chdir(mute)
+    said_to_do = str(said.value).partition("convert it: ")[2]
+    exec(said_to_do, {"torch": torch, "save_file": save_file})  # noqa: S102 - what the message says must work
+    assert list(load_omni(mute).speakers) == ["Ada", "Eve"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"Eve.cond": None}, "the voice 'Eve' must have bos_token, cond, ref_mel"),
+        ({"Eve.more": torch.zeros(1)}, "and nothing else"),
+        ({"Eve.bos_token": torch.tensor(-1)}, "must be one id, below 320"),
+        ({"Eve.bos_token": torch.tensor([1, 2])}, "must be one id"),
+        ({"Eve.cond": torch.zeros(8)}, "must be numbers"),
+        ({"Eve.ref_mel": torch.full((1, 20, 8), float("nan"))}, "must be numbers"),
+    ],
+)
+def test_a_voice_that_is_none_is_refused(mute: Path, change: dict[str, Tensor | None], why: str) -> None:
+    values = {f"Eve.{name}": torch.as_tensor(value) for name, value in tiny_omni_speaker(1).items()} | change
+    save_file({name: value for name, value in values.items() if value is not None}, mute / "spk_dict.safetensors")
+    with pytest.raises(ValueError, match=rf"spk_dict.safetensors: .*{why}"):
+        load_omni(mute)
+    (mute / "spk_dict.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"spk_dict.safetensors: "):
+        load_omni(mute)

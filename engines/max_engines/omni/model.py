@@ -14,7 +14,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTo
 
 from ..loading import DType, LoadedModel, known_config, load_module, model_source, prepared
 from ..weights import PLAIN, WeightOptions
-from .speakers import Speaker, read_speakers
+from .speakers import Speaker, read_speakers, without_voices
 from .talker import Talker, talker_of
 
 
@@ -37,9 +37,11 @@ class WithoutSpeakers(Qwen2_5OmniForConditionalGeneration):  # type: ignore[no-u
         return super(Qwen2_5OmniForConditionalGeneration, cls).from_pretrained(*args, **options)
 
 
-def speaks(path_or_id: str | Path, revision: str | None = None) -> bool:
-    """True if the checkpoint is one that `load_omni` reads. ValueError if there is none."""
-    return _speaks(known_config(model_source(path_or_id), revision))
+def without_speech(path_or_id: str | Path, revision: str | None = None) -> str | None:
+    """Why `load_omni` does not read a checkpoint; None if it does. ValueError if there is none."""
+    source = model_source(path_or_id)
+    config = known_config(source, revision)
+    return without_voices(source, revision) if _speaks(config) else _of_text(config)
 
 
 def load_omni(
@@ -69,8 +71,12 @@ def load_omni(
 def _factory(source: str, revision: str | None) -> type[PreTrainedModel]:
     config = known_config(source, revision)
     if not _speaks(config):
-        raise ValueError(f"its architecture {config.model_type!r} does not speak")
+        raise ValueError(_of_text(config))
     return WithoutSpeakers
+
+
+def _of_text(config: PreTrainedConfig) -> str:
+    return f"its architecture {config.model_type!r} does not speak"
 
 
 def _speaks(config: PreTrainedConfig) -> bool:

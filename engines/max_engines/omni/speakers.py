@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-FILE = "spk_dict.pt"
+from ..loading import LOAD_ERRORS, first_line
+
+FILE, PICKLED = "spk_dict.safetensors", "spk_dict.pt"
+CONVERT = (
+    f"its voices are in {PICKLED}, a pickle, and only safetensors are read; if you trust it, convert it: save_file("
+    f'{{f"{{voice}}.{{name}}": torch.as_tensor(value) for voice, values in torch.load("{PICKLED}").items() '
+    f'for name, value in values.items()}}, "{FILE}")'
+)
+PARTS = ("bos_token", "cond", "ref_mel")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,30 +38,41 @@ class Speaker:
         return Speaker(self.begin_id, self.conditioning.to(device), self.reference_mel.to(device))
 
 
+def without_voices(source: str, revision: str | None) -> str | None:
+    """Why the voices of a checkpoint cannot be read; None if they can."""
+    if _found(source, FILE, revision) is not None:
+        return None
+    return CONVERT if _found(source, PICKLED, revision) is not None else f"it has no {FILE} with its voices"
+
+
 def read_speakers(source: str, revision: str | None, vocab_size: int) -> Mapping[str, Speaker]:
-    """The voices by their names. ValueError for a checkpoint without any.
-
-    Published checkpoints have them in a pickle alone. torch reads numbers and tensors of it, and refuses anything that
-    would run.
-    """
-    path = cached_file(source, FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    """The voices by their names: `NAME.bos_token`, `NAME.cond` and `NAME.ref_mel`. ValueError if there are none."""
+    path = _found(source, FILE, revision)
     if path is None:
-        raise ValueError(f"cannot load the model {source!r}: it speaks, and has no {FILE} with its voices")
+        raise ValueError(f"cannot load the model {source!r}: {without_voices(source, revision)}")
+    voices: dict[str, dict[str, Tensor]] = defaultdict(dict)
     try:
-        found: object = torch.load(Path(path), map_location="cpu", weights_only=True)
-        if not isinstance(found, dict) or not found:
+        for key, value in load_file(path).items():
+            name, _, part = key.rpartition(".")
+            voices[name][part] = value
+        if not voices:
             raise ValueError("it names none")
-        return {str(name): _speaker(values, vocab_size) for name, values in found.items()}
-    except Exception as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise ValueError(f"cannot load the model {source!r}: {FILE} holds no voices: {reason:.300}") from problem
+        return {name: _speaker(name, values, vocab_size) for name, values in voices.items()}
+    except LOAD_ERRORS as problem:
+        raise ValueError(f"cannot load the model {source!r}: {FILE}: {first_line(problem):.300}") from problem
 
 
-def _speaker(values: Mapping[str, object], vocab_size: int) -> Speaker:
-    begin, conditioning, mel = values["bos_token"], values["cond"], values["ref_mel"]
-    begin_id = int(begin)  # type: ignore[call-overload]
-    if not isinstance(conditioning, Tensor) or not isinstance(mel, Tensor) or not 0 <= begin_id < vocab_size:
-        raise ValueError("a voice has bos_token, cond and ref_mel")
+def _speaker(name: str, values: Mapping[str, Tensor], vocab_size: int) -> Speaker:
+    if values.keys() != set(PARTS):
+        raise ValueError(f"the voice {name!r:.80} must have {', '.join(PARTS)}, and nothing else")
+    begin, conditioning, mel = (values[part] for part in PARTS)
+    if begin.numel() != 1 or not 0 <= int(begin) < vocab_size:
+        raise ValueError(f"{name:.80}.bos_token must be one id, below {vocab_size}")
     if conditioning.dim() != 2 or mel.dim() != 3 or not bool(conditioning.isfinite().all() & mel.isfinite().all()):
-        raise ValueError("cond and ref_mel are [1, channels] and [1, frames, bins]")
-    return Speaker(begin_id, conditioning.float(), mel.float())
+        raise ValueError(f"{name:.80}: cond and ref_mel must be numbers [1, channels] and [1, frames, bins]")
+    return Speaker(int(begin), conditioning.float(), mel.float())
+
+
+def _found(source: str, name: str, revision: str | None) -> str | None:
+    path: str | None = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return path

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from max_engines.loading import model_source
-from max_engines.omni import speaks
+from max_engines.omni import without_speech
 
 from ..config import Config, EngineConfig, MediaConfig, ModelConfig, PipelineConfig, WorkersConfig
 from ..vlm.model import MAX_BATCH, Model
@@ -40,8 +40,10 @@ class MultimodalModel:
     Any thread may use it, several at once.
     """
 
-    def __init__(self, served: Config) -> None:
+    def __init__(self, served: Config, silent: str | None = None) -> None:
+        """`silent` is why it does not speak."""
         self._served = served
+        self._silent = silent
         self._running: Model | None = None
 
     @property
@@ -111,7 +113,7 @@ class MultimodalModel:
         the sound, float32 `[samples]`, one for each row if there are several; `speaker` names its voice. Other keyword
         arguments are those of `Sampling`; `max_new_tokens` binds. ValueError for a mode that the model does not have.
         """
-        mode = checked_mode(generation_mode, self.output_modalities)
+        mode = self.mode(generation_mode)
         rows = _rows(input_ids, attention_mask)
         voice = self.voice(speaker) if mode == "audio" else None
         params = Sampling.of(sampling, self.generation_config).params()
@@ -125,6 +127,10 @@ class MultimodalModel:
             return ids
         sounds = [torch.from_numpy(answer.samples.copy()) for answer in found]
         return ids, sounds[0] if len(sounds) == 1 else sounds
+
+    def mode(self, asked: str | None) -> str:
+        """What is to be given: text if nothing is asked. ValueError for a mode that the model does not have."""
+        return checked_mode(asked, self.output_modalities, self._silent)
 
     def voice(self, speaker: str | None) -> str:
         """The voice that is meant: the first, if none is named."""
@@ -189,6 +195,7 @@ class AutoModelForMultimodalLM:
             warnings.warn("trust_remote_code is ignored: code from a checkpoint is never run", stacklevel=2)
         source = model_source(pretrained_model_name_or_path)
         wanted = dtype if torch_dtype is None else torch_dtype
+        silent = without_speech(source, revision)
         return MultimodalModel(
             Config(
                 model=ModelConfig(
@@ -198,12 +205,13 @@ class AutoModelForMultimodalLM:
                     device=device_name(device_map),
                     revision=revision,
                 ),
-                pipeline=PipelineConfig(kind="omni" if speaks(source, revision) else "text"),
+                pipeline=PipelineConfig(kind="omni" if silent is None else "text"),
                 engine=EngineConfig(max_batch=MAX_BATCH),
                 workers=WorkersConfig(transport=transport),
                 media=MediaConfig(processor_options=True),
                 http=None,
-            )
+            ),
+            silent,
         )
 
 

@@ -14,7 +14,6 @@ from ..media.given import EncodedMedia, GivenMedia
 from .answering import Answer, Asked, answers, pieces
 from .chat import Chat, is_chat
 from .model import AutoModelForMultimodalLM, MultimodalModel
-from .modes import checked_mode
 from .sampling import Sampling
 
 TASK = "any-to-any"
@@ -144,7 +143,7 @@ class AnyToAnyPipeline:
         return Given(given or "", GivenMedia(*(_listed(beside.get(name)) for name in PROMPT[1:])))
 
     def _asked(self, prompt: Given, options: Options) -> Asked:
-        mode = checked_mode(options.generation_mode, self.model.output_modalities)
+        mode = self.model.mode(options.generation_mode)
         sampling = Sampling.of({**options.generate_kwargs, **options.sampling}, self.model.generation_config)
         params = sampling.params(skip_special_tokens=options.skip_special_tokens, stop=options.stop)
         media: EncodedMedia = prompt.media.encoded(IN_PROCESS)

@@ -324,6 +324,15 @@ def test_an_unknown_argument_names_the_nearest(pipe: AnyToAnyPipeline) -> None:
         pipe("hello", max_tokens=3)
 
 
+def test_a_model_whose_voices_cannot_be_read_still_writes(omni: Path, tmp_path: Path) -> None:
+    for path in omni.iterdir():
+        (tmp_path / path.name.replace("spk_dict.safetensors", "spk_dict.pt")).symlink_to(path)
+    with pipeline("any-to-any", model=tmp_path, transport="thread") as pipe:
+        assert pipe("the fox", max_new_tokens=3)[0]["generated_text"].startswith("the fox")
+        with pytest.raises(ValueError, match=r"this model gives text; its voices are in spk_dict.pt, a pickle"):
+            pipe("the fox", generation_mode="audio")
+
+
 def test_sampling_is_the_checkpoints_until_a_call_says_otherwise() -> None:
     params = Sampling.of({"top_p": 0.5}, {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.9}).params()
     assert (params.temperature, params.top_k, params.top_p) == (0.7, 20, 0.5)
