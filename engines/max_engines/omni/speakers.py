@@ -16,7 +16,8 @@ from ..loading import LOAD_ERRORS, first_line
 FILE, PICKLED = "spk_dict.safetensors", "spk_dict.pt"
 CONVERT = (
     f"its voices are in {PICKLED}, a pickle, and only safetensors are read; if you trust it, convert it: save_file("
-    f'{{f"{{voice}}.{{name}}": torch.as_tensor(value) for voice, values in torch.load("{PICKLED}").items() '
+    f'{{f"{{voice}}.{{name}}": torch.as_tensor(value) for voice, values in torch.load("{PICKLED}", '
+    f"weights_only=True).items() "
     f'for name, value in values.items()}}, "{FILE}")'
 )
 PARTS = ("bos_token", "cond", "ref_mel")
