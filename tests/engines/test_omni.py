@@ -176,7 +176,7 @@ def said_by_transformers(
 def shown() -> tuple[tuple[int, ...], dict[str, Tensor]]:
     """A prompt with an image of 6 tokens and a sound of 8, and the arrays for them."""
     prompt = (*words(1, 4), AUDIO_START, *(AUDIO,) * 8, AUDIO_END)
-    prompt += (*words(2, 3), VISION_START, *(IMAGE,) * 6, VISION_END, *words(3, 5))
+    prompt += (*words(2, 3), VISION_START, *(IMAGE,) * 6, VISION_END, *words(30, 5))
     mask = torch.zeros(1, 40, dtype=torch.int64)
     mask[:, :32] = 1
     return prompt, {
@@ -188,12 +188,13 @@ def shown() -> tuple[tuple[int, ...], dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("voice", SPEAKERS)
-@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_text_and_codes_are_those_of_transformers(
     engine: OmniEngine, plain: Qwen2_5OmniForConditionalGeneration, voice: str, seed: int
 ) -> None:
     prompt = words(seed, 17)
     text, codes = said_by_transformers(plain, prompt, voice, {})
+    assert len(codes) > 10
     assert codes_of(engine, ask(prompt, voice)) == codes
     assert hear(engine, ask(prompt, voice))[0].tokens == text
 
@@ -205,6 +206,7 @@ def test_codes_after_an_image_and_a_sound_are_those_of_transformers(
     text, codes = said_by_transformers(plain, prompt, "Chelsie", arrays)
     media = tuple(Feature.of(name, array.numpy()) for name, array in arrays.items())
     start = replace(ask(prompt, "Chelsie"), media=media)
+    assert len(codes) > 10
     assert codes_of(engine, start) == codes
     assert hear(engine, replace(start, request_id=RequestID()))[0].tokens == text
 
@@ -226,7 +228,7 @@ def test_codes_are_the_same_in_small_chunks_without_much_memory_and_without_the_
 
 
 def test_sound_comes_before_the_last_token(engine: OmniEngine) -> None:
-    heard = hear(engine, ask(words(1, 17), "Chelsie", max_new_tokens=60))[0]
+    heard = hear(engine, ask(words(3, 17), "Chelsie", max_new_tokens=60))[0]
     assert heard.tokens_at_first_sound is not None
     assert heard.tokens_at_first_sound < len(heard.tokens) == 60
     assert np.abs(heard.samples).max() > 0.01
@@ -254,10 +256,10 @@ class Calls:
 def test_text_alone_never_calls_what_speaks(loaded: Callable[[], OmniModel]) -> None:
     engine = OmniEngine(loaded(), CONFIG, SETTINGS)
     calls = Calls(engine)
-    spoken = hear(engine, ask(words(1, 17)))[0]
+    spoken = hear(engine, ask(words(3, 17)))[0]
     assert calls.count > 0
     calls.count = 0
-    written = hear(engine, ask(words(1, 17), None))[0]
+    written = hear(engine, ask(words(3, 17), None))[0]
     assert calls.count == 0
     assert written.samples.size == 0
     assert written.tokens == spoken.tokens
@@ -269,6 +271,21 @@ def test_all_at_once_are_as_each_alone(engine: OmniEngine) -> None:
     for one, other in zip(alone, hear(engine, *starts), strict=True):
         assert one.tokens == other.tokens
         assert np.array_equal(one.samples, other.samples)
+
+
+def test_the_talker_waits_for_a_thinker_that_is_held_up(engine: OmniEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = ask(words(3, 17))
+    expected = hear(engine, start)[0]
+    step, calls = engine.thinker.step, [0]
+
+    def held_up(active: Any) -> Any:
+        calls[0] += 1
+        return step(active) if calls[0] % 3 == 0 else {}
+
+    monkeypatch.setattr(engine.thinker, "step", held_up)
+    found = hear(engine, replace(start, request_id=RequestID()))[0]
+    assert found.tokens == expected.tokens
+    assert np.array_equal(found.samples, expected.samples)
 
 
 def test_a_seed_gives_one_sound_and_another_another(loaded: Callable[[], OmniModel]) -> None:
@@ -283,7 +300,7 @@ def test_a_seed_gives_one_sound_and_another_another(loaded: Callable[[], OmniMod
 
 @pytest.mark.parametrize("at", [1, 10, TOKENS])
 def test_another_engine_goes_on_where_one_was(engine: OmniEngine, at: int) -> None:
-    start = ask(words(1, 17))
+    start = ask(words(3, 17))
     whole = hear(engine, start)[0]
     heard = min(2000, whole.samples.size // 2)
     rest = replace(start, request_id=RequestID(), accepted=tuple(whole.tokens[:at]), next_sample=heard)
@@ -292,10 +309,21 @@ def test_another_engine_goes_on_where_one_was(engine: OmniEngine, at: int) -> No
     assert np.array_equal(found.samples, whole.samples[heard:])
 
 
+def test_what_another_engine_has_told_stands(engine: OmniEngine) -> None:
+    """In bfloat16 an engine might say something else itself."""
+    told = hear(engine, ask(words(3, 17), None))[0].tokens[:5]
+    told[-1] = (told[-1] + 1) % 290
+    start = replace(ask(words(3, 17)), accepted=tuple(told))
+    spoken = hear(engine, start)[0]
+    written = hear(engine, replace(start, request_id=RequestID(), voice=None))[0]
+    assert spoken.tokens[:5] == told
+    assert spoken.tokens == written.tokens
+
+
 def test_an_end_of_text_is_told_with_the_end_of_the_sound(engine: OmniEngine) -> None:
-    tokens = hear(engine, ask(words(1, 17)))[0].tokens
+    tokens = hear(engine, ask(words(3, 17)))[0].tokens
     end = next(token for token in tokens[8:] if token not in tokens[:8])
-    start = replace(ask(words(1, 17), ignore_eos=False), eos_token_ids=frozenset((end,)))
+    start = replace(ask(words(3, 17), ignore_eos=False), eos_token_ids=frozenset((end,)))
     heard = hear(engine, start)[0]
     assert heard.status is GenerationStatus.END_OF_SEQUENCE
     assert heard.tokens == tokens[: tokens.index(end) + 1]
@@ -307,7 +335,7 @@ def test_an_end_of_text_is_told_with_the_end_of_the_sound(engine: OmniEngine) ->
 
 
 def test_a_text_of_one_token_has_no_sound(engine: OmniEngine) -> None:
-    heard = hear(engine, ask(words(1, 17), max_new_tokens=1))[0]
+    heard = hear(engine, ask(words(3, 17), max_new_tokens=1))[0]
     assert heard.status is GenerationStatus.MAXIMUM_LENGTH
     assert len(heard.tokens) == 1
     assert heard.samples.size == 0
@@ -315,7 +343,7 @@ def test_a_text_of_one_token_has_no_sound(engine: OmniEngine) -> None:
 
 @pytest.mark.parametrize("part", ["talker", "sound"])
 def test_a_step_that_fails_can_be_repeated(engine: OmniEngine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    start = ask(words(1, 17))
+    start = ask(words(3, 17))
     expected = hear(engine, start)[0]
     owner: Any = engine.talker if part == "talker" else Voice
     name = "step" if part == "talker" else "decode"
@@ -335,7 +363,7 @@ def test_a_step_that_fails_can_be_repeated(engine: OmniEngine, monkeypatch: pyte
             return step(active)
         except RuntimeError:
             failures[0] += 1
-            return step(active)
+            return stubborn(active)
 
     monkeypatch.setattr(engine, "step", stubborn)
     found = hear(engine, replace(start, request_id=RequestID()))[0]

@@ -114,6 +114,9 @@ def tiny_omni(change: Callable[[Any], None] | None = None) -> Qwen2_5OmniForCond
             fan: float = weight[0].numel() ** -0.5
             quiet = 0.75 if "bigvgan" in name else 1.0  # else all of it would be clipped
             weight.data.normal_(0, 0.3 if name.startswith(("thinker", "talker")) else quiet * fan)
+        elif name.startswith("talker") and name.endswith("bias"):
+            weight.data.normal_(0, 0.3)
+    model.talker.codec_head.weight.data[[CODE_END, CODE_PAD]] *= 0.8  # it has something to say
     model.train(False)
     model.speaker_map = {name: speaker(number) for number, name in enumerate(SPEAKERS)}
     return model

@@ -59,6 +59,7 @@ class Speech:
         self._thoughts: list[Tensor] = []  # of tokens whose states the talker does not have yet
         self._read = 0  # tokens, prompt and text, that these and all before them are of
         self._codes: list[int] = []  # that have not gone to the stream
+        self._certain: list[NDArray[np.float32]] = []  # samples that a failure afterwards must not lose
         self._text_ended = self._said_all = False
 
     @property
@@ -130,8 +131,11 @@ class Speech:
     def sound(self) -> NDArray[np.float32]:
         """The samples that have become certain, float32[n]."""
         codes, self._codes = self._codes, []
-        samples = self._stream.push(np.array(codes, np.int64))
-        return np.concatenate((samples, self._stream.flush())) if self._said_all else samples
+        self._certain.append(self._stream.push(np.array(codes, np.int64)))
+        if self._said_all:
+            self._certain.append(self._stream.flush())
+        certain, self._certain = self._certain, []
+        return np.concatenate(certain)
 
     def _beginning(self, thoughts: Tensor) -> tuple[SequenceStart, Perceived]:
         """What the talker begins with, of the thoughts `[prompt + 1, width]`."""
