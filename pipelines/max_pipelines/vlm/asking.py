@@ -64,6 +64,8 @@ def check_media(model: Model, **given: Sequence[object]) -> None:
     """ValueError naming what the model does not take. It has to be running."""
     kinds = model.media
     for name, items in given.items():
+        if items and name == "video" and name in kinds:
+            raise ValueError("video: films are shown by `max_pipelines.any_to_any`, and not by these functions")
         if items and name.removesuffix("s") not in kinds:
             raise ValueError(f"{name}: {what_is_taken(kinds)}")
 
