@@ -145,7 +145,8 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
 
 async def voices(request: Request) -> Response:
     """`GET /v1/audio/voices`: all that the served models have; plain names with `?legacy=true`."""
-    names = sorted({voice for info in Face.of(request).client.models for voice in info.voices})
+    speaking = [info for info in Face.of(request).client.models if info.task == PipelineTask.AUDIO_GENERATION.value]
+    names = sorted({voice for info in speaking for voice in info.voices})
     legacy = request.query_params.get("legacy", "false")
     if legacy not in ("true", "false"):
         raise InvalidRequest(f"legacy = {legacy!r:.80}: must be true or false")
