@@ -87,7 +87,7 @@ def test_pairs_of_frames_and_films_of_several_sizes(films: QwenFilms) -> None:
 def test_frames_are_chosen_as_by_transformers(
     films: QwenFilms, total: int, fps: float | None, asked: dict[str, Any], expected: list[int]
 ) -> None:
-    """Recorded from `Qwen2VLVideoProcessor.sample_frames` of transformers 5.23."""
+    """Worked out by hand from what `Qwen2VLVideoProcessor.sample_frames` of transformers 5.23 says it does."""
     assert list(films.frames(total, fps, asked.get("fps"), asked.get("num_frames"))) == expected
 
 
