@@ -83,8 +83,9 @@ def torch_engine(config: Config) -> ServedGenerator:
     """Ours: many sequences in one batch, over a paged KV cache."""
     from max_engines.engine import Engine
 
+    limits = engine_limits(config)  # what is wrong with it is said before minutes of loading
     model = _load(config)
-    generator = Engine(model, engine_limits(config))
+    generator = Engine(model, limits)
     return ServedGenerator(
         generator,
         model.vocab_size,
