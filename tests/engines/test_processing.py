@@ -66,13 +66,6 @@ def test_what_cannot_be_is_refused_by_name(checkpoint: Callable[[str], Path], tm
         prompt_of(transformers.BatchFeature({"input_ids": np.zeros((2, 3), np.int64)}))
 
 
-@pytest.mark.parametrize("name", ["qwen2.5-vl"], scope="module")
-def test_a_video_is_refused(folder: Path, name: str) -> None:
-    video = np.zeros((4, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"videos: .* needs torchvision"):
-        open_processor(folder)(text="see <vb><vid><ve>", videos=[video], return_tensors="np")
-
-
 def given_to(name: str, seed: int) -> dict[str, Any]:
     """Images and sounds for each placeholder of a checkpoint's text, as `MediaProcessor` takes them."""
     kind, text, _ = CHECKPOINTS[name]

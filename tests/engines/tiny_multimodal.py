@@ -259,6 +259,20 @@ def film(seed: int) -> Shown:
     )
 
 
+def timed_film(seed: int) -> Shown:
+    """A video of two pairs of frames as Qwen3-VL reads it: each with its time before it, and in marks of its own."""
+    pair = (VISION_START, *(VIDEO,) * 4, VISION_END)
+    prompt = (*words(seed, 6), *words(seed + 1, 3), *pair, *words(seed + 2, 3), *pair, *words(seed + 50, 7))
+    return Shown(
+        prompt,
+        {
+            "pixel_values_videos": patches(seed, 8, 4),
+            "video_grid_thw": torch.tensor([[2, 4, 4]]),
+            "mm_token_type_ids": torch.tensor([[2 * int(token == VIDEO) for token in prompt]]),
+        },
+    )
+
+
 def mel(seed: int, frames: int) -> Tensor:
     """A sound's mel spectrogram, float32 [1, bins, frames]."""
     return torch.randn(1, 16, frames, generator=torch.Generator().manual_seed(seed))
@@ -297,6 +311,7 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[int], Shown]]] = {
     "qwen2.5-vl": (qwen2_5_vl_config, seen_by_qwen),
     "qwen2.5-vl-film": (qwen2_5_vl_config, film),
     "qwen3-vl": (qwen3_vl_config, seen_by_qwen),
+    "qwen3-vl-film": (qwen3_vl_config, timed_film),
     "gemma3": (gemma3_config, seen_by_gemma),
     "qwen2-audio": (qwen2_audio_config, heard_by_qwen),
     "voxtral": (voxtral_config, heard_by_voxtral),

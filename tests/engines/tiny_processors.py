@@ -39,6 +39,13 @@ CHECKPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {  # the class, a text
         {"patch_size": PATCH, "min_pixels": 256, "max_pixels": 2048},
     ),
 }
+OF_FILMS: dict[str, dict[str, Any]] = {  # where it is not that of images
+    "qwen3-vl": {
+        "video_processor_type": "Qwen3VLVideoProcessor",
+        "patch_size": PATCH,
+        "size": {"shortest_edge": 256, "longest_edge": 8192},
+    }
+}
 PLACES = {  # what stands in a conversation for an image and a sound
     "llava": ("<img>", ""),
     "qwen2.5-vl": ("<vb><img><ve>", ""),
@@ -90,6 +97,8 @@ def save_with_processor(
     if kind:
         parts |= getattr(transformers, f"{kind}ImageProcessorPil")(**of_images).to_dict()
     (path / "preprocessor_config.json").write_text(json.dumps(parts))
+    if name in OF_FILMS:
+        (path / "video_preprocessor_config.json").write_text(json.dumps(OF_FILMS[name]))
     options = {"llava": {"patch_size": PATCH, "vision_feature_select_strategy": "default"}}
     options["llava"]["num_additional_image_tokens"] = 1
     options["gemma3"] = {"image_seq_length": SEEN_BY_GEMMA}

@@ -21,11 +21,12 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.utils.hub import PushToHubMixin
+from transformers.video_processing_utils import VideoProcessorMixin
 
 from max_interfaces.protocols import Feature
 
 from ..loading import LOAD_ERRORS, first_line, known_config, model_source, quiet
-from .films import QwenFilms
+from .films import Qwen3Films, QwenFilms
 
 Factory: TypeAlias = type[AutoImageProcessor | AutoFeatureExtractor | AutoTokenizer]
 PARTS: dict[str, Factory] = {
@@ -34,7 +35,12 @@ PARTS: dict[str, Factory] = {
     "tokenizer": AutoTokenizer,
 }
 VIDEOS = "video_processor"
-SEE_FILMS = ("Qwen2_5OmniProcessor",)
+FILMS: dict[str, type[QwenFilms]] = {  # by the class of the whole processor
+    "Qwen2VLProcessor": QwenFilms,
+    "Qwen2_5_VLProcessor": QwenFilms,
+    "Qwen2_5OmniProcessor": QwenFilms,
+    "Qwen3VLProcessor": Qwen3Films,
+}
 OF_TEXT = ("input_ids", "attention_mask")
 
 
@@ -43,9 +49,11 @@ class NoVideos(PushToHubMixin):  # it is written out like other parts
 
     model_input_names: tuple[str, ...] = ()
 
-    def __init__(self, images: object) -> None:
+    def __init__(self, images: object, why: str) -> None:
+        """`why` is what videos are refused with."""
         self.merge_size = getattr(images, "merge_size", 1)
         self.temporal_patch_size = getattr(images, "temporal_patch_size", 1)
+        self._why = why
 
     def to_dict(self) -> dict[str, object]:
         """Nothing that would be saved."""
@@ -53,7 +61,7 @@ class NoVideos(PushToHubMixin):  # it is written out like other parts
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """ValueError."""
-        raise ValueError("videos: transformers' processor of videos needs torchvision; give images")
+        raise ValueError(f"videos: {self._why}; give images")
 
 
 class WithoutTorchvision:
@@ -98,12 +106,23 @@ def _opened(source: str, kind: type[ProcessorMixin], revision: str | None) -> Pr
     names: list[str] = kind.get_attributes()  # type: ignore[no-untyped-call]
     parts = {name: _part(name, source, revision) for name in names if name != VIDEOS}
     if VIDEOS in names:
-        films = QwenFilms if kind.__name__ in SEE_FILMS else NoVideos
-        parts[VIDEOS] = films(parts.get("image_processor"))
+        parts[VIDEOS] = _films(source, kind, revision, parts.get("image_processor"))
         kind = type(kind.__name__, (WithoutTorchvision, kind), {"__init__": vars(kind)["__init__"]})
     options, _ = kind.get_processor_dict(source, revision=revision)
     processor: ProcessorMixin = kind.from_args_and_dict([parts[name] for name in names], options)
     return processor
+
+
+def _films(source: str, kind: type[ProcessorMixin], revision: str | None, images: object) -> QwenFilms | NoVideos:
+    """What makes features of films, with the checkpoint's settings, or what says why nothing does."""
+    films = FILMS.get(kind.__name__)
+    if films is None:
+        return NoVideos(images, "transformers' processor of them needs torchvision")
+    settings, _ = VideoProcessorMixin.get_video_processor_dict(source, revision=revision or "main")
+    try:
+        return films(settings)
+    except ValueError as problem:
+        return NoVideos(images, str(problem))
 
 
 def _part(name: str, source: str, revision: str | None) -> object:

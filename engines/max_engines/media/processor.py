@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from max_interfaces.text import MediaKind
 from max_interfaces.values import JsonValue
 
 from ..loading import first_line
-from .films import QwenFilms
+from .films import QwenFilms, SeenFilm
 from .processing import open_processor, prompt_of
 
 Ids = tuple[int, ...]
@@ -27,15 +27,6 @@ Encode = Callable[[str], Sequence[int]]
 PARTS = {MediaKind.IMAGE: "image_processor", MediaKind.AUDIO: "feature_extractor"}
 OURS = {"return_tensors", "sampling_rate", "padding", "truncation", "device", "disable_grouping"}  # not the caller's
 STAND_IN = "\ufdd2"  # for a run of ids among placeholders; a noncharacter, so that no vocabulary has it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SeenFilm:
-    """Frames uint8 `[frames, height, width, 3]`, how many make a second, and the sound float32 `[samples]` if heard."""
-
-    frames: NDArray[np.uint8]
-    fps: float
-    sound: NDArray[np.float32] | None = None
 
 
 class MediaProcessor:
@@ -78,12 +69,13 @@ class MediaProcessor:
         sounds: Sequence[NDArray[np.float32]] = (),
         options: Mapping[str, JsonValue] | None = None,
         films: Sequence[SeenFilm] = (),
+        most: int = sys.maxsize,
     ) -> tuple[Ids, tuple[Feature, ...]]:
         """Ids with as many placeholders as `images` `[height, width, 3]`, `sounds` `[samples]` and `films` take; those.
 
         A prompt has one placeholder for each of them; as text it is read by `encode` when they stand there. Sounds have
         `sampling_rate` samples a second. `options` are keyword arguments of the processor's own. ValueError for what
-        does not fit together.
+        does not fit together, and for films that take more than `most` placeholders, before there is room for them.
         """
         given: dict[str, object] = dict(self._checked(options))
         if images:
@@ -94,6 +86,7 @@ class MediaProcessor:
         if not isinstance(text, str):
             text, encode = self._written(text, encode)
         if films:
+            self._check_room(films, given, most)
             given |= self._seen(text, films, sounds)
         try:
             with self._encoding.by(encode):
@@ -104,9 +97,19 @@ class MediaProcessor:
             features += (Feature.of("use_audio_in_video", np.ones(1, np.int64)),)
         return ids, features
 
+    def _check_room(self, films: Sequence[SeenFilm], options: Mapping[str, object], most: int) -> None:
+        if self._films is None:
+            raise ValueError("this model is shown no films")
+        count = self._films.tokens([film.frames for film in films], options)
+        if count > most:
+            raise ValueError(
+                f"videos: take {count} tokens, at most {most} fit; set fps or num_frames to show fewer frames"
+            )
+
     def _seen(self, text: str, films: Sequence[SeenFilm], sounds: Sequence[NDArray[np.float32]]) -> dict[str, object]:
         """What the processor is told of films, and of the sounds in the order in which they are heard."""
-        told: dict[str, object] = {"videos": [film.frames for film in films], "fps": films[0].fps}
+        told: dict[str, object] = {"videos": [film.frames for film in films], "fps": films[0].shown_fps}
+        told |= {"video_metadata": [film.metadata for film in films], "do_sample_frames": False}
         if all(film.sound is None for film in films):
             return told
         film_token: str = getattr(self._inner, "video_token")  # noqa: B009

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from max_engines.media.processor import MediaProcessor, SeenFilm
+from max_engines.media.films import SeenFilm
+from max_engines.media.processor import MediaProcessor
 from max_interfaces.values import JsonValue
 
 from ..media import MediaLimits, read_film
 
-NAMES = ("fps", "num_frames", "load_audio_from_video")
-WHOLE_S = 1e-3  # the shortest film: one whose length nothing tells
+NAMES = frozenset({"fps", "num_frames", "load_audio_from_video"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Seeing:
     @classmethod
     def of(cls, options: Mapping[str, JsonValue]) -> tuple[Seeing, dict[str, JsonValue]]:
         """From `processor_options`, and the rest of them. ValueError, naming it, for one that is none."""
-        fps, count, heard = (options.get(name) for name in NAMES)
+        fps, count, heard = (options.get(name) for name in ("fps", "num_frames", "load_audio_from_video"))
         if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= 1000):
             raise ValueError(f"processor_options.fps = {fps!r:.80}: must be a number above 0, and at most 1000")
         if count is not None and (type(count) is not int or not 0 < count <= 2**20):
@@ -42,7 +42,8 @@ class Seeing:
             return processor.frames(total, fps, self.fps, self.num_frames)
 
         rate = processor.sampling_rate if self.heard else None
+        if rate == 0:
+            raise ValueError("processor_options.load_audio_from_video = True: this model does not hear; leave it out")
         film = read_film(item, limits, choose=choose, sound_rate=rate, name=name)
-        seconds = max(WHOLE_S, film.total / film.fps if film.fps else 0.0)
-        shown_fps = len(film.frames) / seconds if self.fps is None else self.fps
-        return SeenFilm(film.frames, shown_fps, None if film.sound is None else film.sound.samples)
+        sound = None if film.sound is None else film.sound.samples
+        return SeenFilm(film.frames, film.indices, film.total, film.fps, self.fps, sound)
