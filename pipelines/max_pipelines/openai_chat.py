@@ -25,7 +25,7 @@ from .raw_json import described, json_of, null
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=2**22)]
 File = Annotated[str, Meta(min_length=1, max_length=2 * MAX_MEDIA_BYTES)]  # base64 has a third more characters
-PARTS = ("text", "refusal", "image_url", "input_audio")
+PARTS = ("text", "refusal", "image_url", "input_audio", "video_url")
 NO_PARAMETERS: dict[str, JsonValue] = {"type": "object", "properties": {}, "additionalProperties": False}
 CALLS = described("array", items={"type": "object"})
 ROLES = {"developer": MessageRole.SYSTEM}  # the newer word for it, which no template knows
@@ -45,17 +45,24 @@ class InputAudio(msgspec.Struct, frozen=True):
     format: Annotated[str, Meta(max_length=64)] | None = None
 
 
+class VideoUrl(msgspec.Struct, frozen=True):
+    """A film, by a data: URL, or where such are fetched, any other."""
+
+    url: File
+
+
 class Part(msgspec.Struct, frozen=True):
-    """A piece of a message: `text`, the `refusal` of an assistant, `image_url` or `input_audio`."""
+    """A piece of a message: `text`, the `refusal` of an assistant, `image_url`, `input_audio` or `video_url`."""
 
     type: Annotated[str, Meta(max_length=64)]
     text: Text | None = None
     refusal: Text | None = None
     image_url: ImageUrl | None = None
     input_audio: InputAudio | None = None
+    video_url: VideoUrl | None = None
 
     def read(self) -> TextContentPart | MediaContentPart:
-        """Its text, or the place of its image or sound. ValueError for a piece that is none."""
+        """Its text, or the place of its image, sound or film. ValueError for a piece that is none."""
         match self.type, getattr(self, self.type, None) if self.type in PARTS else None:
             case _, str(text):
                 return TextContentPart(text)
@@ -63,6 +70,8 @@ class Part(msgspec.Struct, frozen=True):
                 return MediaContentPart(MediaKind.IMAGE)
             case _, InputAudio():
                 return MediaContentPart(MediaKind.AUDIO)
+            case _, VideoUrl():
+                return MediaContentPart(MediaKind.VIDEO)
         if self.type not in PARTS:
             raise ValueError(f"messages.content: a part of type {self.type!r}; there are {', '.join(PARTS)}")
         raise ValueError(f"messages.content: a part of type {self.type!r} has no {self.type}")
@@ -96,6 +105,7 @@ def media_in(messages: Iterable[Message]) -> GivenMedia:
     return GivenMedia(
         tuple(part.image_url.url for part in parts if part.type == "image_url" and part.image_url),
         tuple(part.input_audio.data for part in parts if part.type == "input_audio" and part.input_audio),
+        tuple(part.video_url.url for part in parts if part.type == "video_url" and part.video_url),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from max_engines.media.processing import open_processor, prompt_of
+from max_engines.media.processor import MediaProcessor
+from max_engines.tokenizer import load_tokenizer
 from max_pipelines.config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
 from max_pipelines.media import Sound
 from max_pipelines.media.encoded import png as png_of
 from max_pipelines.media.encoded import wav as wav_of
+from max_pipelines.media.limits import DEFAULT_LIMITS
+from max_pipelines.text.seeing import Seeing
 from tests.engines.tiny_multimodal import PATCH, SEEN_BY_GEMMA, SIDE, Shown, save_multimodal
 from tests.engines.tiny_omni import save_omni
 from tests.tiny_text import make_tokenizer
@@ -160,6 +165,15 @@ def png(seed: int, height: int = 50, width: int = 70) -> bytes:
 def wav(seed: int) -> bytes:
     """A sound as a file."""
     return wav_of(Sound(sound(seed), RATE))
+
+
+def film_seen(folder: Path, text: str, *films: bytes, **asked: Any) -> Shown:
+    """What a checkpoint's processor makes of a text with films, of which as many frames are seen as are `asked` for."""
+    processor, tokenizer = MediaProcessor.open(folder), load_tokenizer(folder)
+    seeing, _ = Seeing.of(asked)
+    seen = [seeing.read(film, processor, DEFAULT_LIMITS, "film") for film in films]
+    ids, features = processor.process(text, partial(tokenizer.encode, parse_special_tokens=True), films=seen)
+    return Shown(ids, {feature.name: torch.tensor(feature.array) for feature in features})
 
 
 def shown_by_transformers(folder: Path, text: str, images: Sequence[Any], sounds: Sequence[Any]) -> Shown:

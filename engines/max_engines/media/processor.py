@@ -20,11 +20,15 @@ from max_interfaces.values import JsonValue
 
 from ..loading import first_line
 from .films import QwenFilms, SeenFilm
-from .processing import open_processor, prompt_of
+from .processing import NoVideos, open_processor, prompt_of
 
 Ids = tuple[int, ...]
 Encode = Callable[[str], Sequence[int]]
-PARTS = {MediaKind.IMAGE: "image_processor", MediaKind.AUDIO: "feature_extractor"}
+PARTS = {
+    MediaKind.IMAGE: "image_processor",
+    MediaKind.AUDIO: "feature_extractor",
+    MediaKind.VIDEO: "video_processor",
+}
 OURS = {"return_tensors", "sampling_rate", "padding", "truncation", "device", "disable_grouping"}  # not the caller's
 STAND_IN = "\ufdd2"  # for a run of ids among placeholders; a noncharacter, so that no vocabulary has it
 
@@ -36,11 +40,8 @@ class MediaProcessor:
         self._inner = inner
         self._encoding = _Encoding(inner.tokenizer)
         inner.tokenizer = self._encoding
-        names: list[str] = inner.get_attributes()  # type: ignore[no-untyped-call]
-        films = getattr(inner, "video_processor", None)
-        self._films = films if isinstance(films, QwenFilms) else None
-        kinds = [kind for kind, part in PARTS.items() if part in names]
-        self.kinds = frozenset([*kinds, MediaKind.VIDEO] if self._films is not None else kinds)
+        self._films: QwenFilms | None = inner.video_processor if takes(inner, MediaKind.VIDEO) else None
+        self.kinds = frozenset(kind for kind in MediaKind if takes(inner, kind))
         self._options = _options(inner) - OURS
         self.sampling_rate = int(getattr(getattr(inner, "feature_extractor", None), "sampling_rate", 0))
 
@@ -152,6 +153,12 @@ class MediaProcessor:
             return found
 
         return text, read
+
+
+def takes(processor: object, kind: MediaKind) -> bool:
+    """Whether a processor, or a tokenizer, has a part for media of a kind."""
+    part = getattr(processor, PARTS[kind], None)
+    return part is not None and not isinstance(part, NoVideos)
 
 
 class _Encoding:

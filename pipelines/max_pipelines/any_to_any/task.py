@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from ..media import IN_PROCESS
-from ..media.given import EncodedMedia, GivenMedia
+from ..media.given import EncodedMedia, GivenMedia, films_listed, listed
 from .answering import Answer, Asked, answers, pieces
 from .chat import Chat, is_chat
 from .model import AutoModelForMultimodalLM, MultimodalModel
@@ -140,7 +140,8 @@ class AnyToAnyPipeline:
             given, beside = given.get("text"), {name: given.get(name) for name in PROMPT[1:]}
         if given is not None and not isinstance(given, str):
             raise ValueError(f"text = {given!r:.80}: must be a text, a chat, or a list of them")
-        return Given(given or "", GivenMedia(*(_listed(beside.get(name)) for name in PROMPT[1:])))
+        images, audio, videos = (beside.get(name) for name in PROMPT[1:])
+        return Given(given or "", GivenMedia(listed(images), listed(audio), films_listed(videos)))
 
     def _asked(self, prompt: Given, options: Options) -> Asked:
         mode = self.model.mode(options.generation_mode)
@@ -216,10 +217,3 @@ def _record(prompt: Given, answer: Answer, options: Options) -> Record:
 
 def _of_several(given: Any) -> bool:
     return isinstance(given, list | tuple) and bool(given) and not is_chat(given)
-
-
-def _listed(given: Any) -> tuple[Any, ...]:
-    """None, one, or a list of them."""
-    if given is None:
-        return ()
-    return tuple(given) if isinstance(given, list) else (given,)

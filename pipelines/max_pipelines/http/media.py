@@ -1,4 +1,4 @@
-"""Images and sounds of a request: read from its body, or fetched from the hosts that the config names."""
+"""Images, sounds and films of a request: read from its body, or fetched from the hosts that the config names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..media import Access
 from ..media.given import EncodedMedia, GivenMedia, what_is_taken
 
 READERS = 8  # at once: who waits for a slow host holds up seven others at most
-PARTS = {MediaKind.IMAGE: "image_url", MediaKind.AUDIO: "input_audio"}  # what a body calls them
+PARTS = {MediaKind.IMAGE: "image_url", MediaKind.AUDIO: "input_audio", MediaKind.VIDEO: "video_url"}  # as bodies say
 
 
 class MediaReader:

@@ -1,4 +1,4 @@
-"""Images and sounds beside vLLM's prompts."""
+"""Images, sounds and films beside vLLM's prompts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Self
 from max_interfaces import Json
 
 from ..media import IN_PROCESS, Access
-from ..media.given import NO_MEDIA, GivenMedia, what_is_taken
+from ..media.given import NO_MEDIA, GivenMedia, films_listed, listed, what_is_taken
+from ..media.items import FilmItem
 
-KINDS = ("image", "audio")
+KINDS = ("image", "audio", "video")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +30,9 @@ class PromptMedia:
         data = prompt.get("multi_modal_data") or {}
         for kind in data:
             if kind not in KINDS:
-                raise ValueError(f"multi_modal_data: {kind!r}; give {' and '.join(KINDS)}")
-        given = GivenMedia(_listed(data.get("image")), _listed(data.get("audio")))
+                raise ValueError(f"multi_modal_data: {kind!r}; give {', '.join(KINDS)}")
+        films = tuple(map(_film, films_listed(data.get("video"))))
+        given = GivenMedia(listed(data.get("image")), listed(data.get("audio")), films)
         return cls(given, processor=prompt.get("mm_processor_kwargs") or {})
 
     @property
@@ -51,7 +53,7 @@ class MediaRules:
 
     def __post_init__(self) -> None:
         for kind, most in self.limits.items():
-            if kind not in (*KINDS, "video") or type(most) is not int or most < 0:
+            if kind not in KINDS or type(most) is not int or most < 0:
                 raise ValueError(f"limit_mm_per_prompt: {kind!r}: {most!r}; image, audio and video have a number each")
 
     def check(self, media: PromptMedia, kinds: Collection[str]) -> None:
@@ -74,12 +76,18 @@ class MediaRules:
         return {
             "images": read.images,
             "audios": read.audios,
+            "videos": read.videos,
             "processor_options": Json.of(options, "mm_processor_kwargs") if options else None,
         }
 
 
-def _listed(given: object) -> tuple[Any, ...]:
-    """One, or a list of them."""
-    if given is None:
-        return ()
-    return tuple(given) if isinstance(given, list) else (given,)
+def _film(given: Any) -> FilmItem:
+    """A film as it is, or frames with their metadata, as vLLM's callers have it. ValueError if that says no `fps`."""
+    if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
+        film: FilmItem = given
+        return film
+    frames, metadata = given
+    fps, total = metadata.get("fps"), metadata.get("total_num_frames") or len(frames)
+    if not isinstance(fps, int | float):
+        raise ValueError(f"multi_modal_data: video: its metadata has fps = {fps!r:.80}; it must be a number")
+    return frames, fps * len(frames) / total

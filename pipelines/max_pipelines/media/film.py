@@ -15,12 +15,13 @@ from .choosing import Choice, every_frame
 from .container import opened
 from .errors import decoding, named, refuse
 from .image import read_image
-from .items import Array, Film, FilmItem, ImageItem, Pixels
+from .items import Array, FileItem, Film, FilmItem, Frames, ImageItem, Pixels
 from .limits import DEFAULT_LIMITS, MediaLimits
 from .sound import decoded_sound
 from .source import read_file
 
 QUARTER = 90  # degrees
+MOST_FPS = 1000
 
 
 def read_film(
@@ -39,17 +40,28 @@ def read_film(
     ValueError, beginning with `name` ("videos[2]"), says what is wrong with it.
     """
     with named(name):
-        if isinstance(item, np.ndarray):
-            return _of_array(item, choose, limits)
-        if isinstance(item, Sequence) and not isinstance(item, str | bytes | bytearray | memoryview):
-            return _of_images(item, choose, limits, access)
-        if isinstance(item, Image.Image):
+        frames, fps = with_rate(item)
+        if isinstance(frames, np.ndarray):
+            return _of_array(frames, fps, choose, limits)
+        if isinstance(frames, list | tuple):
+            return _of_images(frames, fps, choose, limits, access)
+        if isinstance(frames, Image.Image):
             raise ValueError("is an image; a film is given as a list of them")
-        data = read_file(item, limits, access)
+        data = read_file(frames, limits, access)
         with decoding("a film"):
             film = _decoded(data, choose, limits)
             sound = None if sound_rate is None else decoded_sound(data, sound_rate, limits)
         return replace(film, sound=sound)
+
+
+def with_rate(item: FilmItem) -> tuple[FileItem | Frames, float | None]:
+    """An item, and what it says beside it of how many frames make a second. ValueError for a rate that is none."""
+    if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[1], int | float):
+        return item, None
+    frames, fps = item
+    if not 0 < fps <= MOST_FPS:
+        raise ValueError(f"{fps} frames a second: must be more than 0 and at most {MOST_FPS}")
+    return frames, float(fps)
 
 
 def _decoded(data: bytes, choose: Choice, limits: MediaLimits) -> Film:
@@ -136,21 +148,23 @@ def _upright(frame: VideoFrame) -> Pixels:
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / QUARTER) % 4)
 
 
-def _of_array(array: Array, choose: Choice, limits: MediaLimits) -> Film:
+def _of_array(array: Array, fps: float | None, choose: Choice, limits: MediaLimits) -> Film:
     """A film that a caller has decoded."""
     if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
         raise ValueError(f"{array.dtype} of shape {array.shape}; expected uint8 [n, height, width, 3]")
     limits.check_film_frames(len(array))
-    chosen = _chosen(choose, len(array), None, limits)
+    chosen = _chosen(choose, len(array), fps, limits)
     frames = _room(len(chosen), array[0], limits)
     frames[:] = array[chosen]
-    return Film(frames, tuple(chosen), len(array), None)
+    return Film(frames, tuple(chosen), len(array), fps)
 
 
-def _of_images(images: Sequence[ImageItem], choose: Choice, limits: MediaLimits, access: Access) -> Film:
+def _of_images(
+    images: Sequence[ImageItem], fps: float | None, choose: Choice, limits: MediaLimits, access: Access
+) -> Film:
     """A film as its frames; only those that are kept are read."""
     limits.check_film_frames(len(images))
-    chosen = _chosen(choose, len(images), None, limits)
+    chosen = _chosen(choose, len(images), fps, limits)
     frames = np.zeros((0, 0, 0, 3), np.uint8)
     for at, index in enumerate(chosen):
         pixels = read_image(images[index], limits, access, name=f"frame {index}")
@@ -159,4 +173,4 @@ def _of_images(images: Sequence[ImageItem], choose: Choice, limits: MediaLimits,
         if pixels.shape != frames.shape[1:]:
             raise ValueError("has frames of more than one size")
         frames[at] = pixels
-    return Film(frames, tuple(chosen), len(images), None)
+    return Film(frames, tuple(chosen), len(images), fps)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from max_interfaces.text import MediaKind
 
 from .access import Access
 from .encoded import encoded_film, encoded_image, encoded_sound
-from .items import FileItem, ImageItem, SoundItem
+from .items import FilmItem, ImageItem, SoundItem
 
 MAX_BYTES = 2**28  # as many as a server has room for by default
 
@@ -30,7 +34,7 @@ class GivenMedia:
 
     images: tuple[ImageItem, ...] = ()
     audios: tuple[SoundItem, ...] = ()
-    videos: tuple[FileItem, ...] = ()
+    videos: tuple[FilmItem, ...] = ()
 
     @property
     def counts(self) -> dict[MediaKind, int]:
@@ -64,6 +68,23 @@ class GivenMedia:
 
 
 NO_MEDIA = GivenMedia()
+
+
+def listed(given: object) -> tuple[Any, ...]:
+    """Images or sounds as callers give them: none, one, or a list."""
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list) else (given,)
+
+
+def films_listed(given: object) -> tuple[Any, ...]:
+    """The same of films, one of which may be a list of its frames."""
+    alone = isinstance(given, list) and any(isinstance(one, Image.Image) or _is_frame(one) for one in given)
+    return (given,) if alone else listed(given)
+
+
+def _is_frame(given: object) -> bool:
+    return isinstance(given, np.ndarray) and given.ndim < 4
 
 
 def what_is_taken(kinds: Collection[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -62,5 +61,8 @@ from 0 to 1."""
 SoundItem: TypeAlias = FileItem | Array | Sound | tuple[Array, int]
 """A file of sound, or samples with their rate; an array alone has the rate that is wanted."""
 
-FilmItem: TypeAlias = FileItem | Array | Sequence[ImageItem]
-"""A file of a film, or its frames: one after the other, or an array uint8 [n, height, width, 3]."""
+Frames: TypeAlias = Array | list[ImageItem] | tuple[ImageItem, ...]
+"""Those of a film: one after the other, or an array uint8 [n, height, width, 3]."""
+
+FilmItem: TypeAlias = FileItem | Frames | tuple[Frames, float]
+"""A file of a film, or its frames, with how many make a second or without."""

@@ -1,21 +1,22 @@
-"""Images and sounds of requests, read and processed beside the work of the engine."""
+"""Images, sounds and films of requests, read and processed beside the work of the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Self
 
-from max_engines.media.processor import MediaProcessor
+from max_engines.media.processor import Encode, MediaProcessor
 from max_interfaces import Feature, TextGenerationRequest
 from max_interfaces.text import MediaKind
+from max_interfaces.values import JsonValue
 
 from ..config import Config
 from ..media import MediaLimits, read_image, read_sound
 from ..media.given import what_is_taken
 from ..media.limits import DEFAULT_LIMITS
-from .seeing import Seeing
+from .seeing import NAMES, Seeing
 
 FIELDS = {MediaKind.IMAGE: "images", MediaKind.AUDIO: "audios", MediaKind.VIDEO: "videos"}
 TEXT_ONLY = what_is_taken(())
@@ -66,7 +67,8 @@ class Perceiver:
     ) -> None:
         """Without a processor text alone is read, and `why` is what anything else is refused with.
 
-        With `options` requests may have `processor_options`: who gives them can make it take any memory.
+        With `options` requests may have any `processor_options`: who gives them can make it take any memory. Without
+        they may say how films are seen.
         """
         self._processor = processor
         self._limits = limits
@@ -105,24 +107,29 @@ class Perceiver:
                 raise ValueError(f"{field}: {what_is_taken(kinds) if kinds else self._why}")
         if request.processor_options is not None and not kinds:
             raise ValueError(f"processor_options: {self._why}")
-        if request.processor_options is not None and not self._options:
-            raise ValueError("processor_options: this server's media.processor_options does not allow them")
+        if not self._options and (others := _options(request).keys() - NAMES):
+            raise ValueError(
+                f"processor_options.{min(others)}: this server's media.processor_options does not allow it"
+            )
         truncate = request.sampling_params.truncate
         if truncate is not None and has_media(request):
-            raise ValueError(f"truncate = {truncate}: cannot cut a prompt with images or sounds; leave it out")
+            raise ValueError(f"truncate = {truncate}: cannot cut a prompt with images, sounds or films; leave it out")
 
     def submit(
-        self, request: TextGenerationRequest, prompt: str | Sequence[int], encode: Callable[[str], Sequence[int]]
+        self, request: TextGenerationRequest, prompt: str | Sequence[int], encode: Encode, most: int
     ) -> Perceiving:
-        """Begin with a request's `prompt`, which has the model's own placeholders. Does not wait."""
-        return Perceiving(self._thread.submit(self._read, request, prompt, encode))
+        """Begin with a request's `prompt`, which has the model's own placeholders. Does not wait.
+
+        Films that take more than `most` tokens are refused as soon as that is known.
+        """
+        return Perceiving(self._thread.submit(self._read, request, prompt, encode, most))
 
     def close(self) -> None:
         """End the thread. Safe to call twice."""
         self._thread.shutdown(cancel_futures=True)
 
     def _read(
-        self, request: TextGenerationRequest, prompt: str | Sequence[int], encode: Callable[[str], Sequence[int]]
+        self, request: TextGenerationRequest, prompt: str | Sequence[int], encode: Encode, most: int
     ) -> ReadPrompt:
         if self._processor is None:
             raise ValueError(self._why)
@@ -131,17 +138,20 @@ class Perceiver:
         sounds = [
             read_sound(item, rate, self._limits, name=f"audios[{at}]").samples for at, item in enumerate(request.audios)
         ]
-        given = request.processor_options
-        options = given.value if given is not None else {}
-        if not isinstance(options, dict):
-            raise ValueError("processor_options: must be a JSON object")
-        if not request.videos:
-            return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options))
-        seeing, options = Seeing.of(options)
+        seeing, options = Seeing.of(_options(request))
         films = [
             seeing.read(item, self._processor, self._limits, f"videos[{at}]") for at, item in enumerate(request.videos)
         ]
-        return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options, films))
+        return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options, films, most))
+
+
+def _options(request: TextGenerationRequest) -> dict[str, JsonValue]:
+    """What a request tells the model's processor. ValueError if that is no object."""
+    given = request.processor_options
+    options = given.value if given is not None else {}
+    if not isinstance(options, dict):
+        raise ValueError("processor_options: must be a JSON object")
+    return options
 
 
 def has_media(request: TextGenerationRequest) -> bool:

@@ -57,21 +57,21 @@ class TextPrompter:
         template = self._template(request)
         parts = bool(self._perceiver.kinds) and takes_parts(template)
         if has_media(request) and not parts:
-            raise ValueError("messages: this model's chat template has no place for images or sounds")
+            raise ValueError("messages: this model's chat template has no place for images, sounds or films")
         renderer = self._own if request.chat_template is None else self._given
         return renderer.submit(template, template_values(request, self._tokenizer, parts=parts))
 
     def perceiving(self, request: TextGenerationRequest, rendered: str | None) -> Perceiving | None:
-        """Begin to read a request's images and sounds, if it has any; `rendered` as in `prompt`. Does not wait."""
+        """Begin to read a request's media, if it has any; `rendered` as in `prompt`. Does not wait."""
         if not has_media(request):
             return None
         if rendered is not None:
             self._refuse_endless("messages", len(rendered), request)
-            return self._perceiver.submit(request, rendered, self._tokenizer.encode_shielded)
+            return self._perceiver.submit(request, rendered, self._tokenizer.encode_shielded, self._max_length)
         prompt = request.prompt or ()
         alone = isinstance(prompt, str)  # else each piece stands among ids
         encode = partial(self._tokenizer.encode, add_special_tokens=alone, parse_special_tokens=True)
-        return self._perceiver.submit(request, prompt, encode)
+        return self._perceiver.submit(request, prompt, encode, self._max_length)
 
     def prompt(self, request: TextGenerationRequest, rendered: str | None) -> tuple[int, ...]:
         """The ids for a request; `rendered` is the text of its conversation. ValueError if they do not fit.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from max_interfaces import RequestID, TextGenerationRequest
+from max_interfaces import Json, RequestID, TextGenerationRequest
 
-from ..media.given import what_is_taken
+from ..media.given import GivenMedia, what_is_taken
 from .media import TEXT_ALONE, PromptMedia
 from .model import Model
 from .options import Options
@@ -33,13 +33,15 @@ def request_of(
     ValueError for an option that cannot be had.
     """
     tokenizer = tokenizer_of(processor)
-    shown = bool(media.images or media.audios)
+    shown = bool(media.images or media.audios or media.videos)
     return TextGenerationRequest(
         RequestID(),
         model.name,
         text_of(tokenizer, prompt) if shown and isinstance(prompt, str) else ids_of(tokenizer, prompt),
         images=media.images,
         audios=media.audios,
+        videos=media.videos,
+        processor_options=Json.of({"fps": options.fps}, "fps") if media.videos and options.fps is not None else None,
         sampling_params=options.sampling(tokenizer, max_tokens, processors, logprobs),
         adapter_id=model.adapter,
         running_statistics=True,
@@ -60,14 +62,12 @@ def text_of(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     return prompt
 
 
-def check_media(model: Model, **given: Sequence[object]) -> None:
+def check_media(model: Model, given: GivenMedia) -> None:
     """ValueError naming what the model does not take. It has to be running."""
     kinds = model.media
-    for name, items in given.items():
-        if items and name == "video" and name in kinds:
-            raise ValueError("video: films are shown by `max_pipelines.any_to_any`, and not by these functions")
-        if items and name.removesuffix("s") not in kinds:
-            raise ValueError(f"{name}: {what_is_taken(kinds)}")
+    for kind in given.counts:
+        if kind.value not in kinds:
+            raise ValueError(f"{kind.value}: {what_is_taken(kinds)}")
 
 
 def _begun(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool:

@@ -11,7 +11,7 @@ from max_interfaces import TextGenerationOutput, TextGenerationRequest
 
 from ..many import NO_DEADLINE, run_all
 from .asking import check_media, request_of
-from .media import PromptMedia, one_each, read_media
+from .media import PromptMedia, of_each, read_media
 from .model import Model
 from .options import Options
 from .processors import Processor
@@ -30,14 +30,15 @@ def batch_generate(
     verbose: bool = False,
     group_by_shape: bool = True,
     track_image_sizes: bool = True,
+    videos: Sequence[object] | object | None = None,
     **kwargs: Any,
 ) -> BatchResponse:
     """The text for each formatted prompt, in one batch; `max_tokens` is one number, or one for each.
 
-    `images` and `audios` are one for each prompt, or None. No image is padded, whatever its neighbours' sizes are, so
-    that `group_by_shape` changes nothing. `track_image_sizes` tells the size that each image had. Keyword arguments are
-    those of `Options`, for all alike. `verbose` prints statistics. ValueError for what this model cannot do, or another
-    number of limits, images or sounds than of prompts; RequestFailed if it breaks.
+    `images`, `audios` and `videos` are one for each prompt, or None. No image is padded, whatever its neighbours' sizes
+    are, so that `group_by_shape` changes nothing. `track_image_sizes` tells the size that each image had. Keyword
+    arguments are those of `Options`, for all alike. `verbose` prints statistics. ValueError for what this model cannot
+    do, or another number of limits, images, sounds or films than of prompts; RequestFailed if it breaks.
     """
     if not prompts:
         raise ValueError("prompts: must not be empty")
@@ -45,12 +46,13 @@ def batch_generate(
     limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
     if len(limits) != len(prompts):
         raise ValueError(f"max_tokens: {len(limits)} of them for {len(prompts)} prompts; give one, or one for each")
-    pictures, sounds = one_each("images", images, len(prompts)), one_each("audios", audios, len(prompts))
+    given = of_each(images, audios, videos, len(prompts))
     begin = time.perf_counter()
     held = model.held
-    check_media(model, images=[*filter(None, pictures)], audios=[*filter(None, sounds)])
-    sized = track_image_sizes and any(pictures)
-    media = [read_media(*given, options.shape, sized=sized) for given in zip(pictures, sounds, strict=True)]
+    for one in given:
+        check_media(model, one)
+    sized = track_image_sizes and any(one.images for one in given)
+    media = [read_media(one, options.shape, sized=sized) for one in given]
     texts = held.run(_all(model, processor, prompts, media, limits, options))
     stats = _summed(texts, time.perf_counter() - begin)
     if verbose:

@@ -11,8 +11,9 @@ from max_interfaces import GenerationStatus, RequestFailed, TextGenerationOutput
 from max_interfaces.text import GenerationStatistics
 
 from ..many import NO_DEADLINE, as_asked
+from ..media.given import GivenMedia, films_listed, listed
 from .asking import check_media, request_of
-from .media import listed, read_media
+from .media import read_media
 from .model import Model
 from .options import Options
 from .processors import Processor
@@ -39,12 +40,14 @@ def stream_generate(
 ) -> Iterator[GenerationResult]:
     """One result for each token, as soon as it is made, with the text that it makes certain.
 
-    The `prompt` is formatted already, see `apply_chat_template`; or token ids. `image` and `audio` are one or a list,
-    in the order of their placeholders: paths, URLs, bytes, images of Pillow, arrays. Keyword arguments are those of
-    `Options`. ValueError for what this model cannot do; RequestFailed if it breaks. Leaving the loop early ends it.
+    The `prompt` is formatted already, see `apply_chat_template`; or token ids. `image`, `audio` and `video` are one or
+    a list, in the order of their placeholders: paths, URLs, bytes, images of Pillow, arrays; a film may be its frames,
+    as a list or an array, or (frames, how many a second). Keyword arguments are those of `Options`. ValueError for what
+    this model cannot do; RequestFailed if it breaks. Leaving the loop early ends it.
     """
     options = Options.of(kwargs)
-    return model.held.iterate(_results(model, processor, prompt, options, listed(image), listed(audio), listed(video)))
+    given = GivenMedia(listed(image), listed(audio), films_listed(video))
+    return model.held.iterate(_results(model, processor, prompt, options, given))
 
 
 def generate(
@@ -78,12 +81,10 @@ async def _results(
     processor: Processor,
     prompt: str | Sequence[int],
     options: Options,
-    image: Sequence[object],
-    audio: Sequence[object],
-    video: Sequence[object],
+    given: GivenMedia,
 ) -> AsyncGenerator[GenerationResult, None]:
-    check_media(model, image=image, audio=audio, video=video)
-    media = await asyncio.to_thread(read_media, image, audio, options.shape)
+    check_media(model, given)
+    media = await asyncio.to_thread(read_media, given, options.shape)
     with options.named_processors(shared=model.shared) as processors:
         request = request_of(model, processor, prompt, options, processors, media, logprobs=WHOLE_VOCABULARY)
         async with aclosing(model.client.stream(request, NO_DEADLINE)) as outputs:

@@ -35,6 +35,8 @@ OFF: dict[str, tuple[object, ...]] = {  # what is not had, and the values beside
 class Options:
     """mlx-vlm's names and defaults. `top_k` 0, `repetition_penalty` 0 or None are off; temperature 0 is greedy.
 
+    `fps` frames a second are seen of a film; None: as many as the model's processor takes by itself.
+
     Source: mlx-vlm's `generate_step` and `generate`.
     """
 
@@ -63,6 +65,7 @@ class Options:
     thinking_start_token: str = "<think>"
     thinking_end_token: str = "</think>"
     resize_shape: int | Sequence[int] | None = None
+    fps: float | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 Processor: TypeAlias = "PreTrainedTokenizerBase | ProcessorMixin"
-PARTS = {MediaKind.IMAGE: "image_processor", MediaKind.AUDIO: "feature_extractor"}
 
 
 def processor_of(model: ModelConfig) -> Processor:
@@ -33,4 +32,6 @@ def tokenizer_of(processor: Processor) -> PreTrainedTokenizerBase:
 
 def takes(processor: Processor, kind: MediaKind) -> bool:
     """Whether it has a part for media of a kind."""
-    return getattr(processor, PARTS[kind], None) is not None
+    from max_engines.media import processor as media
+
+    return media.takes(processor, kind)

@@ -23,6 +23,7 @@ def apply_chat_template(
     return_messages: Literal[False] = ...,
     num_images: int = ...,
     num_audios: int = ...,
+    num_videos: int = ...,
     **kwargs: Any,
 ) -> str: ...
 @overload
@@ -35,6 +36,7 @@ def apply_chat_template(
     return_messages: Literal[True],
     num_images: int = ...,
     num_audios: int = ...,
+    num_videos: int = ...,
     **kwargs: Any,
 ) -> list[Message]: ...
 def apply_chat_template(
@@ -45,6 +47,7 @@ def apply_chat_template(
     return_messages: bool = False,
     num_images: int = 0,
     num_audios: int = 0,
+    num_videos: int = 0,
     **kwargs: Any,
 ) -> str | list[Message]:
     """A prompt for `generate`: a text, a message, or a list of them, through the model's chat template.
@@ -52,10 +55,11 @@ def apply_chat_template(
     A text is the user's. With `return_messages` the messages themselves. Keyword arguments, such as
     `enable_thinking`, go to the template.
 
-    Of `num_images` and `num_audios` those that no message has in its own content stand before the text of the user's
-    last message, in the template's own way. ValueError for any that the model does not take. `config` is not needed.
+    Of `num_images`, `num_audios` and `num_videos` those that no message has in its own content stand before the text of
+    the user's last message, in the template's own way. ValueError for any that the model does not take. `config` is not
+    needed.
     """
-    wanted = {MediaKind.IMAGE: num_images, MediaKind.AUDIO: num_audios}
+    wanted = {MediaKind.IMAGE: num_images, MediaKind.AUDIO: num_audios, MediaKind.VIDEO: num_videos}
     for kind, count in wanted.items():
         if count and not takes(processor, kind):
             raise ValueError(f"num_{kind.value}s = {count}: this model takes no {kind.value}")
@@ -65,7 +69,7 @@ def apply_chat_template(
     if any(takes(processor, kind) for kind in wanted) and template is not None and takes_parts(template):
         messages = placed(messages, wanted)
     elif any(wanted.values()):
-        raise ValueError("num_images, num_audios: this model's chat template has no place for them")
+        raise ValueError("num_images, num_audios, num_videos: this model's chat template has no place for them")
     if return_messages:
         return messages
     if template is None:
@@ -96,7 +100,7 @@ def placed(messages: Sequence[Message], wanted: Mapping[MediaKind, int]) -> list
         missing += [{"type": kind.value}] * (count - there)
     last = next((message for message in reversed(made) if message.get("role") == "user"), None)
     if missing and last is None:
-        raise ValueError("num_images, num_audios: no message of the user's that they could belong to")
+        raise ValueError("num_images, num_audios, num_videos: no message of the user's that they could belong to")
     if last is not None:
         last["content"] = [*missing, *last["content"]]
     return made

@@ -124,7 +124,8 @@ def test_the_processors_options_are_one_calls_one_prompts_or_all(llm: LLM, folde
         (seeing(SEEN, image="none.png"), "is no URL, data: URL, base64 or existing file"),
         (seeing(SEEN, image=b"GIF89a"), r"images\[0\]: "),
         (seeing("none", image=png(1)), "0 <img> tokens and 1 images"),
-        (seeing("x", video=[1]), "multi_modal_data: 'video'; give image and audio"),
+        (seeing("x", smell=[1]), "multi_modal_data: 'smell'; give image, audio, video"),
+        (seeing("x", video=[1]), r"videos\[0\]: int is no path"),
     ],
 )
 def test_what_cannot_be_had_is_refused(prompt: Any, says: str, llm: LLM) -> None:

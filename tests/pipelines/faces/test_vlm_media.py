@@ -149,7 +149,7 @@ def test_media_belong_to_the_message_that_has_them_or_to_the_users_last(loaded: 
         ({"image": [picture(0), b"x"]}, r"images\[1\]: is no image"),
         ({"image": [picture(0)] * 2}, "1 <img> tokens and 2 images"),
         ({"audio": np.zeros(9, np.float32)}, "samples without a rate"),
-        ({"video": "a.mp4"}, "video: films are shown by `max_pipelines.any_to_any`"),
+        ({"video": "a.mp4"}, r"video\[0\]: 'a\.mp4' is no URL"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(given: dict[str, Any], says: str, loaded: Loaded) -> None:

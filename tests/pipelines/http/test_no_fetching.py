@@ -38,9 +38,10 @@ async def test_a_part_that_is_no_text_is_refused(kind: str, path: str, url: str,
     values: list[Any] = [url, {"url": url}, {"data": url, "format": "wav"}, {"file_data": url, "file_id": url}]
     for value in values:
         assert (await text.post(path, part(kind, value))).status_code == 422
-    own = {"image_url": {"url": url}, "input_audio": {"data": url, "format": "wav"}}
+    own = {name: {"url": url} for name in ("image_url", "video_url")}
+    own["input_audio"] = {"data": url, "format": "wav"}
     answer = await text.post(path, part(kind, own.get(kind, url)))
-    says = "this model reads text only" if kind in own else "there are text, refusal, image_url, input_audio"
+    says = "this model reads text only" if kind in own else "there are text, refusal, image_url, input_audio, video_url"
     assert f"a part of type '{kind}'; {says}" in answer.text
 
 

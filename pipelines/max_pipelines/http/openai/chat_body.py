@@ -34,6 +34,7 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     echo: bool | None = None
+    mm_processor_kwargs: Annotated[msgspec.Raw, described("object")] = msgspec.field(default_factory=null)
 
     def offer(self) -> Offer:
         """The tools. HttpProblem 422 for a choice of none that is there, and for a form besides them."""
@@ -81,6 +82,8 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
             token_texts=bool(self.logprobs),
             images=media.images,
             audios=media.audios,
+            videos=media.videos,
+            processor_options=json_of(self.mm_processor_kwargs, "mm_processor_kwargs"),
         )
 
     def _unskipped(self, offer: Offer) -> dict[str, bool]:
