@@ -132,7 +132,7 @@ def recorded(folder: Path, model: str, case: Case) -> dict[str, Any]:
     """What a checkpoint's own processor makes of a prompt with films, and which frames of the first it has seen."""
     import transformers
 
-    processor = transformers.AutoProcessor.from_pretrained(folder)
+    processor = transformers.AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     films = case.films
     metadata = [{"total_num_frames": len(film), "fps": case.fps} for film in films]
     sampled = {"do_sample_frames": True, "fps": None, **case.asked} if case.asked else {}

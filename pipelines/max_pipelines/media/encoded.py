@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ from .access import Access
 from .errors import named
 from .film import read_film
 from .image import read_image
-from .items import Film, FilmItem, ImageItem, Pixels, Sound, SoundItem
+from .items import FileItem, Film, FilmItem, ImageItem, Pixels, Sound, SoundItem
 from .limits import MediaLimits
 from .sound import read_sound
 from .source import read_file
@@ -50,7 +51,7 @@ def encoded_film(item: FilmItem, access: Access, *, name: str = "video") -> byte
     """A file as it is, whatever is in it; frames as Matroska of FFV1. ValueError as `read_film`."""
     if not isinstance(item, np.ndarray | list | tuple):
         with named(name):
-            return read_file(item, SENT, access)
+            return read_file(cast(FileItem, item), SENT, access)
     film = read_film(item, FRAMES_SENT, access, name=name)
     with named(name):
         data = matroska(film)
@@ -80,6 +81,7 @@ def matroska(film: Film) -> bytes:
         stream: VideoStream = container.add_stream("ffv1", rate=rate)
         stream.height, stream.width = film.frames.shape[1:3]
         stream.pix_fmt = "bgr0"
+        stream.codec_context.options = {"level": "1"}  # later ones cannot do with a side of one pixel
         for frame in film.frames:
             container.mux(stream.encode(VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))

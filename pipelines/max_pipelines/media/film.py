@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -47,7 +48,7 @@ def read_film(
             return _of_images(frames, fps, choose, limits, access)
         if isinstance(frames, Image.Image):
             raise ValueError("is an image; a film is given as a list of them")
-        data = read_file(frames, limits, access)
+        data = read_file(cast(FileItem, frames), limits, access)
         with decoding("a film"):
             film = _decoded(data, choose, limits)
             sound = None if sound_rate is None else decoded_sound(data, sound_rate, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -61,7 +62,7 @@ from 0 to 1."""
 SoundItem: TypeAlias = FileItem | Array | Sound | tuple[Array, int]
 """A file of sound, or samples with their rate; an array alone has the rate that is wanted."""
 
-Frames: TypeAlias = Array | list[ImageItem] | tuple[ImageItem, ...]
+Frames: TypeAlias = Array | Sequence[ImageItem]
 """Those of a film: one after the other, or an array uint8 [n, height, width, 3]."""
 
 FilmItem: TypeAlias = FileItem | Frames | tuple[Frames, float]

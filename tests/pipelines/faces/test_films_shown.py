@@ -73,7 +73,7 @@ def seeing(text: str, film: Any, **options: Any) -> Any:
     return {"prompt": text, "multi_modal_data": {"video": film}, "mm_processor_kwargs": options}
 
 
-def asked_of(loaded: Loaded, question: str = "what?", **counts: int) -> str:
+def asked_of(loaded: Loaded, question: str = "what?", **counts: Any) -> str:
     prompt: str = apply_chat_template(loaded[1], loaded[0].config, question, **counts)
     return prompt
 
@@ -194,7 +194,7 @@ def test_what_is_no_film_is_refused(given: Any, says: str, llm: LLM) -> None:
         tokens(llm, seeing(SEEN, given))
 
 
-BOMBS = {
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a million frames": (lambda: many_frames(10**6), "has 120001 frames or more, the limit is 120000"),
     "tables of a million": (lambda: promising(FILM, 10**6), "has 1000000 frames or more, the limit is 120000"),
 }

@@ -6,12 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from max_pipelines.media import Choice, Film, FilmItem, MediaLimits, at_fps, evenly, every_frame, read_film
+from max_pipelines.media import (
+    NOTHING,
+    Choice,
+    Film,
+    FilmItem,
+    MediaLimits,
+    at_fps,
+    encoded,
+    evenly,
+    every_frame,
+    read_film,
+)
+from max_pipelines.media.encoded import encoded_film
 from tests.pipelines.media.making import film_file, greys, image_file, many_frames, promising, tone
 
 GREYS = greys(20)
@@ -200,3 +212,33 @@ def test_every_limit_is_met_exactly() -> None:
     items: Sequence[bytes | list[NDArray[np.uint8]]] = (FILM, GREYS)
     for item in items:
         assert shown(read_film(item, just)) == [*range(20)]
+
+
+@given(st.sampled_from([1.0, 2.5, 12.0, 23.976, 24.0, 29.97, 59.94, 1000.0]), st.integers(1, 5), st.integers(0, 99))
+@settings(max_examples=12)
+def test_frames_become_a_file_without_loss(fps: float, count: int, seed: int) -> None:
+    source = np.random.default_rng(seed)
+    height, width = (int(side) for side in source.integers(1, 40, 2))
+    frames = source.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    film = read_film(encoded_film((frames, fps), NOTHING))
+    assert np.array_equal(film.frames, frames)
+    assert film.fps == pytest.approx(fps, rel=1e-4)
+    usual = read_film(encoded_film([*frames], NOTHING))
+    assert (usual.fps, usual.total) == (24.0, count)
+    assert np.array_equal(usual.frames, frames)
+
+
+def test_frames_that_no_request_has_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "SENT", MediaLimits(bytes=1000))
+    with pytest.raises(ValueError, match=r"videos\[1\]: has \d+ bytes or more, the limit is 1000"):
+        encoded_film(GREYS, NOTHING, name="videos[1]")
+
+
+def test_frames_with_a_rate() -> None:
+    frames = np.stack(GREYS)
+    film = read_film((frames, 10), choose=at_fps(2))
+    assert (shown(film), film.fps) == ([0, 5, 10, 15], 10.0)
+    assert shown(read_film((GREYS, 10.0), choose=at_fps(2))) == shown(film)
+    for fps in (0, -1, float("nan"), 1001):
+        with pytest.raises(ValueError, match=r"video: .* frames a second: must be more than 0 and at most 1000"):
+            read_film((frames, fps))
