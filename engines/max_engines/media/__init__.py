@@ -1,4 +1,4 @@
-"""Images and sounds in a prompt: encoders run once for each, and the language model is one like any other."""
+"""Images, sounds and films in a prompt: encoders run once for each, and the language model is one like any other."""
 
 from .encoders import Encoders
 from .perceived import TEXT_ALONE, Perceived

@@ -61,6 +61,7 @@ class MediaConfig(Section, frozen=True):
     """How large images and sounds of requests may be, before they are decoded: pixels of an image, seconds of a sound.
 
     With `processor_options` requests may say how the model's processor works: whoever may, can make it take any memory.
+    How much of a film is seen, which has its limits, they may say in any case.
     """
 
     max_pixels: Annotated[int, Meta(ge=1, le=89_478_485)] = 50_000_000
