@@ -174,5 +174,5 @@ class AutoProcessor:
 def _plain(chat: Chat) -> list[dict[str, str]]:
     """For a template of text alone. ValueError for a conversation with anything else."""
     if chat.media.counts:
-        raise ValueError("messages: this model's chat template has no place for images or sounds")
+        raise ValueError("messages: this model's chat template has no place for images, sounds or films")
     return [{"role": message.role.value, "content": message.flatten_content()} for message in chat.messages]
