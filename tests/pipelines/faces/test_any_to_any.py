@@ -348,7 +348,7 @@ def test_a_text_model_and_a_chat_without_parts(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
     assert processor.apply_chat_template(chat, add_generation_prompt=True) == read("hello")
     assert processor.apply_chat_template([chat, chat]) == [read("hello").removesuffix("<|start|>assistant\n")] * 2
-    with pytest.raises(ValueError, match="no place for images or sounds"):
+    with pytest.raises(ValueError, match="no place for images, sounds or films"):
         processor.apply_chat_template([{"role": "user", "content": [{"type": "image", "image": png(1)}]}])
     with pytest.raises(ValueError, match='must be "pt"'):
         processor("hello", return_tensors="np")
