@@ -25,8 +25,7 @@ from torch.nn.functional import interpolate
 
 RECORDED = Path(__file__).with_name("films.npz")
 ONE, TWO = "see <vb><vid><ve> there", "<vb><vid><ve> is not <vb><vid><ve>"
-SIZE = {"shortest_edge": 256, "longest_edge": 1024}  # pixels
-WHOLE = {"shortest_edge": 256, "longest_edge": 4096}  # of a film
+EACH = 256, 1024  # pixels of a frame
 MODELS = ("qwen2.5-vl", "qwen3-vl", "qwen2.5-omni")
 
 
@@ -38,6 +37,7 @@ class Case:
     fps: float
     asked: dict[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = MODELS
+    whole: tuple[int, int] = (256, 4096)  # the fewest and the most pixels of a film, for Qwen3-VL
 
     @property
     def films(self) -> list[NDArray[np.uint8]]:
@@ -51,13 +51,16 @@ class Case:
 
     def size(self, model: str) -> dict[str, int]:
         """In pixels of a frame, or of a film for Qwen3-VL."""
-        return WHOLE if model == "qwen3-vl" else SIZE
+        least, most = self.whole if model == "qwen3-vl" else EACH
+        return {"shortest_edge": least, "longest_edge": most}
 
 
 CASES = {
     "as it is": Case(((4, 32, 32),), 2.0, {"num_frames": 4}),
     "made smaller": Case(((12, 70, 90),), 24.0, {"num_frames": 4}),
     "made larger": Case(((4, 9, 14),), 8.0, {"num_frames": 4}),
+    "grown as a whole": Case(((4, 20, 34),), 8.0, {"num_frames": 4}, ("qwen3-vl",), (5000, 8192)),
+    "four at least": Case(((10, 32, 32),), 25.0, {"fps": 1}),
     "two of them": Case(((30, 40, 50), (24, 50, 40)), 12.0, {"fps": 2}),
     "an odd number": Case(((9, 33, 47),), 3.0, {"num_frames": 3}, ("qwen3-vl",)),
     "all that there is": Case(((5, 40, 30),), 5.0, {}, ("qwen2.5-vl", "qwen2.5-omni")),
