@@ -204,7 +204,7 @@ def qwen2_5_omni_config() -> Any:
 
 def janus_config() -> Any:
     """Llama behind SigLIP's encoder, which also draws pictures of 4 x 4 tokens and twice as many pixels a side."""
-    return transformers.JanusConfig(
+    config: Any = transformers.JanusConfig(
         vision_config={**SEEING, "projection_dim": 64, "num_image_tokens": DRAWN},
         text_config={"model_type": "llama", **TEXT},
         vq_config={
@@ -214,12 +214,14 @@ def janus_config() -> Any:
             "base_channels": 32,
             "channel_multiplier": [1, 1],
             "num_res_blocks": 1,
-            "projection_dim": 48,
+            "projection_dim": 64,
             "image_token_embed_dim": 64,
         },
         image_token_id=IMAGE,
         tie_word_embeddings=False,
     )
+    config.boi_token_id = BEGIN_IMAGE  # it belongs to the generation config
+    return config
 
 
 def picture(seed: int) -> Tensor:
@@ -338,6 +340,10 @@ def save_multimodal(folder: Path, name: str, change: Callable[[Any], None] | Non
             weight.data.normal_(0, 0.2)
     speaking = getattr(module, "thinker", module)
     speaking.get_input_embeddings().get_parameter("weight").data.mul_(0.2)
+    if name == "janus":
+        ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+        begin = {"boi_token_id": config.boi_token_id}
+        module.generation_config = transformers.GenerationConfig(guidance_scale=5, generation_kwargs=begin, **ids)
     module.save_pretrained(folder)
     return folder
 
