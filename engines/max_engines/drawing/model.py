@@ -37,10 +37,10 @@ LARGEST_SIDE = 4096  # pixels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """How the values of a decoder become pixels, the other way round than those of an image become values.
+    """How the values of a decoder become pixels: as an image's become values, the other way round.
 
-    transformers' own `postprocess` does so with torchvision; that on pillow takes the rows of a picture for its
-    channels.
+    The formula is that of transformers' `JanusImageProcessor.postprocess`, which needs torchvision; that of its
+    processor on pillow takes the rows of a picture for its channels.
     """
 
     mean: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Pixels:
         """Of floats `[height, width, 3]`. ValueError if they are no numbers."""
         if not np.isfinite(values).all():
             raise ValueError("its picture has pixels that are no numbers")
-        levels: NDArray[np.float32] = (values + self.mean / self.std) / (1 / (255 * self.std))
+        levels: NDArray[np.float32] = (values + self.mean / self.std) * (self.std * 255)
         return levels.clip(0, 255).astype(np.uint8)
 
 
