@@ -60,7 +60,7 @@ class Pixels:
         if not np.isfinite(values).all():
             raise ValueError("its picture has pixels that are no numbers")
         levels: NDArray[np.float32] = (values + self.mean / self.std) * (self.std * 255)
-        return levels.clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(levels.clip(0, 255), np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,7 +93,8 @@ class AnyToAnyPipeline:
         texts a record each, and for a list of chats or dicts a list with one each.
 
         A record has the `input_text` and, by the `generation_mode`, `generated_text`, or `generated_audio`, float32
-        [samples], with its `sampling_rate`, or `generated_image`, an image of PIL. With `return_full_text`, the default, the text begins with what was asked.
+        [samples], with its `sampling_rate`, or `generated_image`, an image of PIL. With `return_full_text`, the
+        default, the text begins with what was asked.
         ValueError for what the model cannot do, TypeError for an unknown argument; RequestFailed if it breaks.
         """
         options = Options.of(kwargs)
