@@ -26,7 +26,7 @@ LogProbability = Annotated[float, Meta(ge=-1e9, le=0)]
 Score = Annotated[float, Meta(ge=-1e100, le=1e100)]  # a length to the power of -10 makes it large
 Media = Annotated[tuple[Annotated[bytes, Meta(max_length=MAX_MEDIA_BYTES)], ...], Meta(max_length=64)]
 Guidance = Annotated[float, Meta(ge=1, le=100)]
-Pixels = Annotated[NDArray[np.uint8], ArrayOf(kinds="u", ndim=3, max_size=2**26, dtype=UINT8, ge=0, le=255)]
+Pixels = Annotated[NDArray[np.uint8], ArrayOf(kinds="u", ndim=3, max_size=2**26, dtype=UINT8, le=255)]
 LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype=FLOAT32)]
 
 

@@ -275,7 +275,7 @@ class Engine:
             sequence.keep_scores(scored.get(chunk))
             if not self._goes_on(sequence):
                 continue  # it ended, or was released, after this had been launched
-            if sequence.listener is not None and chunk.current:
+            if sequence.listener is not None:
                 sequence.listener.note(chunk.first, launched.hidden[index])
             if token is None or sequence.search is not None:
                 deltas[sequence.request_id] = UNCHANGED
