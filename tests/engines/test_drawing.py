@@ -143,7 +143,12 @@ def test_codes_are_the_same_in_a_mixed_batch_with_chunks(
 def test_several_are_drawn_in_one_batch(engine: DrawingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     scores = engine.model.scores
-    monkeypatch.setattr(DrawingModel, "scores", lambda _, states: (rows.append(len(states)), scores(states))[1])
+
+    def counted(_: DrawingModel, states: Tensor) -> Tensor:
+        rows.append(len(states))
+        return scores(states)
+
+    monkeypatch.setattr(DrawingModel, "scores", counted)
     draw(engine, *map(ask, PROMPTS))
     assert len(rows) < DRAWN + 4
     assert max(rows) == 2 * len(PROMPTS)
@@ -292,9 +297,8 @@ def test_one_whose_scores_are_no_numbers_is_named_and_the_others_go_on(
     engine: DrawingEngine, expected: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = ask(PROMPTS[0]), ask(PROMPTS[1])
-    scores = engine.model.scores
+    scores, poison = engine.model.scores, [1.0, 1.0, float("nan"), 1.0]
     monkeypatch.setattr(DrawingModel, "scores", lambda _, states: scores(states) * torch.tensor(poison)[:, None])
-    poison = [1.0, 1.0, float("nan"), 1.0]
     engine.add(good)
     engine.add(bad)
     engine.step([good.request_id, bad.request_id])  # their prompts, but for the last ids

@@ -343,7 +343,7 @@ def save_multimodal(folder: Path, name: str, change: Callable[[Any], None] | Non
     if name == "janus":
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
         begin = {"boi_token_id": config.boi_token_id}
-        module.generation_config = transformers.GenerationConfig(guidance_scale=5, generation_kwargs=begin, **ids)
+        module.generation_config = made("GenerationConfig", guidance_scale=5, generation_kwargs=begin, **ids)
     module.save_pretrained(folder)
     return folder
 
