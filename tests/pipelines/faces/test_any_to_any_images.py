@@ -73,7 +73,8 @@ def test_a_record_has_the_picture(pipe: AnyToAnyPipeline, folder: Path) -> None:
 
 
 def test_generate_gives_the_codes_of_transformers(model: MultimodalModel, folder: Path) -> None:
-    for options in ({}, {"guidance_scale": 2.0}):
+    different: tuple[dict[str, Any], ...] = ({}, {"guidance_scale": 2.0})
+    for options in different:
         codes, _ = drawn_by_transformers(folder, PROMPT, **options)
         for ids in (ids_of(folder, PROMPT), [ids_of(folder, PROMPT)[0][:-1]]):
             found = model.generate(torch.tensor(ids), generation_mode="image", **options)
