@@ -13,6 +13,7 @@ from .problems import WrongType, fail
 
 FLOAT32: np.dtype[np.float32] = np.dtype(np.float32)
 INT64: np.dtype[np.int64] = np.dtype(np.int64)
+UINT8: np.dtype[np.uint8] = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

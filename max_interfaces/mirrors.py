@@ -19,7 +19,7 @@ from .identity import MAX_ID_LENGTH, RequestID
 from .per_type import PerType
 from .values import MAX_JSON_LENGTH, Json
 
-Dtype = Literal["<f4", "<i8"]  # what array fields are stored as
+Dtype = Literal["<f4", "<i8", "|u1"]  # what array fields are stored as
 UNIONS = (Union, types.UnionType)
 ARRAY_FRAME_BYTES = 64 * 1024  # from here on a frame more costs less than the copy
 

@@ -20,7 +20,7 @@ from .identity import RequestID
 from .options import DEFAULT_OPTIONS, Priority, RequestOptions, Tenant
 from .sampling import SamplingParams
 from .status import GenerationStatus
-from .text import LogProbabilities, Score
+from .text import Guidance, LogProbabilities, Pixels, Score
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
@@ -241,7 +241,8 @@ class SequenceStart:
     `adapter` names what is loaded in the generator's `Adapters`, a LoRA adapter or a soft prompt; `prompt_adapter` a
     soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then. `media` are what
     stands in the place of the prompt's image and audio tokens, all of it. With a `voice` the text is spoken while it is
-    generated, by a model that speaks; its first `next_sample` samples have been heard.
+    generated, by a model that speaks; its first `next_sample` samples have been heard. With `guidance` a picture is
+    drawn of it, by a model that draws: the ids are those of the picture.
     """
 
     request_id: RequestID
@@ -259,6 +260,7 @@ class SequenceStart:
     media: Annotated[tuple[Feature, ...], Meta(max_length=64)] = ()
     voice: Name | None = None
     next_sample: Position = 0
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,7 +296,8 @@ class TokenDelta:
     each of `tokens`, if `logprobs` or `top_n_tokens` asked; `prompt` comes once, with the first token. A beam search
     has no `tokens`: its last delta has the `n` best `hypotheses`, the best first, or all if there are fewer. `samples`
     float32[n] of a text that is spoken are what has become certain of its sound; its status tells the end of the sound,
-    and an end-of-sequence id, which has no text, comes with it.
+    and an end-of-sequence id, which has no text, comes with it. A `picture`, uint8 [height, width, 3], comes with the
+    last delta of one that is drawn, when all its ids have come.
     """
 
     tokens: TokenIds = ()
@@ -303,6 +306,7 @@ class TokenDelta:
     prompt: PromptReport | None = None
     hypotheses: Annotated[tuple[Hypothesis, ...], Meta(max_length=64)] = ()
     samples: Annotated[NDArray[np.float32], FLOATS] | None = None
+    picture: Pixels | None = None
 
 
 class TokenGenerator(Protocol):

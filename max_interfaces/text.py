@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .arrays import FLOAT32, ArrayOf
+from .arrays import FLOAT32, UINT8, ArrayOf
 from .audio import SampleRate, Samples
 from .bounds import Bounded, Count, LongText, Name, Position, ShortText, TokenId, TokenIds
 from .equality import same_fields
@@ -25,6 +25,8 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 LogProbability = Annotated[float, Meta(ge=-1e9, le=0)]
 Score = Annotated[float, Meta(ge=-1e100, le=1e100)]  # a length to the power of -10 makes it large
 Media = Annotated[tuple[Annotated[bytes, Meta(max_length=MAX_MEDIA_BYTES)], ...], Meta(max_length=64)]
+Guidance = Annotated[float, Meta(ge=1, le=100)]
+Pixels = Annotated[NDArray[np.uint8], ArrayOf(kinds="u", ndim=3, max_size=2**26, dtype=UINT8, le=255)]
 LogProbabilityRows = Annotated[NDArray[np.float32], ArrayOf(kinds="f", ndim=2, max_size=2**26, dtype=FLOAT32)]
 
 
@@ -125,7 +127,9 @@ class TextGenerationRequest(Bounded):
     that they name; with `return_prompt` the first names the ids of the prompt; with `running_statistics` each says
     what the request has cost so far. `adapter_id` names a LoRA adapter or a soft prompt that is loaded,
     `prompt_adapter_id` a soft prompt beside a LoRA adapter. With a `voice` the text is spoken while it is written, by a
-    model that speaks. Raises ValueError naming the field, its value and its bound.
+    model that speaks. With `guidance` a picture is drawn of the prompt, by a model that draws: what the prompt adds to
+    what would be drawn without one counts so many times (https://arxiv.org/abs/2207.12598). Raises ValueError naming
+    the field, its value and its bound.
     Source: MAX 25.7 to 26.3, `max.interfaces.TextGenerationRequest`.
     """
 
@@ -156,6 +160,7 @@ class TextGenerationRequest(Bounded):
     running_statistics: bool = False
     prompt_adapter_id: Name | None = None
     voice: Name | None = None
+    guidance: Guidance | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):  # one stop string is the commonest case, and a str is also a sequence
@@ -296,7 +301,8 @@ class TextGenerationOutput(Bounded):
     `token_texts` with each of a request that asked for them. `thinking` says that the prompt has opened a `<think>`
     block, so that the text begins within it. `score` is that of a text of a beam search. Of a text that is spoken
     `audio_data` float32[num_samples] in [-1, 1] is the sound that has become certain, at `sample_rate`; the last output
-    comes with the end of the sound.
+    comes with the end of the sound. Of a picture `tokens` are the codes, and the last output has it as `image_data`
+    uint8[height, width, 3], red first.
     """
 
     request_id: RequestID
@@ -317,6 +323,7 @@ class TextGenerationOutput(Bounded):
     score: Score | None = None
     audio_data: Samples | None = None
     sample_rate: SampleRate = 0
+    image_data: Pixels | None = None
 
     @property
     def is_done(self) -> bool:

@@ -11,10 +11,12 @@ from torch import Tensor
 class AddedStates:
     """One state `[hidden]` for each output token, in order. A token is computed when its state is there.
 
-    With a `rest`, it is that of all further tokens.
+    It is added to what is looked up for the token, or stands `instead` of that. With a `rest`, it is that of all
+    further tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, instead: bool = False) -> None:
+        self.instead = instead
         self._states: list[Tensor] = []
         self._rest: Tensor | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,17 @@ from .shortage import Shortage
 STEP_S = 0.2  # how long a step may make the others wait for their next token
 LARGEST_BUDGET = 8192
 UNCHANGED = TokenDelta()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """A sequence beside another: a `prompt` of as many ids, whose `listener` is told what comes of them.
+
+    Nothing else of it is told. All else, what is added to its output, too, is the other's.
+    """
+
+    prompt: tuple[int, ...]
+    listener: HiddenStates
 
 
 class Engine:
@@ -103,15 +115,19 @@ class Engine:
         perceived: Perceived | None = None,
         listener: HiddenStates | None = None,
         added: AddedStates | None = None,
+        beside: Beside | None = None,
     ) -> None:
         """Take a sequence. ValueError, naming the field, for what it cannot do or could never fit.
 
         `perceived` is there if its media are known already. `listener` is told the hidden states of all that it
         computes; `added` ones belong to its output, which waits for them. A beam search can have neither of the two.
+        `beside` goes with it, step by step, and is released with it.
         """
         check_start(start, self._model.vocab_size)
         if start.voice is not None and listener is None:
             raise ValueError(f"SequenceStart.voice = {start.voice!r:.80}: this model does not speak; leave it out")
+        if start.guidance is not None:
+            raise ValueError(f"SequenceStart.guidance = {start.guidance}: this model does not draw; leave it out")
         if start.request_id in self._scheduler.sequences:
             raise ValueError(f"SequenceStart.request_id = {start.request_id}: is running already")
         adapters = self.adapters.chosen(start)
@@ -129,6 +145,10 @@ class Engine:
         sequence = _team(start, limit, adapters, perceived)
         if sequence.search is None:
             sequence.join(listener, added)
+        if beside is not None:
+            other = Sequence(replace(start, prompt=beside.prompt), limit, adapters)
+            other.join(beside.listener, added)
+            other.go_beside(sequence)
         self._scheduler.add(sequence)
 
     def perceive(self, start: SequenceStart) -> Perceived:
@@ -255,7 +275,7 @@ class Engine:
             sequence.keep_scores(scored.get(chunk))
             if not self._goes_on(sequence):
                 continue  # it ended, or was released, after this had been launched
-            if sequence.listener is not None and chunk.current:
+            if sequence.listener is not None:
                 sequence.listener.note(chunk.first, launched.hidden[index])
             if token is None or sequence.search is not None:
                 deltas[sequence.request_id] = UNCHANGED

@@ -69,7 +69,8 @@ class Sequence:
     of the `Scheduler`.
 
     A beam search is the sequence of its best beam. Its other beams, which nobody else sees, are sequences, too: `team`
-    has room for all, and `rows` are those that are alive, the best first. Any other sequence has itself in both.
+    has room for all, and `rows` are those that are alive, the best first. One that goes beside another is of its team
+    and rows, too, with a prompt of its own and as many tokens. Any other sequence has itself in both.
     """
 
     def __init__(
@@ -162,18 +163,20 @@ class Sequence:
     @property
     def held(self) -> int:
         """How many blocks it has, with all its beams."""
-        return len(self.blocks) if self.search is None else len({block for row in self.team for block in row.blocks})
+        return len(self.blocks) if len(self.team) == 1 else len({block for row in self.team for block in row.blocks})
 
     @property
     def speaks(self) -> bool:
         """True if all that is left to compute is one token of each of its rows."""
-        if self.search is None:
+        if len(self.team) == 1:
             return bool(self.blocks) and self.wanted == 1
         return all(row.blocks and row.wanted == 1 for row in self.rows)
 
     @property
     def trunk(self) -> int:
         """How many tokens all its rows have in common, from the first on; all that it has if there is one row."""
+        if len(self.rows) > 1 and self.search is None:
+            return 0
         outputs = [row.row.output for row in self.rows]
         first, last = min(outputs), max(outputs)
         apart = (at for at, (one, other) in enumerate(zip(first, last, strict=True)) if one != other)
@@ -221,6 +224,10 @@ class Sequence:
         self.listener, self.added = listener, added
         if added is not None:
             self.own_from = NEVER
+
+    def go_beside(self, lead: Sequence) -> None:
+        """Have a place in every step in which `lead` has one, and memory when it has; before its first step."""
+        lead.team = lead.rows = self.team = [lead, self]
 
     def tokens(self, first: int, last: int) -> list[int]:
         """Token ids at positions `first` to `last` (excluded)."""

@@ -42,7 +42,8 @@ class ServedGenerator:
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
     `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any. `close`
     ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`; `voices` are what a
-    `SequenceStart.voice` may name, and `sample_rate` that of their sound.
+    `SequenceStart.voice` may name, and `sample_rate` that of their sound. `draws` says whether it takes a
+    `SequenceStart.guidance`.
     """
 
     generator: TokenGenerator
@@ -55,6 +56,7 @@ class ServedGenerator:
     media: bool = False
     voices: tuple[str, ...] = ()
     sample_rate: int = 0
+    draws: bool = False
 
 
 class NoOptions(Section, frozen=True):

@@ -108,7 +108,8 @@ class Calls:
     def __init__(self, model: LoadedModel) -> None:
         self.count = 0
         inner = model.whole.get_submodule("model")  # type: ignore[union-attr]
-        towers = [child for name, child in inner.named_children() if name in ("vision_tower", "audio_tower", "visual")]
+        names = ("vision_tower", "audio_tower", "visual", "vision_model")
+        towers = [child for name, child in inner.named_children() if name in names]
         self._handles = [tower.register_forward_pre_hook(self._called) for tower in towers]
 
     def _called(self, *_: object) -> None:

@@ -20,6 +20,7 @@ VOCAB = 150
 IMAGE, VIDEO, AUDIO, VISION_START, VISION_END, AUDIO_START, AUDIO_END, BEGIN_IMAGE, END_IMAGE = range(140, 149)
 PATCH = 8
 SIDE = 32  # pixels of an image: 4 x 4 patches
+DRAWN, CODES = 16, 40  # tokens of a picture that comes out, and how many there are to choose from
 SEEN_BY_GEMMA = 16  # tokens of an image: more than its window, a block, or a chunk of the tests
 TEXT: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -201,6 +202,28 @@ def qwen2_5_omni_config() -> Any:
     return transformers.Qwen2_5OmniConfig(thinker_config=thinker, enable_audio_output=False)
 
 
+def janus_config() -> Any:
+    """Llama behind SigLIP's encoder, which also draws pictures of 4 x 4 tokens and twice as many pixels a side."""
+    config: Any = transformers.JanusConfig(
+        vision_config={**SEEING, "projection_dim": 64, "num_image_tokens": DRAWN},
+        text_config={"model_type": "llama", **TEXT},
+        vq_config={
+            "embed_dim": 8,
+            "num_embeddings": CODES,
+            "latent_channels": 32,
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "num_res_blocks": 1,
+            "projection_dim": 64,
+            "image_token_embed_dim": 64,
+        },
+        image_token_id=IMAGE,
+        tie_word_embeddings=False,
+    )
+    config.boi_token_id = BEGIN_IMAGE  # it belongs to the generation config
+    return config
+
+
 def picture(seed: int) -> Tensor:
     """An image as CLIP and SigLIP take it, float32 [1, 3, side, side]."""
     return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
@@ -316,6 +339,7 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[int], Shown]]] = {
     "qwen2-audio": (qwen2_audio_config, heard_by_qwen),
     "voxtral": (voxtral_config, heard_by_voxtral),
     "qwen2.5-omni": (qwen2_5_omni_config, perceived_by_omni),
+    "janus": (janus_config, pixels(16)),
 }
 
 
@@ -331,6 +355,10 @@ def save_multimodal(folder: Path, name: str, change: Callable[[Any], None] | Non
             weight.data.normal_(0, 0.2)
     speaking = getattr(module, "thinker", module)
     speaking.get_input_embeddings().get_parameter("weight").data.mul_(0.2)
+    if name == "janus":
+        ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+        begin = {"boi_token_id": config.boi_token_id}
+        module.generation_config = made("GenerationConfig", guidance_scale=5, generation_kwargs=begin, **ids)
     module.save_pretrained(folder)
     return folder
 

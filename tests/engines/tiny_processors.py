@@ -23,7 +23,7 @@ from max_pipelines.media.encoded import png as png_of
 from max_pipelines.media.encoded import wav as wav_of
 from max_pipelines.media.limits import DEFAULT_LIMITS
 from max_pipelines.text.seeing import Seeing
-from tests.engines.tiny_multimodal import PATCH, SEEN_BY_GEMMA, SIDE, Shown, save_multimodal
+from tests.engines.tiny_multimodal import DRAWN, PATCH, SEEN_BY_GEMMA, SIDE, Shown, save_multimodal
 from tests.engines.tiny_omni import save_omni
 from tests.tiny_text import make_tokenizer
 
@@ -37,6 +37,7 @@ CHECKPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {  # the class, a text
     "qwen2.5-vl": ("Qwen2VL", "see <vb><img><ve> there", QWEN),
     "qwen3-vl": ("Qwen2VL", "see <vb><img><ve> there", QWEN),
     "gemma3": ("Gemma3", "see <b> there", {"size": {"height": SIDE, "width": SIDE}}),
+    "janus": ("Janus", "see <img> there", {"size": {"height": SIDE, "width": SIDE}}),
     "qwen2-audio": ("", "hear <ab><snd><ae> there", {}),
     "qwen2.5-omni": (
         "Qwen2VL",
@@ -56,6 +57,7 @@ PLACES = {  # what stands in a conversation for an image and a sound
     "qwen2.5-vl": ("<vb><img><ve>", ""),
     "qwen3-vl": ("<vb><img><ve>", ""),
     "gemma3": ("<b>", ""),
+    "janus": ("<img>", ""),
     "qwen2-audio": ("", "<ab><snd><ae>"),
     "qwen2.5-omni": ("<vb><img><ve>", "<ab><snd><ae>"),
 }
@@ -107,6 +109,7 @@ def save_with_processor(
     options = {"llava": {"patch_size": PATCH, "vision_feature_select_strategy": "default"}}
     options["llava"]["num_additional_image_tokens"] = 1
     options["gemma3"] = {"image_seq_length": SEEN_BY_GEMMA}
+    options["janus"] = {"num_image_tokens": DRAWN}
     if name in options:
         (path / "processor_config.json").write_text(json.dumps(options[name]))
 

@@ -89,7 +89,7 @@ def _plainly(bound: float) -> float:
 
 
 def _arrays(bound: ArrayOf) -> Iterator[Refused]:
-    good = np.zeros((1,) * bound.ndim, "float32" if bound.kinds == "f" else "int64")
+    good = np.zeros((1,) * bound.ndim, {"f": "float32", "u": "uint64"}.get(bound.kinds, "int64"))
     yield [1, 2], "must be a numpy array"
     yield good[None], f"must have {bound.ndim} dimension"
     yield np.array(1), "must have" if "i" in bound.kinds else "dtype"

@@ -109,6 +109,16 @@ def test_a_large_array_is_not_copied() -> None:
     assert np.shares_memory(arrived.audio_data, output.audio_data)
 
 
+@pytest.mark.parametrize(("side", "frames"), [(8, 1), (384, 2)])
+def test_a_picture_arrives_as_it_was(side: int, frames: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (side, side + 1, 3), dtype=np.uint8, endpoint=True)
+    output = TextGenerationOutput(RequestID("a"), (), GenerationStatus.MAXIMUM_LENGTH, image_data=pixels)
+    encoded = encode_payload([output])
+    assert len(encoded) == frames
+    assert decode_payload(encoded) == [output]
+    assert output != dataclasses.replace(output, image_data=pixels[::-1])
+
+
 def test_arriving_arrays_are_views_into_the_message() -> None:
     """Copying each chunk out of it would double the time of decoding."""
     output = AudioGenerationOutput(ACTIVE, 1, np.ones(2000, np.float32))

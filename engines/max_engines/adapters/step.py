@@ -99,8 +99,9 @@ def _changes(module: PreTrainedModel, chunks: Sequence[Chunk], total: int, least
         fed, written = chunk.sequence.added, chunk.sequence.prompt_length
         if fed is not None and chunk.last > written:
             begin = max(chunk.first, written)
-            raised.extend(range(start + begin - chunk.first, start + count))
-            raising.append(fed.of(begin - written, chunk.last - written))
+            where, given = (stated, states) if fed.instead else (raised, raising)
+            where.extend(range(start + begin - chunk.first, start + count))
+            given.append(fed.of(begin - written, chunk.last - written))
         start += count
     products: dict[Place, list[tuple[LowRank, Rows]]] = defaultdict(list)
     for adapter, own in rows.items():

@@ -30,7 +30,9 @@ Prompt = str | tuple[int, ...] | tuple[TextGenerationRequestMessage, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One prompt, a text, ids, or messages, and how it is to be answered; with a `voice` aloud."""
+    """One prompt, a text, ids, or messages, and how it is to be answered; with a `voice` aloud, with `guidance` by a
+    picture.
+    """
 
     prompt: Prompt
     params: SamplingParams
@@ -40,6 +42,7 @@ class Asked:
     videos: tuple[bytes, ...] = ()
     goes_on: bool = False  # within the last message
     processor: Mapping[str, Any] = field(default_factory=dict)
+    guidance: float | None = None
 
     def request(self, model: str) -> TextGenerationRequest:
         """As the road takes it. ValueError, naming the field, for what it cannot be."""
@@ -58,24 +61,28 @@ class Asked:
             processor_options=Json.of(dict(self.processor), "processor_kwargs") if self.processor else None,
             return_prompt=True,
             voice=self.voice,
+            guidance=self.guidance,
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What was said: `tokens` after those of the `prompt`, their text, and its sound, float32[samples]."""
+    """What was said: `tokens` after those of the `prompt`, their text, and its sound, float32[samples]; or what was
+    drawn, uint8[height, width, 3].
+    """
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     text: str
     samples: NDArray[np.float32]
     sample_rate: int
+    pixels: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(cls, output: TextGenerationOutput) -> Answer:
         """Of a whole output."""
         samples = NO_SAMPLES if output.audio_data is None else output.audio_data
-        return cls(output.prompt_tokens, output.tokens, output.text, samples, output.sample_rate)
+        return cls(output.prompt_tokens, output.tokens, output.text, samples, output.sample_rate, output.image_data)
 
 
 def answers(model: Model, asked: Sequence[Asked]) -> list[Answer]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
+from max_engines.drawing import draws
 from max_engines.loading import model_source
 from max_engines.omni import without_speech
 
@@ -29,7 +30,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION = ("eager", "sdpa", "flex_attention")  # what changes nothing here; flash attention is warned of
 FROM_CONFIG = (
     "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "max_new_tokens",
-    "num_beams",
+    "num_beams", "guidance_scale",
 )  # fmt: skip
 Audio = NDArray[np.float32]
 
@@ -40,9 +41,10 @@ class MultimodalModel:
     Any thread may use it, several at once.
     """
 
-    def __init__(self, served: Config, silent: str | None = None) -> None:
-        """`silent` is why it does not speak."""
+    def __init__(self, served: Config, modalities: tuple[str, ...] = ("text",), silent: str | None = None) -> None:
+        """`modalities` are what it can give, `silent` is why it does not speak."""
         self._served = served
+        self._modalities = modalities
         self._silent = silent
         self._running: Model | None = None
 
@@ -66,7 +68,7 @@ class MultimodalModel:
     @property
     def output_modalities(self) -> tuple[str, ...]:
         """What it can give: the modes of `generate`."""
-        return ("text", "audio") if self._served.pipeline.kind == "omni" else ("text",)
+        return self._modalities
 
     @cached_property
     def generation_config(self) -> Mapping[str, Any]:
@@ -74,7 +76,7 @@ class MultimodalModel:
         from transformers import GenerationConfig
 
         model = self._served.model
-        if self._served.pipeline.kind == "omni":
+        if "audio" in self._modalities:
             return {}
         try:
             found = GenerationConfig.from_pretrained(model.location, revision=model.revision or "main")
@@ -110,18 +112,22 @@ class MultimodalModel:
         """What it says after each row of `input_ids`, int64 `[rows, prompt + new]`, filled up with the padding id.
 
         `images` and the like, which an `AutoProcessor` gives, belong to each row. With `generation_mode` "audio" also
-        the sound, float32 `[samples]`, one for each row if there are several; `speaker` names its voice. Other keyword
-        arguments are those of `Sampling`; `max_new_tokens` binds. ValueError for a mode that the model does not have.
+        the sound, float32 `[samples]`, one for each row if there are several; `speaker` names its voice. With "image"
+        the codes of each row's picture alone, int64 `[rows, codes]`. Other keyword arguments are those of `Sampling`;
+        `max_new_tokens` binds. ValueError for a mode that the model does not have.
         """
         mode = self.mode(generation_mode)
         rows = _rows(input_ids, attention_mask)
         voice = self.voice(speaker) if mode == "audio" else None
-        params = Sampling.of(sampling, self.generation_config).params()
+        wanted = Sampling.of(sampling, self.generation_config)
+        params, guidance = wanted.of_picture() if mode == "image" else (wanted.params(), None)
         asked = [
-            Asked(row, params, voice, _of_row(images, at), _of_row(audios, at), _of_row(videos, at))
+            Asked(row, params, voice, _of_row(images, at), _of_row(audios, at), _of_row(videos, at), guidance=guidance)
             for at, row in enumerate(rows)
         ]
         found = answers(self.running, asked)
+        if mode == "image":
+            return torch.tensor([answer.tokens for answer in found])
         ids = _padded([[*row, *answer.tokens] for row, answer in zip(rows, found, strict=True)], self._padding_id)
         if mode == "text":
             return ids
@@ -196,6 +202,7 @@ class AutoModelForMultimodalLM:
         source = model_source(pretrained_model_name_or_path)
         wanted = dtype if torch_dtype is None else torch_dtype
         silent = without_speech(source, revision)
+        given = ("image",) if draws(source, revision) else ("audio",) if silent is None else ()
         return MultimodalModel(
             Config(
                 model=ModelConfig(
@@ -205,12 +212,13 @@ class AutoModelForMultimodalLM:
                     device=device_name(device_map),
                     revision=revision,
                 ),
-                pipeline=PipelineConfig(kind="omni" if silent is None else "text"),
+                pipeline=PipelineConfig(kind="omni" if given else "text"),
                 engine=EngineConfig(max_batch=MAX_BATCH),
                 workers=WorkersConfig(transport=transport),
                 media=MediaConfig(processor_options=True),
                 http=None,
             ),
+            ("text", *given),
             silent,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from PIL import Image
 
 from ..media import IN_PROCESS
 from ..media.given import EncodedMedia, GivenMedia, films_listed, listed
@@ -52,6 +53,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.return_full_text is not None and self.return_tensors is not None:
             raise ValueError("return_full_text and return_tensors exclude each other")
+        if self.generation_mode == "image" and self.stop:
+            raise ValueError(f"stop_sequence = {self.stop!r:.80}: a picture has no text; leave it out")
         if self.generation_mode not in (None, "text"):
             for name in ("return_full_text", "return_tensors"):
                 if getattr(self, name) is not None:
@@ -89,8 +92,9 @@ class AnyToAnyPipeline:
         """A record for a chat (a list of messages), a text, or a dict of text, images, videos and audio; for a list of
         texts a record each, and for a list of chats or dicts a list with one each.
 
-        A record has the `input_text` and, by the `generation_mode`, `generated_text` or `generated_audio`, float32
-        [samples], with its `sampling_rate`. With `return_full_text`, the default, the text begins with what was asked.
+        A record has the `input_text` and, by the `generation_mode`, `generated_text`, or `generated_audio`, float32
+        [samples], with its `sampling_rate`, or `generated_image`, an image of PIL. With `return_full_text`, the
+        default, the text begins with what was asked.
         ValueError for what the model cannot do, TypeError for an unknown argument; RequestFailed if it breaks.
         """
         options = Options.of(kwargs)
@@ -107,7 +111,8 @@ class AnyToAnyPipeline:
         self, text: Any, images: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
     ) -> Iterator[Record]:
         """The answer to one prompt as it is made: `generated_text`, new text, and in the mode "audio" also
-        `generated_audio`, new samples, with their `sampling_rate`, side by side. Arguments are those of a call.
+        `generated_audio`, new samples, with their `sampling_rate`, side by side. In the mode "image" it is
+        `generated_token_ids`, new codes, and at the end `generated_image`. Arguments are those of a call.
         """
         options = Options.of(kwargs)
         prompt = self._prompt(text, {"images": images, "videos": videos, "audio": audio}, options)
@@ -116,6 +121,10 @@ class AnyToAnyPipeline:
                 yield {"generated_text": output.text}
             if output.audio_data is not None:
                 yield {"generated_audio": output.audio_data, "sampling_rate": output.sample_rate}
+            if options.generation_mode == "image" and output.tokens:
+                yield {"generated_token_ids": torch.tensor(output.tokens)}
+            if output.image_data is not None:
+                yield {"generated_image": Image.fromarray(output.image_data)}
 
     def close(self) -> None:
         """End all that runs. Safe to call twice."""
@@ -146,7 +155,11 @@ class AnyToAnyPipeline:
     def _asked(self, prompt: Given, options: Options) -> Asked:
         mode = self.model.mode(options.generation_mode)
         sampling = Sampling.of({**options.generate_kwargs, **options.sampling}, self.model.generation_config)
-        params = sampling.params(skip_special_tokens=options.skip_special_tokens, stop=options.stop)
+        if mode == "image":
+            params, guidance = sampling.of_picture()
+        else:
+            guidance = None
+            params = sampling.params(skip_special_tokens=options.skip_special_tokens, stop=options.stop)
         media: EncodedMedia = prompt.media.encoded(IN_PROCESS)
         return Asked(
             prompt.text.messages if isinstance(prompt.text, Chat) else prompt.text,
@@ -156,7 +169,8 @@ class AnyToAnyPipeline:
             media.audios,
             media.videos,
             prompt.goes_on,
-            options.processor(prompt.media),
+            {} if mode == "image" else options.processor(prompt.media),
+            guidance,
         )
 
     def _records(self, prompts: Sequence[Given], options: Options) -> list[Record]:
@@ -209,6 +223,8 @@ def _record(prompt: Given, answer: Answer, options: Options) -> Record:
     asked = {"input_text": prompt.input_text}
     if options.generation_mode == "audio":
         return {**asked, "generated_audio": answer.samples, "sampling_rate": answer.sample_rate}
+    if answer.pixels is not None:
+        return {**asked, "generated_image": Image.fromarray(answer.pixels)}
     if options.return_tensors:
         return {**asked, "generated_token_ids": torch.tensor([*answer.prompt, *answer.tokens])}
     full = options.return_full_text is not False and options.return_tensors is None

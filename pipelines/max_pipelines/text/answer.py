@@ -92,7 +92,11 @@ class Answer:
             del self.running[key]
         log_probabilities = _cut(delta.log_probabilities, len(tokens))
         if self._ranking is None:
-            return [self._chunk(sequence, tokens, texts, rest, log_probabilities, samples=delta.samples)]
+            return [
+                self._chunk(
+                    sequence, tokens, texts, rest, log_probabilities, samples=delta.samples, picture=delta.picture
+                )
+            ]
         self._ranking.hold(sequence, tokens, texts, rest, log_probabilities)
         return [] if self.running else list(self._ranked(self._ranking))
 
@@ -135,6 +139,7 @@ class Answer:
         last: bool = True,
         score: float | None = None,
         samples: NDArray[np.float32] | None = None,
+        picture: NDArray[np.uint8] | None = None,
     ) -> TextChunk:
         status = sequence.status
         text = "".join(texts) + rest
@@ -167,6 +172,7 @@ class Answer:
                 score,
                 samples,
                 self._sample_rate,
+                picture,
             )
         )
         if self.plan.at_once:

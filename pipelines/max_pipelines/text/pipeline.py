@@ -25,6 +25,7 @@ from max_interfaces import (
 from ..engines import ServedGenerator
 from ..problems import failure_of, report, sendable
 from .answer import Answer
+from .drawing import check_drawing
 from .perceiving import Perceiver
 from .plan import TextPlan, plan_of
 from .preparing import Constrainer, Preparation, Prepared
@@ -62,6 +63,7 @@ class TextPipeline:
         self._constrainer = Constrainer(tokenizer, served.vocab_size, self._eos_token_ids)
         self._peak_memory = peak_memory
         self._voices, self._sample_rate = served.voices, served.sample_rate
+        self._draws = served.draws
         self._preparing: dict[RequestID, Preparation] = {}
         self._answers: dict[RequestID, Answer] = {}
         self._owners: dict[RequestID, Answer] = {}  # by the ids that the generator knows
@@ -76,6 +78,7 @@ class TextPipeline:
         request = attempt.request
         plan = plan_of(request, self._tokenizer, self._eos_token_ids)
         check_voice(request.voice, plan, self._voices)
+        check_drawing(request, draws=self._draws)
         earlier = progress(attempt.tokens, plan.sequences)
         adapters = self._prompter.adapters(request)
         rendering = self._prompter.rendering(request)
@@ -201,6 +204,7 @@ class TextPipeline:
             prepared.media,
             attempt.request.voice,
             attempt.next_sample,
+            attempt.request.guidance,
         )
 
     def _wait(self, active: Collection[RequestID]) -> None:

@@ -57,6 +57,8 @@ def plan_of(request: TextGenerationRequest, tokenizer: Tokenizer, eos_token_ids:
     searched = params.searches
     if stop and searched:
         raise ValueError(f"stop = {stop!r:.80}: a beam search looks at ids, and not at texts; give stop_token_ids")
+    if request.guidance is not None:
+        params = replace(params, detokenize=False)  # codes of a picture are no text
     asked = _most(params.logprobs, request.logprobs or None)
     sequences = 1 if searched else params.n if params.best_of is None else params.best_of
     ranked = params.best_of is not None and sequences > 1
