@@ -114,7 +114,7 @@ class WatermarkConfig(Section, frozen=True):
 
 
 class EngineConfig(Section, frozen=True):
-    """The token engine: `kind` is `torch`, `reference`, `vllm`, or a name that a package registers under
+    """The token engine: `kind` is `torch`, `csm`, `reference`, `vllm`, or a name that a package registers under
     `maxpipe.engines`, with the `options` that it has.
 
     `max_batch` sequences at once, `token_budget` tokens a step (without it, the engine decides), `block_size` tokens a
@@ -130,7 +130,7 @@ class EngineConfig(Section, frozen=True):
     up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. What lies in
     `adapter_folder` can be loaded while the server runs; without it, nothing.
 
-    `max_batch`, `adapters` and `options`, which only the kind itself can read, are for any kind. All but `block_size`,
+    `csm` is `torch` for CSM, without adapters. `max_batch`, `adapters` and `options`, which only the kind itself can read, are for any kind. All but `block_size`,
     `watermark`, `eager_above` and what is said of adapters are for `vllm` too, `kv_memory` in bytes; the rest is for
     `torch`.
     """

@@ -1,0 +1,143 @@
+"""A whole CSM from a folder or the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import CsmConfig, CsmForConditionalGeneration, LlamaForCausalLM, PreTrainedModel
+
+from ..compatibility import TOLERANCE, unsupported
+from ..language_model import language_model
+from ..loading import (
+    DType,
+    LoadedModel,
+    describe,
+    known_config,
+    load_module,
+    model_source,
+    prepared,
+    store_input_major,
+)
+from ..weights import PLAIN, WeightOptions
+from .depth import DepthDecoder
+from .embeddings import Embeddings
+from .ids import FrameIds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CsmModel:
+    """The backbone, a language model of first codes; what it reads; and the parts of the depth decoder.
+
+    `trial` is a thought `[1, width]`, a frame int64 `[1, codebooks]` and what transformers' depth decoder makes of
+    them: scores `[codebooks - 1, size]`.
+    """
+
+    ids: FrameIds
+    backbone: LoadedModel
+    embeddings: Embeddings
+    language: LoadedModel
+    projector: nn.Linear
+    heads: Sequence[nn.Linear]
+    trial: tuple[Tensor, Tensor, Tensor]
+
+    def depth(self, most_rows: int) -> DepthDecoder:
+        """The depth decoder of an engine. ValueError if it does not compute what transformers' does."""
+        decoder = DepthDecoder(self.language, self.projector, self.heads, most_rows)
+        thought, frame, expected = self.trial
+        found: list[Tensor] = []
+
+        def choose(scores: Tensor) -> Tensor:
+            found.append(scores[0].float())
+            return frame[:, len(found)]
+
+        decoder.unroll(thought, frame[:, 0], choose)
+        error = float((torch.stack(found) - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+        if not error <= TOLERANCE.get(self.language.dtype, 0.2):
+            raise unsupported(self.language, f"gave other codes than transformers in a trial run (off by {error:.2g})")
+        return decoder
+
+
+def load_csm(
+    path_or_id: str | Path,
+    *,
+    dtype: DType = "auto",
+    device: str = "cpu",
+    revision: str | None = None,
+    weights: WeightOptions = PLAIN,
+) -> CsmModel:
+    """Load backbone and depth decoder; the codec in the checkpoint is not read. ValueError as `load_model`.
+
+    `weights` are for the backbone.
+    """
+    source = model_source(path_or_id)
+    target = torch.device(device)
+    weights.check(target)
+    whole = load_module(source, _factory, dtype=dtype, revision=revision, unneeded="codec_model.")
+    config: CsmConfig = whole.config  # type: ignore[assignment]
+    ids = FrameIds(
+        config.text_vocab_size,
+        config.num_codebooks or 0,
+        config.vocab_size,
+        config.codebook_eos_token_id,  # type: ignore[arg-type]
+        config.audio_eos_token_id,  # type: ignore[arg-type]
+    )
+    trial = tuple([part.to(target) for part in _trial(whole, ids)])
+    codes: Tensor = whole.get_parameter("backbone_model.embed_tokens.embed_audio_tokens.weight").detach()
+    text = whole.get_parameter("embed_text_tokens.weight").detach()
+    embeddings = Embeddings(ids, text.to(target), codes.to(target))
+    language, projector, heads = _depth(whole, source, target)
+    config.sub_configs = {}  # nothing of what is said to the backbone's layers is for depth decoder and codec
+    backbone = whole.get_submodule("backbone_model")
+    backbone.embed_tokens = nn.Embedding(ids.size, codes.shape[1], _weight=codes[: ids.size])
+    twin = language_model(whole, LlamaForCausalLM, backbone, whole.get_submodule("lm_head"))
+    return CsmModel(ids, prepared(source, twin, target, weights), embeddings, language, projector, heads, trial)
+
+
+def _depth(
+    whole: PreTrainedModel, source: str, target: torch.device
+) -> tuple[LoadedModel, nn.Linear, Sequence[nn.Linear]]:
+    """The depth decoder as a language model; the projection to its width is folded into the embedding."""
+    depth: PreTrainedModel = whole.get_submodule("depth_decoder")  # type: ignore[assignment]
+    decoder = depth.get_submodule("model")
+    projector: nn.Linear = decoder.get_submodule("inputs_embeds_projector")  # type: ignore[assignment]
+    folded = projector(decoder.get_parameter("embed_tokens.weight").detach()).detach()
+    decoder.embed_tokens = nn.Embedding(folded.shape[0], folded.shape[1], _weight=folded)
+    heads = [_linear(weight) for weight in depth.get_parameter("codebooks_head.weight").detach()]
+    language = language_model(depth, LlamaForCausalLM, decoder, heads[0]).to(target)  # type: ignore[arg-type]
+    for part in (projector, *heads):
+        part.to(target)
+    if target.type == "cpu" and language.dtype == torch.float32:
+        store_input_major(language)
+        for head in heads[1:]:
+            store_input_major(head)
+    return describe(f"{source} (depth decoder)", language), projector, heads
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    """A linear layer of weights `[in, out]`."""
+    layer = nn.Linear(*weight.shape, bias=False, device="meta")
+    layer.weight = nn.Parameter(weight.t(), requires_grad=False)
+    return layer
+
+
+@torch.inference_mode()
+def _trial(whole: PreTrainedModel, ids: FrameIds) -> tuple[Tensor, Tensor, Tensor]:
+    source = torch.Generator().manual_seed(0)
+    thought = torch.randn(1, whole.config.hidden_size, generator=source).to(whole.dtype)
+    frame = torch.randint(ids.size, (1, ids.codebooks), generator=source)
+    read = nn.functional.pad(frame[:, :-1], (1, 0))
+    scores: Tensor = whole.get_submodule("depth_decoder")(
+        input_ids=read, backbone_last_hidden_state=thought, use_cache=False
+    ).logits
+    return thought, frame, scores[0].float()
+
+
+def _factory(source: str, revision: str | None) -> type[PreTrainedModel]:
+    config = known_config(source, revision)
+    if not isinstance(config, CsmConfig):
+        raise ValueError(f"its architecture {config.model_type!r} is no CSM")
+    return CsmForConditionalGeneration

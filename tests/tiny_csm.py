@@ -1,0 +1,84 @@
+"""A whole CSM of tiny random weights, with a tokenizer and a Mimi, as folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import CsmConfig, CsmForConditionalGeneration, PreTrainedTokenizerFast
+
+from tests.tiny_codecs import CODES, tiny_mimi
+
+CODEBOOKS = 4
+SIZE = CODES + 3  # three codes are no sound, as in published checkpoints
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<|AUDIO|>", "<|audio_eos|>")
+PAD, BOS, EOS, AUDIO, AUDIO_EOS = range(5)
+CHARACTERS = " abcdefghijklmnopqrstuvwxyz.,?!'-[]0123456789"
+TEXT = len(SPECIAL) + len(CHARACTERS)
+CONTEXT = 256
+LAYERS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+SCALED = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 0.125, "high_freq_factor": 0.5,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def tiny_csm(**changes: Any) -> CsmForConditionalGeneration:
+    """The model, with the same weights each time, its scores far apart."""
+    codebooks = changes.pop("num_codebooks", CODEBOOKS)
+    config = CsmConfig(
+        num_codebooks=codebooks,
+        vocab_size=SIZE,
+        text_vocab_size=TEXT,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        max_position_embeddings=CONTEXT,
+        rope_parameters=SCALED,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        audio_token_id=AUDIO,
+        audio_eos_token_id=AUDIO_EOS,
+        codebook_pad_token_id=SIZE - 1,
+        codebook_eos_token_id=0,
+        depth_decoder_config={
+            "num_codebooks": codebooks,
+            "backbone_hidden_size": 64,
+            "vocab_size": SIZE,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "max_position_embeddings": codebooks + 1,
+            "rope_parameters": SCALED,
+            **LAYERS,
+        },
+        codec_config=tiny_mimi(num_quantizers=codebooks).config,
+        **{**LAYERS, **changes},
+    )
+    torch.manual_seed(1)
+    model = CsmForConditionalGeneration(config)
+    for name, weight in model.named_parameters():
+        if not name.startswith("codec_model.") and weight.dim() > 1:
+            weight.data.normal_(0, 0.3)
+    model.codec_model = tiny_mimi(num_quantizers=codebooks)
+    return model.train(False)
+
+
+def save_csm(folder: Path, **changes: Any) -> Path:
+    """Write it out as it is published."""
+    model = tiny_csm(**changes)
+    model.generation_config.depth_decoder_do_sample = False
+    model.save_pretrained(folder)
+    vocabulary = {name: index for index, name in enumerate([*SPECIAL, *CHARACTERS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = Split("", "isolated")
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<pad>"
+    )
+    fast.add_special_tokens({"additional_special_tokens": [*SPECIAL]})
+    fast.save_pretrained(folder)
+    return folder
