@@ -65,14 +65,14 @@ def tiny_csm(**changes: Any) -> CsmForConditionalGeneration:
         if not name.startswith("codec_model.") and weight.dim() > 1:
             weight.data.normal_(0, 0.3)
     model.codec_model = tiny_mimi(num_quantizers=codebooks)
-    return model.train(False)
+    model.train(False)
+    return model
 
 
 def save_csm(folder: Path, **changes: Any) -> Path:
     """Write it out as it is published."""
     model = tiny_csm(**changes)
-    model.generation_config.depth_decoder_do_sample = False
-    model.save_pretrained(folder)
+    model.save_pretrained(folder)  # type: ignore[no-untyped-call]
     vocabulary = {name: index for index, name in enumerate([*SPECIAL, *CHARACTERS])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
     tokenizer.pre_tokenizer = Split("", "isolated")

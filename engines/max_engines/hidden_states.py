@@ -45,12 +45,12 @@ class HiddenStates:
 
 
 class LastState:
-    """Keeps that of the last token alone, `[hidden]`: what the next one was sampled from."""
+    """Keeps that of the last token alone, `[hidden]`: what the next one is sampled from. Empty before it."""
 
     all = False
 
     def __init__(self) -> None:
-        self.state: Tensor | None = None
+        self.state = torch.empty(0)
 
     def note(self, first: int, states: Tensor) -> None:
         """See `Listener`."""

@@ -1,8 +1,8 @@
 """From `engine.kind` in YAML to a token generator that holds the model of the same file.
 
-`torch` is our engine, `csm` the same for CSM, `reference` plain transformers, one token of one sequence at a time, `vllm` vLLM's engine. Any
-other kind is a third party's, registered under the entry point group `maxpipe.engines`: see `examples/echo`. torch,
-transformers and vLLM are imported by the engines that want them.
+`torch` is our engine, `csm` the same for CSM, `reference` plain transformers, one token of one sequence at a time,
+`vllm` vLLM's engine. Any other kind is a third party's, registered under the entry point group `maxpipe.engines`: see
+`examples/echo`. torch, transformers and vLLM are imported by the engines that want them.
 """
 
 from __future__ import annotations

@@ -27,8 +27,7 @@ class CodebookMasks:
         self._cut: OrderedDict[tuple[int, int, bool], tuple[Mask | None, Mask]] = OrderedDict()
 
     def of(self, codebook: int, allowed: Mask | None, like_the_end: bool) -> Mask | None:
-        """bool[size] of a codebook, None for all; the code of the end is among them only if the frame may be `like` it.
-        """
+        """bool[size] of a codebook, None for all. The end's code is not in it if a frame must not be like the end."""
         if allowed is None and like_the_end:
             return None
         key = (id(allowed), codebook, like_the_end)

@@ -50,6 +50,11 @@ class DepthDecoder:
         self._kernels = kernels_for(shape.dtype, model.device, shape.head_dim)
         self._step = lru_cache(STEPS_KEPT)(self._step_of)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._cache.device
+
     @torch.inference_mode()
     def unroll(self, thoughts: Tensor, first: Tensor, choose: Choose) -> Tensor:
         """Frames int64 `[n, codebooks]` of the backbone's states `[n, width]` and first codes int64[n].

@@ -50,8 +50,8 @@ class Embeddings:
         if written:
             states[self._tensor(written)] = embedding(self._tensor([places[at][0] for at in written]), self._text)
         if framed:
-            codes = self.frames(frames)
-            states[self._tensor(framed)] = self._of(codes, 0) + self.rest(codes)
+            several = self.frames(frames)
+            states[self._tensor(framed)] = self._of(several, 0) + self.rest(several)
         return states
 
     def _of(self, frames: Tensor, codebook: int) -> Tensor:

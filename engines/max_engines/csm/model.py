@@ -29,12 +29,44 @@ from .ids import FrameIds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CsmModel:
-    """The backbone, a language model of first codes; what it reads; and the parts of the depth decoder.
-
-    `trial` is a thought `[1, width]`, a frame int64 `[1, codebooks]` and what transformers' depth decoder makes of
-    them: scores `[codebooks - 1, size]`.
+class Trial:
+    """A thought `[1, width]`, a frame int64 `[1, codebooks]`, and the scores `[codebooks - 1, size]` that transformers'
+    depth decoder gives its codes.
     """
+
+    thought: Tensor
+    frame: Tensor
+    scores: Tensor
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, whole: PreTrainedModel, ids: FrameIds) -> Trial:
+        """One of a model as it was loaded."""
+        source = torch.Generator().manual_seed(0)
+        thought = torch.randn(1, whole.config.hidden_size, generator=source).to(whole.dtype)
+        frame = torch.randint(ids.size, (1, ids.codebooks), generator=source)
+        read = nn.functional.pad(frame[:, :-1], (1, 0))
+        depth = whole.get_submodule("depth_decoder")
+        found = depth(input_ids=read, backbone_last_hidden_state=thought, use_cache=False)
+        return cls(thought, frame, found.logits[0].float())
+
+    def error(self, decoder: DepthDecoder) -> float:
+        """How far another decoder's scores are from these, relative to the largest."""
+        found: list[Tensor] = []
+        frame = self.frame.to(decoder.device)
+
+        def choose(scores: Tensor) -> Tensor:
+            found.append(scores[0].float())
+            return frame[:, len(found)]
+
+        decoder.unroll(self.thought.to(decoder.device), frame[:, 0], choose)
+        distance = (torch.stack(found).cpu() - self.scores).abs().max()
+        return float(distance / self.scores.abs().max().clamp_min(1e-6))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CsmModel:
+    """The backbone, a language model of first codes; what it reads; and the parts of the depth decoder."""
 
     ids: FrameIds
     backbone: LoadedModel
@@ -42,20 +74,12 @@ class CsmModel:
     language: LoadedModel
     projector: nn.Linear
     heads: Sequence[nn.Linear]
-    trial: tuple[Tensor, Tensor, Tensor]
+    trial: Trial
 
     def depth(self, most_rows: int) -> DepthDecoder:
         """The depth decoder of an engine. ValueError if it does not compute what transformers' does."""
         decoder = DepthDecoder(self.language, self.projector, self.heads, most_rows)
-        thought, frame, expected = self.trial
-        found: list[Tensor] = []
-
-        def choose(scores: Tensor) -> Tensor:
-            found.append(scores[0].float())
-            return frame[:, len(found)]
-
-        decoder.unroll(thought, frame[:, 0], choose)
-        error = float((torch.stack(found) - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+        error = self.trial.error(decoder)
         if not error <= TOLERANCE.get(self.language.dtype, 0.2):
             raise unsupported(self.language, f"gave other codes than transformers in a trial run (off by {error:.2g})")
         return decoder
@@ -78,23 +102,28 @@ def load_csm(
     weights.check(target)
     whole = load_module(source, _factory, dtype=dtype, revision=revision, unneeded="codec_model.")
     config: CsmConfig = whole.config  # type: ignore[assignment]
-    ids = FrameIds(
-        config.text_vocab_size,
-        config.num_codebooks or 0,
-        config.vocab_size,
-        config.codebook_eos_token_id,  # type: ignore[arg-type]
-        config.audio_eos_token_id,  # type: ignore[arg-type]
-    )
-    trial = tuple([part.to(target) for part in _trial(whole, ids)])
+    ids = _ids(config)
+    trial = Trial.of(whole, ids)
     codes: Tensor = whole.get_parameter("backbone_model.embed_tokens.embed_audio_tokens.weight").detach()
     text = whole.get_parameter("embed_text_tokens.weight").detach()
     embeddings = Embeddings(ids, text.to(target), codes.to(target))
     language, projector, heads = _depth(whole, source, target)
-    config.sub_configs = {}  # nothing of what is said to the backbone's layers is for depth decoder and codec
+    config.depth_decoder_config = config.codec_config = None  # what is said to the backbone's layers is not for them
     backbone = whole.get_submodule("backbone_model")
     backbone.embed_tokens = nn.Embedding(ids.size, codes.shape[1], _weight=codes[: ids.size])
     twin = language_model(whole, LlamaForCausalLM, backbone, whole.get_submodule("lm_head"))
     return CsmModel(ids, prepared(source, twin, target, weights), embeddings, language, projector, heads, trial)
+
+
+def _ids(config: CsmConfig) -> FrameIds:
+    """ValueError for a configuration that leaves something open."""
+    codebooks, end_code, end_id = config.num_codebooks, config.codebook_eos_token_id, config.audio_eos_token_id
+    if codebooks is None or codebooks < 2 or not isinstance(end_code, int) or not isinstance(end_id, int):
+        raise ValueError(
+            f"config.json: num_codebooks = {codebooks}, codebook_eos_token_id = {end_code}, audio_eos_token_id = "
+            f"{end_id}: must be integers, and two codebooks at least"
+        )
+    return FrameIds(config.text_vocab_size, codebooks, config.vocab_size, end_code, end_id)
 
 
 def _depth(
@@ -112,28 +141,14 @@ def _depth(
         part.to(target)
     if target.type == "cpu" and language.dtype == torch.float32:
         store_input_major(language)
-        for head in heads[1:]:
-            store_input_major(head)
     return describe(f"{source} (depth decoder)", language), projector, heads
 
 
 def _linear(weight: Tensor) -> nn.Linear:
-    """A linear layer of weights `[in, out]`."""
-    layer = nn.Linear(*weight.shape, bias=False, device="meta")
+    """A linear layer of weights `[in, out]`, which stay as they lie: see `store_input_major`."""
+    layer = nn.Linear(weight.shape[0], weight.shape[1], bias=False, device="meta")
     layer.weight = nn.Parameter(weight.t(), requires_grad=False)
     return layer
-
-
-@torch.inference_mode()
-def _trial(whole: PreTrainedModel, ids: FrameIds) -> tuple[Tensor, Tensor, Tensor]:
-    source = torch.Generator().manual_seed(0)
-    thought = torch.randn(1, whole.config.hidden_size, generator=source).to(whole.dtype)
-    frame = torch.randint(ids.size, (1, ids.codebooks), generator=source)
-    read = nn.functional.pad(frame[:, :-1], (1, 0))
-    scores: Tensor = whole.get_submodule("depth_decoder")(
-        input_ids=read, backbone_last_hidden_state=thought, use_cache=False
-    ).logits
-    return thought, frame, scores[0].float()
 
 
 def _factory(source: str, revision: str | None) -> type[PreTrainedModel]:

@@ -186,7 +186,9 @@ def _check(start: SequenceStart, ids: FrameIds) -> None:
     params = start.sampling_params
     for name in ("voice", "adapter", "prompt_adapter"):
         if getattr(start, name) is not None:
-            raise ValueError(f"SequenceStart.{name} = {getattr(start, name)!r:.80}: this model takes none; leave it out")
+            raise ValueError(
+                f"SequenceStart.{name} = {getattr(start, name)!r:.80}: this model takes none; leave it out"
+            )
     for name in ("media", "bad_words"):
         if getattr(start, name):
             raise ValueError(f"SequenceStart.{name}: this model takes none; leave it out")

@@ -130,9 +130,9 @@ class EngineConfig(Section, frozen=True):
     up to `max_adapter_rank`, or soft prompts; with those loaded later there can be `max_adapters`. What lies in
     `adapter_folder` can be loaded while the server runs; without it, nothing.
 
-    `csm` is `torch` for CSM, without adapters. `max_batch`, `adapters` and `options`, which only the kind itself can read, are for any kind. All but `block_size`,
+    `max_batch`, `adapters` and `options`, which only the kind itself can read, are for any kind. All but `block_size`,
     `watermark`, `eager_above` and what is said of adapters are for `vllm` too, `kv_memory` in bytes; the rest is for
-    `torch`.
+    `torch`, and for `csm`, which takes no adapters.
     """
 
     kind: Name = "torch"
