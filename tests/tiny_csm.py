@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import CsmConfig, CsmForConditionalGeneration, PreTrainedTokenizerFast
 
-from tests.tiny_codecs import CODES, tiny_mimi
+from tests.tiny_codecs import CODES, LEVELS, tiny_mimi
 
 CODEBOOKS = 4
 SIZE = CODES + 3  # three codes are no sound, as in published checkpoints
@@ -30,6 +30,7 @@ SCALED = {
 def tiny_csm(**changes: Any) -> CsmForConditionalGeneration:
     """The model, with the same weights each time, its scores far apart."""
     codebooks = changes.pop("num_codebooks", CODEBOOKS)
+    levels = max(codebooks, LEVELS)
     config = CsmConfig(
         num_codebooks=codebooks,
         vocab_size=SIZE,
@@ -44,7 +45,6 @@ def tiny_csm(**changes: Any) -> CsmForConditionalGeneration:
         audio_token_id=AUDIO,
         audio_eos_token_id=AUDIO_EOS,
         codebook_pad_token_id=SIZE - 1,
-        codebook_eos_token_id=0,
         depth_decoder_config={
             "num_codebooks": codebooks,
             "backbone_hidden_size": 64,
@@ -56,15 +56,15 @@ def tiny_csm(**changes: Any) -> CsmForConditionalGeneration:
             "rope_parameters": SCALED,
             **LAYERS,
         },
-        codec_config=tiny_mimi(num_quantizers=codebooks).config,
-        **{**LAYERS, **changes},
+        codec_config=tiny_mimi(num_quantizers=levels).config,
+        **{"codebook_eos_token_id": 0, **LAYERS, **changes},
     )
     torch.manual_seed(1)
     model = CsmForConditionalGeneration(config)
     for name, weight in model.named_parameters():
         if not name.startswith("codec_model.") and weight.dim() > 1:
             weight.data.normal_(0, 0.3)
-    model.codec_model = tiny_mimi(num_quantizers=codebooks)
+    model.codec_model = tiny_mimi(num_quantizers=levels)
     model.train(False)
     return model
 
