@@ -5,12 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import CsmConfig, CsmForConditionalGeneration, PreTrainedTokenizerFast
 
+from max_codecs.constraint import FrameBounds
+from max_codecs.format import SamplingDefaults, SpeechFormat
+from max_pipelines.config import (
+    CodecConfig,
+    Config,
+    EngineConfig,
+    ModelConfig,
+    PipelineConfig,
+    SpeechConfig,
+    WorkersConfig,
+    load_config,
+)
 from tests.tiny_codecs import CODES, LEVELS, tiny_mimi
 
 CODEBOOKS = 4
@@ -20,6 +33,7 @@ PAD, BOS, EOS, AUDIO, AUDIO_EOS = range(5)
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz.,?!'-[]0123456789"
 TEXT = len(SPECIAL) + len(CHARACTERS)
 CONTEXT = 256
+CONFIGS = Path(__file__).parents[1] / "configs"
 LAYERS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
 SCALED = {
     "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 0.125, "high_freq_factor": 0.5,
@@ -64,6 +78,8 @@ def tiny_csm(**changes: Any) -> CsmForConditionalGeneration:
     for name, weight in model.named_parameters():
         if not name.startswith("codec_model.") and weight.dim() > 1:
             weight.data.normal_(0, 0.3)
+    model.lm_head.weight.data[CODES:] = 0  # what is no sound is never the likeliest
+    model.depth_decoder.codebooks_head.weight.data[:, :, CODES:] = 0
     model.codec_model = tiny_mimi(num_quantizers=levels)
     model.train(False)
     return model
@@ -82,3 +98,41 @@ def save_csm(folder: Path, **changes: Any) -> Path:
     fast.add_special_tokens({"additional_special_tokens": [*SPECIAL]})
     fast.save_pretrained(folder)
     return folder
+
+
+def make_tiny_csm(folder: Path) -> Config:
+    """Write the model, the tokenizer and the codec; return what `configs/csm.yaml` would be for them."""
+    save_csm(folder / "csm")
+    tiny_mimi(num_quantizers=CODEBOOKS).save_pretrained(folder / "mimi")
+    speech = load_config(CONFIGS / "csm.yaml").speech
+    if speech is None:
+        raise ValueError("configs/csm.yaml has no section `speech`")
+    published = speech.spoken.layout
+    reference = published.prompt.reference
+    if reference is None:
+        raise ValueError("configs/csm.yaml takes no reference voice")
+    turn: dict[str, Any] = {"before_text": (BOS,), "after_text": (EOS,)}
+    prompt = msgspec.structs.replace(
+        published.prompt, reference=msgspec.structs.replace(reference, after_audio=(AUDIO_EOS,), **turn), **turn
+    )
+    layout = msgspec.structs.replace(
+        published,
+        audio_base=TEXT,
+        codebook_size=CODES,
+        ids_per_slot=SIZE,
+        slots=published.slots[:CODEBOOKS],
+        end_ids=(AUDIO_EOS,),
+        prompt=prompt,
+    )
+    sampling = SamplingDefaults(0.9, top_k=50, max_new_tokens=60 * CODEBOOKS)
+    return Config(
+        http=None,
+        model=ModelConfig(name="tiny", path=str(folder / "csm"), dtype="float32"),
+        pipeline=PipelineConfig(kind="speech"),
+        codec=CodecConfig(kind="mimi", path=str(folder / "mimi")),
+        speech=SpeechConfig(
+            format=SpeechFormat(layout, max_words=20, frames=FrameBounds(max_frames=50), sampling=sampling)
+        ),
+        engine=EngineConfig(kind="csm", max_batch=8),
+        workers=WorkersConfig(transport="thread"),
+    )
