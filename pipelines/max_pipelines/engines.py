@@ -21,9 +21,7 @@ from .config.section import Section
 from .plugins import Factory, find_factory
 
 if TYPE_CHECKING:
-    from max_codecs.layout import SpeechLayout
     from max_engines.config import EngineConfig as EngineLimits
-    from max_engines.csm.ids import FrameIds
     from max_engines.loading import LoadedModel
     from max_engines.rules import Watermark
     from max_engines.tokenizer import TextTokenizer
@@ -34,7 +32,9 @@ OF_VLLM = {
     "kind", "max_batch", "token_budget", "kv_memory", "memory_utilization", "max_length", "prefix_caching", "eager",
     "overlap", "options",
 }  # fmt: skip
-BUILT_IN = {kind: f"{__name__}:{kind}_engine" for kind in ("torch", "csm", "reference", "vllm")}
+BUILT_IN = {kind: f"{__name__}:{kind}_engine" for kind in ("torch", "reference", "vllm")} | {
+    "csm": "max_pipelines.csm:csm_engine"
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,28 +96,6 @@ def torch_engine(config: Config) -> ServedGenerator:
         lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
         generator.adapters,
         media=model.whole is not None,
-    )
-
-
-def csm_engine(config: Config) -> ServedGenerator:
-    """Ours for CSM, which writes a frame of codes a step."""
-    from max_engines.csm import CsmEngine, load_csm
-
-    limits = engine_limits(config)
-    wanted, weights = config.model, weight_options(config.model)
-    model = load_csm(
-        wanted.location, dtype=wanted.dtype, device=wanted.device, revision=wanted.revision, weights=weights
-    )
-    if config.speech is not None:
-        _check_frames(config.speech.spoken.layout, model.ids)
-    generator = CsmEngine(model, limits)
-    backbone = generator.backbone
-    return ServedGenerator(
-        generator,
-        model.ids.vocab_size,
-        generator.max_length,
-        frozenset((model.ids.end_id,)),
-        lambda: {"blocks": backbone.blocks, "free_blocks": backbone.free_blocks},
     )
 
 
@@ -227,21 +205,6 @@ def _load_adapters(config: Config, served: ServedGenerator) -> None:
     for name, path in config.engine.adapters.items():
         if served.adapters is not None:
             served.adapters.load(name, path)
-
-
-def _check_frames(layout: SpeechLayout, ids: FrameIds) -> None:
-    """ValueError, naming the key, for a layout that is not the model's."""
-    slots = [[codebook, 0] for codebook in range(ids.codebooks)]
-    found = {
-        "audio_base": (layout.audio_base, ids.text_size),
-        "ids_per_slot": (layout.band, ids.size),
-        "slots": ([list(slot) for slot in layout.slots], slots),
-        "slot_offsets": ([*layout.offsets], [codebook * ids.size for codebook in range(ids.codebooks)]),
-        "end_ids": ([*layout.end_ids], [ids.end_id]),
-    }
-    for key, (given, own) in found.items():
-        if given != own:
-            raise ValueError(f"speech.format.layout.{key} is {given}: this model's is {own}")
 
 
 def _watermark(config: Config) -> Watermark:

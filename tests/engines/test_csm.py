@@ -334,7 +334,8 @@ def test_a_sequence_that_gives_no_numbers_fails_by_its_name_and_spoils_nobody(
         ({"prompt": (9, TEXT, 7, 7, 7)}, r"prompt\[2\] = 7: must be a code, within a frame"),
         ({"prompt": (TEXT + CODEBOOKS * SIZE,) * CODEBOOKS}, r"prompt\[0\] = "),
         ({"prompt": (9,) * 300}, "SequenceStart.prompt has 300 tokens"),
-        ({"accepted": (9,)}, "SequenceStart.accepted"),
+        ({"accepted": (9,)}, "SequenceStart.accepted: frame 0 is the text 9"),
+        ({"accepted": (AUDIO_EOS,)}, "SequenceStart.accepted: frame 0 is the text 4"),  # nothing ends this one
         ({"accepted": (TEXT,)}, "SequenceStart.accepted: ends within a frame"),
         ({"eos_token_ids": frozenset((7,))}, "ends with 4 alone"),
         ({"voice": "ann"}, "SequenceStart.voice = 'ann'"),

@@ -58,19 +58,19 @@ class Utterance:
         self.done = False
         self._ids = ids
         self._masks = masks
-        self._whole: TokenConstraint | None = start.constraint
+        self._constraint: TokenConstraint | None = start.constraint
         self._least = start.sampling_params.min_new_tokens
         self._ends = ids.end_id in start.eos_token_ids and not start.sampling_params.ignore_eos
         self._heard: TokenDelta | None = None  # what the backbone told with the first code of the frame under way
         prompt = ids.places(start.prompt, "SequenceStart.prompt")
-        frames = ids.places(start.accepted, "SequenceStart.accepted")
+        frames = self._accepted(start.accepted)
         self.ending = self._ending()
         codes = [ids.codes(frame) or () for frame in frames]
         if codes:
             self.added.extend(embeddings.rest(embeddings.frames(codes)))
         states = PromptStates(range(len(prompt)), embeddings.states(prompt))
         self.read = Read(states, places=[*prompt, *frames])
-        constraint = CodebookConstraint(self) if self._whole is not None or self._least else None
+        constraint = CodebookConstraint(self) if self._constraint is not None or self._least else None
         self.backbone = _backbone(start, ids, prompt, codes, constraint)
         self.row = SamplingRow(_depth(start, codes, constraint))
 
@@ -122,7 +122,7 @@ class Utterance:
 
     def allowed(self) -> Mask | None:
         """Which codes may come next, bool[size]; None for all."""
-        whole = None if self._whole is None else self._whole.allowed(self.said)
+        whole = None if self._constraint is None else self._constraint.allowed(self.said)
         codebook = len(self.said) % self._ids.codebooks
         like_the_end = (
             codebook > 0
@@ -131,13 +131,23 @@ class Utterance:
         )
         return self._masks.of(codebook, whole, like_the_end)
 
+    def _accepted(self, said: Sequence[int]) -> list[Place]:
+        """Frames that another worker has told, without the end. ValueError for anything else."""
+        if self._ends and said and said[-1] == self._ids.end_id:
+            said = said[:-1]
+        frames = self._ids.places(said, "SequenceStart.accepted")
+        for at, frame in enumerate(frames):
+            if frame[0] < self._ids.text_size:
+                raise ValueError(f"SequenceStart.accepted: frame {at} is the text {frame[0]}; only codes can be said")
+        return frames
+
     def _ending(self) -> TokenDelta | None:
         """The end, if it has been said, or if nothing else may follow."""
         if not self._ends or not self.said:
             return None
         if self.said[-1] == self._ids.end_id:
             return TokenDelta((), ENDED)
-        whole = None if self._whole is None else self._whole.allowed(self.said)
+        whole = None if self._constraint is None else self._constraint.allowed(self.said)
         if whole is None or bool(whole[self._ids.first(0) : self._ids.first(1)].any()):
             return None
         return TokenDelta((self._ids.end_id,), ENDED)
@@ -202,7 +212,3 @@ def _check(start: SequenceStart, ids: FrameIds) -> None:
     if start.eos_token_ids - {ids.end_id}:
         others = sorted(start.eos_token_ids - {ids.end_id})
         raise ValueError(f"SequenceStart.eos_token_ids has {others[0]}: this model ends with {ids.end_id} alone")
-    if any(id_ < ids.text_size for id_ in start.accepted[:-1]) or (
-        start.accepted and start.accepted[-1] < ids.text_size and start.accepted[-1] != ids.end_id
-    ):
-        raise ValueError("SequenceStart.accepted: must be whole frames of codes")
