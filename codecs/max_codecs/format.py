@@ -19,6 +19,7 @@ class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     repetition_penalty: Annotated[float, Meta(gt=0, le=100)] = 1.0
     max_new_tokens: Annotated[int, Meta(ge=1, le=2**20)] = 2048
+    top_k: Annotated[int, Meta(ge=-1, le=2**20)] = -1
 
 
 class SpeechFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

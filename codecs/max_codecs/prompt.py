@@ -26,12 +26,16 @@ class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A turn of speech before the one to speak, whose voice is taken on: ids around its words and its sound."""
+    """A turn of speech before the one to speak, whose voice is taken on: ids around its words and its sound.
+
+    `text` is a template with {text}, its words, and perhaps {voice}, who says them.
+    """
 
     before_text: Ids
     after_text: Ids
     before_audio: Ids
     after_audio: Ids
+    text: Template = "{text}"
 
 
 class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,10 +53,11 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: ReferenceFormat | None = None
 
     def __post_init__(self) -> None:
-        if self.text.count("{text}") != 1:
-            raise ValueError(f"text={self.text!r}: must hold {{text}} once")
-        if "{voice}" in self.text and not self.voices:
-            raise ValueError(f"text={self.text!r}: names a voice, but voices is empty")
+        for text in (self.text, *([self.reference.text] if self.reference else ())):
+            if text.count("{text}") != 1:
+                raise ValueError(f"text={text!r}: must hold {{text}} once")
+            if "{voice}" in text and not self.voices:
+                raise ValueError(f"text={text!r}: names a voice, but voices is empty")
         names = [voice.name for voice in self.voices]
         if len(set(names)) != len(names):
             raise ValueError(f"voices: a name stands twice in {names}")
@@ -69,10 +74,11 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def render(self, text: str, voice: str | None = None) -> str:
         """The string to tokenise for `text`; braces in it are plain characters."""
-        chosen = self.voice(voice)
-        before, after = self.text.split("{text}")
-        name = chosen.name if chosen is not None else ""
-        return before.replace("{voice}", name) + text + after.replace("{voice}", name)
+        return self._rendered(self.text, text, voice)
+
+    def render_reference(self, words: str, voice: str | None = None) -> str:
+        """The same for the words of a reference voice."""
+        return words if self.reference is None else self._rendered(self.reference.text, words, voice)
 
     def build(
         self, text_ids: Sequence[int], *, voice: str | None = None, reference: Reference | None = None
@@ -86,6 +92,12 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             speech=self.speech,
         )
 
+    def _rendered(self, template: str, text: str, voice: str | None) -> str:
+        chosen = self.voice(voice)
+        before, after = template.split("{text}")
+        name = chosen.name if chosen is not None else ""
+        return before.replace("{voice}", name) + text + after.replace("{voice}", name)
+
     def _reference_turn(self, reference: Reference) -> tuple[int, ...]:
         form = self.reference
         if form is None:
@@ -96,7 +108,7 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference voice: the ids of what it says (the words alone, not rendered) and of its sound."""
+    """A reference voice: the ids of what it says (`render_reference`) and of its sound."""
 
     text_ids: tuple[int, ...]
     audio_ids: tuple[int, ...]

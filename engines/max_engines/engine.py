@@ -22,7 +22,7 @@ from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
 from .config import MEASURED_TOKENS, EngineConfig
 from .decode_graphs import CudaRecorder
-from .hidden_states import HiddenStates
+from .hidden_states import Listener
 from .kv_cache import KVCache
 from .kv_format import KVPlan
 from .launched import Launched
@@ -113,7 +113,7 @@ class Engine:
         start: SequenceStart,
         *,
         perceived: Perceived | None = None,
-        listener: HiddenStates | None = None,
+        listener: Listener | None = None,
         added: AddedStates | None = None,
         beside: Beside | None = None,
     ) -> None:

@@ -80,7 +80,10 @@ class FusedDecoder:
 
     def hidden(self, ids: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
         """What the head reads of `rows`: `[rows, hidden]`."""
-        hidden = self.embedding(ids)
+        return self.above(self.embedding(ids), positions, step, rows)
+
+    def above(self, hidden: Tensor, positions: Tensor, step: AttentionStep, rows: Tensor | None) -> Tensor:
+        """The same of what stands in the place of an embedding, `[tokens, hidden]`, which is overwritten."""
         rotation = self._rotary.at(positions, step.longest)
         update = None
         for layer in self.layers:

@@ -15,7 +15,7 @@ from max_interfaces.text import LogProbabilities
 from .adapters import BARE, Chosen
 from .added_states import AddedStates
 from .beams import BeamSearch
-from .hidden_states import HiddenStates
+from .hidden_states import Listener
 from .kv_format import PINNED, PLAIN, KVFormat, KVPlan
 from .log_probabilities import join, prompt_log_probabilities
 from .media import TEXT_ALONE, Perceived, Positions
@@ -84,7 +84,7 @@ class Sequence:
         self.own_from = NEVER if adapters.lora is not None else 0 if self.states is None else self.states.end
         self.turned: Positions | None = perceived.positions
         self.joint: tuple[tuple[int, int], ...] = perceived.joint
-        self.listener: HiddenStates | None = None
+        self.listener: Listener | None = None
         self.added: AddedStates | None = None
         # With a soft prompt's positions, whose ids nobody looks up.
         self._prompt: tuple[int, ...] = (0,) * adapters.length + start.prompt if adapters.length else start.prompt
@@ -143,7 +143,7 @@ class Sequence:
     @property
     def computes_all(self) -> bool:
         """True if nothing of it may be taken from others: somebody wants what is computed on the way."""
-        return self.scores_prompt or self.listener is not None
+        return self.scores_prompt or (self.listener is not None and self.listener.all)
 
     @property
     def wanted(self) -> int:
@@ -219,7 +219,7 @@ class Sequence:
         self._side_by_side = count
         return count
 
-    def join(self, listener: HiddenStates | None, added: AddedStates | None) -> None:
+    def join(self, listener: Listener | None, added: AddedStates | None) -> None:
         """Be read by another model, or read one; before its first step."""
         self.listener, self.added = listener, added
         if added is not None:

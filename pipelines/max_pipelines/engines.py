@@ -1,8 +1,8 @@
 """From `engine.kind` in YAML to a token generator that holds the model of the same file.
 
-`torch` is our engine, `reference` plain transformers, one token of one sequence at a time, `vllm` vLLM's engine. Any
-other kind is a third party's, registered under the entry point group `maxpipe.engines`: see `examples/echo`. torch,
-transformers and vLLM are imported by the engines that want them.
+`torch` is our engine, `csm` the same for CSM, `reference` plain transformers, one token of one sequence at a time,
+`vllm` vLLM's engine. Any other kind is a third party's, registered under the entry point group `maxpipe.engines`: see
+`examples/echo`. torch, transformers and vLLM are imported by the engines that want them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ OF_VLLM = {
     "kind", "max_batch", "token_budget", "kv_memory", "memory_utilization", "max_length", "prefix_caching", "eager",
     "overlap", "options",
 }  # fmt: skip
-BUILT_IN = {kind: f"{__name__}:{kind}_engine" for kind in ("torch", "reference", "vllm")}
+BUILT_IN = {kind: f"{__name__}:{kind}_engine" for kind in ("torch", "reference", "vllm")} | {
+    "csm": "max_pipelines.csm:csm_engine"
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ import pytest
 
 from max_codecs.layout import SpeechLayout
 from max_codecs.orpheus import ORPHEUS
-from max_codecs.prompt import PromptFormat, Reference, Voice
+from max_codecs.prompt import PromptFormat, Reference, ReferenceFormat, Voice
 
 EMBEDDED = PromptFormat(before_text=(1,), after_text=(2,), speech=(3,), voices=(Voice("slt", (6,)), Voice("rms", (7,))))
 
@@ -25,6 +25,19 @@ def test_orpheus_prompt_with_a_reference_voice() -> None:
     prompt = ORPHEUS.prompt.build([11], reference=reference)
     first = (128259, 128000, 21, 22, 128009, 128260, 128261, 128257, *sound.tolist(), 128258, 128262)
     assert prompt.ids == (*first, 128259, 128000, 11, 128009, 128260, 128261, 128257)
+
+
+def test_the_words_of_a_reference_voice_may_name_who_says_them() -> None:
+    turn = ReferenceFormat((1,), (2,), (), (3,), text="[{voice}]{text}")
+    form = PromptFormat((1,), (2,), (), "[{voice}]{text}", (Voice("0"), Voice("1")), turn)
+    assert form.render_reference("so {text}", "1") == "[1]so {text}"
+    assert form.render_reference("so") == "[0]so"
+    assert ORPHEUS.prompt.render_reference("so") == "so"
+    assert EMBEDDED.render_reference("so") == "so"
+    with pytest.raises(ValueError, match=r"text='\[0\]': must hold \{text\} once"):
+        PromptFormat((), (), (), reference=ReferenceFormat((), (), (), (), "[0]"))
+    with pytest.raises(ValueError, match="voices is empty"):
+        PromptFormat((), (), (), reference=turn)
 
 
 def test_reference_tokens_must_be_whole_frames() -> None:

@@ -98,7 +98,7 @@ def test_our_engine_tells_how_much_memory_it_has_left(folder: Path) -> None:
     [
         ("tortch", "engine.kind: no engine `tortch` is installed; did you mean `torch`?"),
         ("ecko", "did you mean `echo`?"),
-        ("zzz", "there are: echo, reference, torch, vllm"),
+        ("zzz", "there are: csm, echo, reference, torch, vllm"),
     ],
 )
 def test_an_unknown_kind_is_named_with_what_there_is(kind: str, says: str) -> None:

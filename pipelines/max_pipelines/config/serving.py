@@ -115,7 +115,7 @@ class WatermarkConfig(Section, frozen=True):
 
 
 class EngineConfig(Section, frozen=True):
-    """The token engine: `kind` is `torch`, `reference`, `vllm`, or a name that a package registers under
+    """The token engine: `kind` is `torch`, `csm`, `reference`, `vllm`, or a name that a package registers under
     `maxpipe.engines`, with the `options` that it has.
 
     `max_batch` sequences at once, `token_budget` tokens a step (without it, the engine decides), `block_size` tokens a
@@ -133,7 +133,7 @@ class EngineConfig(Section, frozen=True):
 
     `max_batch`, `adapters` and `options`, which only the kind itself can read, are for any kind. All but `block_size`,
     `watermark`, `eager_above` and what is said of adapters are for `vllm` too, `kv_memory` in bytes; the rest is for
-    `torch`.
+    `torch`, and for `csm`, which takes no adapters.
     """
 
     kind: Name = "torch"

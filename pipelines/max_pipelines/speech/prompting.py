@@ -69,7 +69,8 @@ class SpeechPrompter:
         if not (tokens and words):
             missing = "audio_prompt_transcription" if tokens else "audio_prompt_tokens"
             raise ValueError(f"{missing}: a reference voice needs both its speech tokens and its words")
-        ids = self._tokenizer.encode(words, add_special_tokens=False)
+        said = self._layout.prompt.render_reference(words, request.voice)
+        ids = self._tokenizer.encode(said, add_special_tokens=False)
         return self._layout.reference(ids, np.array(tokens, np.int64))
 
     def _raw(self, prompt: Sequence[int] | str) -> tuple[int, ...]:
@@ -94,6 +95,7 @@ def tuned(params: SamplingParams, defaults: SamplingDefaults) -> SamplingParams:
     return replace(
         params,
         temperature=defaults.temperature,
+        top_k=defaults.top_k,
         top_p=defaults.top_p,
         repetition_penalty=defaults.repetition_penalty,
         max_new_tokens=limit,
