@@ -49,7 +49,7 @@ class Beside:
     """
 
     prompt: tuple[int, ...]
-    listener: HiddenStates
+    listener: Listener
 
 
 class Engine:
