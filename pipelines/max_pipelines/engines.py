@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from max_interfaces import Adapters, ConfigError, TokenGenerator
+from max_interfaces import Adapters, ConfigError, Feature, TokenGenerator
 
 from .config import Config, EngineConfig, ModelConfig, read_options
 from .config.section import Section
@@ -23,6 +23,7 @@ from .plugins import Factory, find_factory
 if TYPE_CHECKING:
     from max_engines.config import EngineConfig as EngineLimits
     from max_engines.loading import LoadedModel
+    from max_engines.media import Perceived, Slices
     from max_engines.rules import Watermark
     from max_engines.tokenizer import TextTokenizer
     from max_engines.weights import WeightOptions
@@ -42,7 +43,8 @@ class ServedGenerator:
     `max_length` is the most tokens, prompt and output, that one sequence can have; `eos_token_ids` end an answer.
     `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any. `close`
     ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`; `voices` are what a
-    `SequenceStart.voice` may name, and `sample_rate` that of their sound.
+    `SequenceStart.voice` may name, and `sample_rate` that of their sound. `encoding` begins with the media of a prompt
+    before its sequences are added, so that they can be.
     """
 
     generator: TokenGenerator
@@ -55,6 +57,7 @@ class ServedGenerator:
     media: bool = False
     voices: tuple[str, ...] = ()
     sample_rate: int = 0
+    encoding: Callable[[tuple[int, ...], tuple[Feature, ...]], Slices[Perceived]] | None = None
 
 
 class NoOptions(Section, frozen=True):
@@ -94,6 +97,7 @@ def torch_engine(config: Config) -> ServedGenerator:
         lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
         generator.adapters,
         media=model.whole is not None,
+        encoding=generator.encoding,
     )
 
 

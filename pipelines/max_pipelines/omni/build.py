@@ -51,4 +51,5 @@ def _engine(config: Config) -> ServedGenerator:
         media=True,
         voices=tuple(model.speakers),
         sample_rate=SAMPLE_RATE,
+        encoding=thinker.encoding,
     )
