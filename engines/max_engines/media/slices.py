@@ -67,6 +67,7 @@ class Slices(Generic[ResultT]):
         if self._thread is not None and not self._done.done():
             self._given_up = True
             self._take_turn()
+            self._thread.join()
 
     @property
     def due(self) -> bool:

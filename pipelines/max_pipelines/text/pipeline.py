@@ -84,7 +84,7 @@ class TextPipeline:
             attempt, plan, earlier, self._prompter, self._constrainer, rendering, compiling, adapters
         )
         self._preparing[request.request_id] = preparation
-        self._begin(preparation, until=0.0)
+        self._begin(preparation, None)
 
     def execute(self, active: Collection[RequestID]) -> Sequence[TextChunk]:
         """One step of the generator; then text for the sequences that have new tokens."""
@@ -139,27 +139,36 @@ class TextPipeline:
         """Start what is ready now. One that cannot be served gets its last chunk; it is kept until its release.
 
         After one that took long the rest wait for the next step: others want their tokens meanwhile. Encoders have
-        what time is left by prompts without media.
+        what time is left by prompts without media, or else go on by a layer.
         """
-        refused: list[TextChunk] = []
         until = time.monotonic() + BEGIN_S
-        preparing = [self._preparing[request_id] for request_id in active if request_id in self._preparing]
-        for preparation in sorted(preparing, key=lambda one: one.perceiving is not None):
-            request_id = preparation.attempt.request.request_id
-            try:
-                self._begin(preparation, until)
-            except ValueError as problem:
-                refused.append(_refusal(request_id, problem))
-            except DeviceLost:
-                raise
-            except Exception as problem:
-                refused.append(_failure(request_id, problem))
-            if time.monotonic() >= until:
-                break
+        waiting = [self._preparing[request_id] for request_id in active if request_id in self._preparing]
+        refused: list[TextChunk] = []
+        for turn in ([one for one in waiting if one.perceiving is None], [one for one in waiting if one.perceiving]):
+            for preparation in turn:
+                refused += self._tried(preparation, until)
+                if time.monotonic() >= until:
+                    break
         return refused
 
-    def _begin(self, preparation: Preparation, until: float) -> None:
-        """Give the sequences of a request to the generator, if it is ready. ValueError if it cannot be served."""
+    def _tried(self, preparation: Preparation, until: float) -> list[TextChunk]:
+        """Begin with one, if it is ready; the last chunk of one that cannot be served."""
+        request_id = preparation.attempt.request.request_id
+        try:
+            self._begin(preparation, until)
+        except ValueError as problem:
+            return [_refusal(request_id, problem)]
+        except DeviceLost:
+            raise
+        except Exception as problem:
+            return [_failure(request_id, problem)]
+        return []
+
+    def _begin(self, preparation: Preparation, until: float | None) -> None:
+        """Give the sequences of a request to the generator, if it is ready. ValueError if it cannot be served.
+
+        Its encoders run until then, or not at all.
+        """
         prepared = preparation.poll()
         if prepared is None or not self._encoded(preparation, prepared, until):
             return
@@ -176,16 +185,15 @@ class TextPipeline:
         self._answers[answer.request_id] = answer
         del self._preparing[answer.request_id]
 
-    def _encoded(self, preparation: Preparation, prepared: Prepared, until: float) -> bool:
-        """True if its sequences can begin; else encoders go on with its images and sounds until then."""
+    def _encoded(self, preparation: Preparation, prepared: Prepared, until: float | None) -> bool:
+        """True if its sequences can begin; else encoders go on with its images and sounds."""
         if not prepared.media or self._encoding is None:
             return True
-        left = until - time.monotonic()
-        if left <= 0:
+        if until is None:
             return False
         if preparation.encoding is None:
             preparation.encoding = self._encoding(prepared.prompt, prepared.media)
-        return preparation.encoding.advance(left)
+        return preparation.encoding.advance(until - time.monotonic())
 
     def _check_held(self, plan: TextPlan, length: int) -> None:
         room, wanted = self._max_length - length, plan.sampling_params.max_new_tokens
