@@ -19,8 +19,7 @@ class PromptedVoxtral(VoxtralProcessor):
     def listen(self, config: VoxtralConfig) -> None:
         """Take the placeholder, and how many tokens a piece takes, from the model's configuration."""
         hears: Any = config.audio_config
-        self.audio_token_id = config.audio_token_id
-        self.audio_token = self.tokenizer.convert_ids_to_tokens(self.audio_token_id)
+        self.audio_token = self.tokenizer.convert_ids_to_tokens(config.audio_token_id)
         self.tokens_of_piece = hears.max_source_positions * hears.hidden_size // hears.intermediate_size
 
     def __call__(
