@@ -45,17 +45,22 @@ class Listeners:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._news = asyncio.Event()
+        self._ended = False
         self._heard = [Heard() for _ in TEXTS]
 
     async def all(self) -> list[Heard]:
         """Everything, to its end."""
         asked = (self._listen(heard, *text) for heard, text in zip(self._heard, TEXTS, strict=True))
-        await asyncio.gather(*asked)
+        try:
+            await asyncio.gather(*asked)
+        finally:
+            self._ended = True
+            self._news.set()
         return self._heard
 
     async def until(self, pieces: int) -> None:
-        """Return when each spoken text has had so many pieces of its sound."""
-        while min(len(heard.sound) for heard in spoken(self._heard)) < pieces:
+        """Return when each spoken text has had so many pieces of its sound, or all is over."""
+        while not self._ended and min(len(heard.sound) for heard in spoken(self._heard)) < pieces:
             self._news.clear()
             await self._news.wait()
 
