@@ -4,6 +4,9 @@
 
 A random LLaVA of 19 million weights, in float32, in a worker process. So many requests with an image and as many of
 text come at once, and one after the other. Each figure is the median of its rounds; the prefix cache is off.
+
+Then the longest that a text waits for its next token: of four that are being written, alone, and while one request with
+eight images comes, whose encoders are some 20 times as much work.
 """
 
 from __future__ import annotations
@@ -80,6 +83,59 @@ def again(request: TextGenerationRequest) -> TextGenerationRequest:
     return replace(request, request_id=RequestID())
 
 
+async def longest_gap(client: AsyncClient, asked: Sequence[TextGenerationRequest], images: Sequence[bytes]) -> float:
+    """The most seconds between two tokens of one of `asked`, while a request with `images` comes and ends."""
+    gaps: list[float] = []
+    written = [0] * len(asked)
+    half_way = asyncio.Event()
+
+    async def write(number: int) -> None:
+        before: float | None = None
+        async for output in client.stream(again(asked[number])):
+            now = time.perf_counter()
+            if before is not None:
+                gaps.append(now - before)
+            before = now
+            written[number] += len(output.tokens)
+            if min(written) >= 8:
+                half_way.set()
+
+    writing = asyncio.gather(*(write(number) for number in range(len(asked))))
+    await half_way.wait()
+    gaps.clear()
+    if images:
+        await client.generate(with_images(images))
+    await writing
+    return max(gaps)
+
+
+def with_images(images: Sequence[bytes]) -> TextGenerationRequest:
+    params = SamplingParams(temperature=0.0, max_new_tokens=4, ignore_eos=True)
+    parts = tuple(MediaContentPart(MediaKind.IMAGE) for _ in images)
+    message = TextGenerationRequestMessage(MessageRole.USER, parts)
+    return TextGenerationRequest(RequestID(), "tiny", messages=(message,), images=tuple(images), sampling_params=params)
+
+
+async def measure_gaps(rounds: int) -> dict[str, float]:
+    """The longest wait for a token, alone and beside images."""
+
+    def wide(config: Any) -> None:
+        grow(config)
+        for name, value in {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 24}.items():
+            setattr(config.vision_config, name, value)
+
+    params = SamplingParams(temperature=0.0, max_new_tokens=400, ignore_eos=True)
+    asked = [TextGenerationRequest(RequestID(), "tiny", f"{n}: once", sampling_params=params) for n in range(4)]
+    with TemporaryDirectory() as folder:
+        config = serving(save_with_processor(Path(folder), "llava", wide))
+        async with AsyncClient.embedded(config) as client:
+            await longest_gap(client, asked, [png(99, SIDE, SIDE)])
+            alone = [await longest_gap(client, asked, ()) for _ in range(rounds)]
+            pictures = [[png(8 * n + at, SIDE, SIDE) for at in range(8)] for n in range(rounds)]
+            beside = [await longest_gap(client, asked, images) for images in pictures]
+    return {"gap_alone_s": statistics.median(alone), "gap_beside_images_s": statistics.median(beside)}
+
+
 async def measure(count: int, tokens: int, rounds: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         config = serving(save_with_processor(Path(folder), "llava", grow))
@@ -104,6 +160,10 @@ def main() -> None:
     print(f"  at once           {found['together_tps']:8.0f} tokens/s")
     print(f"  one after another {found['in_turn_tps']:8.0f} tokens/s")
     print(f"  ratio             {found['ratio']:8.2f}")
+    found |= asyncio.run(measure_gaps(options.rounds))
+    print("longest wait for a token of one of 4 texts")
+    print(f"  alone             {found['gap_alone_s'] * 1000:8.0f} ms")
+    print(f"  beside 8 images   {found['gap_beside_images_s'] * 1000:8.0f} ms")
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2))
 

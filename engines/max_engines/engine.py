@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from max_interfaces.identity import RequestID
-from max_interfaces.protocols import SequenceStart, TokenDelta
+from max_interfaces.protocols import Feature, SequenceStart, TokenDelta
 from max_interfaces.sampling import SamplingParams
 
 from .adapters import AdapterTable, Chosen
@@ -27,7 +27,7 @@ from .kv_cache import KVCache
 from .kv_format import KVPlan
 from .launched import Launched
 from .loading import LoadedModel
-from .media import Encoders, Perceived
+from .media import Encoders, Perceived, Slices
 from .rules import SequenceError
 from .runner import ModelRunner
 from .sampler import Sampler
@@ -154,6 +154,10 @@ class Engine:
     def perceive(self, start: SequenceStart) -> Perceived:
         """What the media of a sequence are to the model. ValueError, naming the field, if they do not fit."""
         return self._encoders.perceive(start.prompt, start.media)
+
+    def encoding(self, prompt: tuple[int, ...], media: tuple[Feature, ...]) -> Slices[Perceived]:
+        """What `add` would do first of all, in slices between two steps; as long as it is kept, `add` finds it done."""
+        return self._encoders.encoding(prompt, media)
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Move the sequences named by `active` one step; the contract is `TokenGenerator.step`'s.

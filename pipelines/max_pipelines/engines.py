@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from max_interfaces import Adapters, ConfigError, TokenGenerator
+from max_interfaces import Adapters, ConfigError, Feature, TokenGenerator
 
 from .config import Config, EngineConfig, ModelConfig, read_options
 from .config.section import Section
@@ -23,6 +23,7 @@ from .plugins import Factory, find_factory
 if TYPE_CHECKING:
     from max_engines.config import EngineConfig as EngineLimits
     from max_engines.loading import LoadedModel
+    from max_engines.media import Perceived, Slices
     from max_engines.rules import Watermark
     from max_engines.tokenizer import TextTokenizer
     from max_engines.weights import WeightOptions
@@ -45,7 +46,8 @@ class ServedGenerator:
     `gauges` are numbers that tell how it is. `adapters` can be loaded and chosen, if the generator takes any. `close`
     ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`; `voices` are what a
     `SequenceStart.voice` may name, and `sample_rate` that of their sound. `draws` says whether it takes a
-    `SequenceStart.guidance`.
+    `SequenceStart.guidance`. `encoding` begins with the media of a prompt before its sequences are added, so that
+    they can be.
     """
 
     generator: TokenGenerator
@@ -59,6 +61,7 @@ class ServedGenerator:
     voices: tuple[str, ...] = ()
     sample_rate: int = 0
     draws: bool = False
+    encoding: Callable[[tuple[int, ...], tuple[Feature, ...]], Slices[Perceived]] | None = None
 
 
 class NoOptions(Section, frozen=True):
@@ -98,6 +101,7 @@ def torch_engine(config: Config) -> ServedGenerator:
         lambda: {"blocks": generator.blocks, "free_blocks": generator.free_blocks},
         generator.adapters,
         media=model.whole is not None,
+        encoding=generator.encoding,
     )
 
 

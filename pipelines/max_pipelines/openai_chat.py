@@ -77,6 +77,13 @@ class Part(msgspec.Struct, frozen=True):
         raise ValueError(f"messages.content: a part of type {self.type!r} has no {self.type}")
 
 
+class Spoken(msgspec.Struct, frozen=True):
+    """An answer that was spoken, as OpenAI's SDK gives it back: what was said of it, or its id alone."""
+
+    id: Annotated[str, Meta(max_length=256)]
+    transcript: Text | None = None
+
+
 class Message(msgspec.Struct, frozen=True):
     """One of them. A `name` is ignored: no template has a place for it."""
 
@@ -85,10 +92,11 @@ class Message(msgspec.Struct, frozen=True):
     tool_calls: Annotated[msgspec.Raw, CALLS] = msgspec.field(default_factory=null)
     tool_call_id: Annotated[str, Meta(max_length=256)] | None = None
     reasoning_content: Text | None = None
+    audio: Spoken | None = None
 
     def read(self) -> TextGenerationRequestMessage:
         """As the engine takes it; what its media are is left out. ValueError for a part that is none."""
-        content = self.content or ""
+        content = self.content or self._transcript
         calls = json_of(self.tool_calls, "messages.tool_calls")
         return TextGenerationRequestMessage(
             ROLES.get(self.role) or MessageRole(self.role),
@@ -97,6 +105,15 @@ class Message(msgspec.Struct, frozen=True):
             self.tool_call_id or None,
             self.reasoning_content,
         )
+
+    @property
+    def _transcript(self) -> str:
+        """What a message without content has said aloud."""
+        if self.audio is not None and self.audio.transcript is None:
+            raise ValueError(
+                f"messages.audio.id = {self.audio.id!r:.80}: no sound is kept; give its transcript as content"
+            )
+        return "" if self.audio is None else self.audio.transcript or ""
 
 
 def media_in(messages: Iterable[Message]) -> GivenMedia:

@@ -321,10 +321,7 @@ def test_a_device_that_is_lost_while_pixels_are_made(engine: DrawingEngine, monk
     monkeypatch.setattr("max_engines.drawing.engine.device_lost", lambda problem, device: True)
     start = ask(PROMPTS[0])
     engine.add(start)
-    codes = 0
-    while codes < DRAWN:
-        codes += len(engine.step([start.request_id]).get(start.request_id, TokenDelta()).tokens)
-    with pytest.raises(DeviceLost, match="gone"):
+    with pytest.raises(DeviceLost, match="gone"):  # in the step of the last code already, if the thread is quick
         run_out(engine, start.request_id)
     engine.release(start.request_id)
 

@@ -21,6 +21,7 @@ from max_engines.config import EngineConfig
 from max_engines.engine import Engine
 from max_engines.loading import LoadedModel
 from max_engines.reference import ReferenceEngine
+from max_interfaces.identity import RequestID
 from max_interfaces.protocols import Feature, SequenceStart, TokenDelta
 from tests.engines.tiny_adapters import save_lora, save_soft_prompt
 from tests.engines.tiny_models import again, generate, load, prompts, run, start
@@ -136,6 +137,44 @@ def test_what_is_shown_makes_a_difference(name: str, plain: PreTrainedModel, exp
 def test_tokens_equal_generate_alone(model: LoadedModel, name: str, expected: list[tuple[int, ...]]) -> None:
     engine = Engine(model, EngineConfig(max_batch=2, token_budget=128, num_blocks=24, block_size=BLOCK))
     assert [generate(engine, [alone])[0] for alone in asked(name)] == expected
+
+
+def test_encoders_in_slices_hold_nobody_up_and_find_the_same(
+    model: LoadedModel, name: str, expected: list[tuple[int, ...]]
+) -> None:
+    """Between two slices others decode, and use the same encoders; who gives up leaves nothing behind."""
+    engine = Engine(model, EngineConfig(max_batch=4, num_blocks=96, block_size=BLOCK))
+    seeing, other, third, text, *_ = asked(name)
+    given_up, encoding = (engine.encoding(one.prompt, one.media) for one in (third, seeing))
+    assert not given_up.advance(0)
+    said: dict[RequestID, tuple[int, ...]] = {text.request_id: (), other.request_id: ()}
+    engine.add(text)
+    slices = 1
+    while not encoding.advance(0):
+        slices += 1
+        if slices == 2:
+            engine.add(other)  # whose encoders run in one piece, within another's pause
+        for key, delta in engine.step([key for key in said if key == text.request_id or slices > 1]).items():
+            said[key] += delta.tokens
+    assert slices > 1
+    given_up.close()
+    assert model.whole is not None
+    assert not any(module._forward_pre_hooks for module in model.whole.modules())
+    for one in (text, other):
+        engine.release(one.request_id)
+    assert generate(engine, [seeing]) == expected[:1]
+    assert said[text.request_id] == expected[3][: len(said[text.request_id])]
+    assert said[other.request_id] == expected[1][: len(said[other.request_id])]
+
+
+def test_what_was_encoded_ahead_is_not_encoded_again(model: LoadedModel, name: str, calls: Calls) -> None:
+    engine = Engine(model, EngineConfig(max_batch=2, num_blocks=48, block_size=BLOCK))
+    seeing = asked(name)[0]
+    encoding = engine.encoding(seeing.prompt, seeing.media)
+    assert encoding.advance(60)
+    before = calls.count
+    generate(engine, [seeing])
+    assert calls.count == before > 0
 
 
 def test_tokens_equal_generate_in_a_mixed_batch_with_chunks(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from max_engines import fused_decoder
 from max_engines.config import EngineConfig
 from max_engines.omni import OmniEngine, OmniModel, OmniSettings, load_omni, without_speech
 from max_engines.omni.noise import noise
+from max_engines.omni.speakers import read_speakers
 from max_engines.omni.token2wav import Voice
 from max_interfaces import GenerationStatus, RequestID, SamplingParams
 from max_interfaces.protocols import Feature, SequenceStart, StreamStart
@@ -443,46 +446,120 @@ def test_noise_belongs_to_a_frame(voice: Voice) -> None:
 def mute(folder: Path, tmp_path: Path) -> Path:
     """The checkpoint without its voices."""
     for path in folder.iterdir():
-        if path.name != "spk_dict.safetensors":
+        if path.name != "spk_dict.pt":
             (tmp_path / path.name).symlink_to(path)
     return tmp_path
 
 
 def test_a_checkpoint_without_voices_is_refused(folder: Path, mute: Path) -> None:
     assert without_speech(folder) is None
-    assert without_speech(mute) == "it has no spk_dict.safetensors with its voices"
-    with pytest.raises(ValueError, match=r"it has no spk_dict.safetensors with its voices"):
+    assert without_speech(mute) == "it has no spk_dict.pt with its voices"
+    with pytest.raises(ValueError, match=r"it has no spk_dict.pt with its voices"):
         load_omni(mute)
     make_tiny_text(mute / "text")
     assert without_speech(mute / "text") == "its architecture 'llama' does not speak"
 
 
-def test_voices_in_a_pickle_are_not_read_but_can_be_converted(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save({"Eve": tiny_omni_speaker(1), "Ada": tiny_omni_speaker(2)}, mute / "spk_dict.pt")
-    with pytest.raises(ValueError, match=r"spk_dict.pt, a pickle, .* if you trust it, convert it: save_file\(") as said:
-        load_omni(mute)
-    monkeypatch.chdir(mute)
-    said_to_do = str(said.value).partition("convert it: ")[2]
-    exec(said_to_do, {"torch": torch, "save_file": save_file})  # noqa: S102 - what the message says must work
-    assert list(load_omni(mute).speakers) == ["Ada", "Eve"]
+def test_voices_are_read_from_what_is_published_or_from_safetensors(mute: Path) -> None:
+    voices = {"Eve": tiny_omni_speaker(1), "Ada": tiny_omni_speaker(2)}
+    torch.save(voices, mute / "spk_dict.pt")
+    published = load_omni(mute).speakers
+    assert list(published) == ["Ada", "Eve"]
+    values = {f"{voice}.{name}": torch.as_tensor(value) for voice, of in voices.items() for name, value in of.items()}
+    save_file(values, mute / "spk_dict.safetensors")
+    (mute / "spk_dict.pt").write_bytes(b"not looked at")
+    for name, voice in load_omni(mute).speakers.items():
+        assert voice.begin_id == published[name].begin_id == voices[name]["bos_token"]
+        assert torch.equal(voice.conditioning, published[name].conditioning)
+        assert torch.equal(voice.reference_mel, published[name].reference_mel)
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"Eve.cond": None}, "the voice 'Eve' must have bos_token, cond, ref_mel"),
-        ({"Eve.more": torch.zeros(1)}, "and nothing else"),
-        ({"Eve.bos_token": torch.tensor(-1)}, "must be one id, below 320"),
-        ({"Eve.bos_token": torch.tensor([1, 2])}, "must be one id"),
-        ({"Eve.cond": torch.zeros(8)}, "must be numbers"),
-        ({"Eve.ref_mel": torch.full((1, 20, 8), float("nan"))}, "must be numbers"),
+        ({"cond": None}, "the voice 'Eve' must have bos_token, cond, ref_mel"),
+        ({"more": torch.zeros(1)}, "and nothing else"),
+        ({"bos_token": torch.tensor(-1)}, "must be one id, below 320"),
+        ({"bos_token": torch.tensor([1, 2])}, "must be one id"),
+        ({"bos_token": torch.tensor(3.0)}, "must be one id"),
+        ({"cond": torch.zeros(8)}, "must be numbers"),
+        ({"cond": torch.zeros(2, 8)}, "must be numbers"),
+        ({"cond": torch.zeros(1, 8, dtype=torch.int64)}, "must be numbers"),
+        ({"ref_mel": torch.full((1, 20, 8), float("nan"))}, "must be numbers"),
+        ({"ref_mel": torch.zeros(1, 0, 8)}, "must be numbers"),
     ],
 )
-def test_a_voice_that_is_none_is_refused(mute: Path, change: dict[str, Tensor | None], why: str) -> None:
-    values = {f"Eve.{name}": torch.as_tensor(value) for name, value in tiny_omni_speaker(1).items()} | change
-    save_file({name: value for name, value in values.items() if value is not None}, mute / "spk_dict.safetensors")
-    with pytest.raises(ValueError, match=rf"spk_dict.safetensors: .*{why}"):
+@pytest.mark.parametrize("file", ["spk_dict.safetensors", "spk_dict.pt"])
+def test_a_voice_that_is_none_is_refused(mute: Path, file: str, change: dict[str, Any], why: str) -> None:
+    values = {name: value for name, value in ({**tiny_omni_speaker(1), **change}).items() if value is not None}
+    if file == "spk_dict.pt":
+        torch.save({"Eve": values}, mute / file)
+    else:
+        save_file({f"Eve.{name}": torch.as_tensor(value) for name, value in values.items()}, mute / file)
+    with pytest.raises(ValueError, match=rf"{file}: .*{why}"):
+        read_speakers(str(mute), None, 320)
+
+
+class Hostile:
+    """What a pickle of it says is to be called when it is read."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self._called = call, arguments
+
+    def __reduce__(self) -> Any:
+        return self._called
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_pickle_that_would_run_something_is_refused_and_nothing_runs(mute: Path, wrapped: bool) -> None:
+    mark = mute / "run"
+    hostile = Hostile(os.system, f"touch {mark}")
+    torch.save({"Eve": {**tiny_omni_speaker(1), "cond": hostile}} if wrapped else hostile, mute / "spk_dict.pt")
+    with pytest.raises(
+        ValueError, match=r"spk_dict.pt: it is broken, or has more than tensors .* nothing of it was run"
+    ):
         load_omni(mute)
-    (mute / "spk_dict.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"spk_dict.safetensors: "):
-        load_omni(mute)
+    assert not mark.exists()
+    torch.load(mute / "spk_dict.pt", weights_only=False)  # it would have
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ([1], "must be a table of voices"),
+        ({1: tiny_omni_speaker(1)}, "must be a table of voices"),
+        ({"Eve": torch.zeros(1)}, "must be a table of voices"),
+        ({"Eve": {"cond": "text"}}, "must be a table of voices"),
+        ({"Eve": {1: torch.zeros(1)}}, "must be a table of voices"),
+        ({}, "it names 0 voices: must be 1 to 256"),
+        ({str(number): tiny_omni_speaker(1) for number in range(257)}, "it names 257 voices"),
+        ({"E" * 81: tiny_omni_speaker(1)}, "must be 1 to 80 printable characters"),
+        ({"Eve\n": tiny_omni_speaker(1)}, "must be 1 to 80 printable characters"),
+        ({"Eve": {**tiny_omni_speaker(1), "cond": torch.zeros(1).expand(1, 10**12)}}, "must be numbers"),
+        ({"Eve": {**tiny_omni_speaker(1), "cond": torch.eye(1).to_sparse()}}, "must be numbers"),
+        ({"Eve": {**tiny_omni_speaker(1), "cond": torch.zeros(1, 8, device="meta")}}, "must be numbers"),
+        ({"Eve": {**tiny_omni_speaker(1), "cond": torch.zeros(1, 20_000_000)}}, "80,0.* bytes: must be at most 67,1"),
+    ],
+)
+def test_what_is_no_table_of_voices_is_refused(mute: Path, held: Any, why: str) -> None:
+    torch.save(held, mute / "spk_dict.pt")
+    with pytest.raises(ValueError, match=rf"spk_dict.pt: .*{why}"):
+        read_speakers(str(mute), None, 320)
+
+
+@pytest.mark.parametrize("file", ["spk_dict.safetensors", "spk_dict.pt"])
+def test_a_broken_file_of_voices_is_refused(mute: Path, file: str) -> None:
+    (mute / file).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=rf"{file}: "):
+        read_speakers(str(mute), None, 320)
+
+
+def test_a_packed_file_is_not_unpacked_beyond_the_bound(mute: Path) -> None:
+    torch.save({"Eve": {**tiny_omni_speaker(1), "cond": torch.zeros(1, 20_000_000)}}, mute / "long")
+    with ZipFile(mute / "long") as long, ZipFile(mute / "spk_dict.pt", "w", ZIP_DEFLATED) as packed:
+        for part in long.namelist():
+            packed.writestr(part, long.read(part))
+    assert (mute / "spk_dict.pt").stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"spk_dict.pt: it has 80,0.* bytes: must be at most 67,108,864"):
+        read_speakers(str(mute), None, 320)

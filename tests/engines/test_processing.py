@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -74,7 +75,7 @@ def given_to(name: str, seed: int) -> dict[str, Any]:
 
 def by_transformers(folder: Path, name: str, text: str, seed: int) -> tuple[tuple[int, ...], dict[str, Any]]:
     given = given_to(name, seed)
-    asked: dict[str, Any] = {"images": given["images"] or None}
+    asked: dict[str, Any] = {"images": given["images"]} if given["images"] else {}
     if given["sounds"]:
         asked |= {"audio": given["sounds"], "sampling_rate": RATE}
     ids, features = prompt_of(open_processor(folder)(text=text, return_tensors="np", **asked))
@@ -95,6 +96,24 @@ def test_a_text_or_its_ids_become_what_transformers_makes_of_them(folder: Path, 
         assert {feature.name for feature in features} == set(arrays)
         if ids == expected:
             assert all(np.array_equal(feature.array, arrays[feature.name]) for feature in features)
+
+
+@pytest.mark.parametrize("name", ["voxtral"], scope="module")
+def test_voxtrals_sounds_are_cut_and_filled_up_as_by_transformers(folder: Path, name: str) -> None:
+    """Its own processor is told of 30 s, and of an id that this tiny tokenizer has for something else."""
+    ours = open_processor(folder)
+    kind: Any = transformers.VoxtralProcessor
+    theirs = kind(ours.feature_extractor, ours.tokenizer)
+    sounds = [sound(1), np.concatenate([sound(2), sound(3)[:100]]), sound(4)[:3000]]  # 1, 2 and 1 pieces
+    batch = ours(text="<ab><snd> and <snd>, <snd>", audio=sounds, sampling_rate=RATE, return_tensors="np")
+    whole = {"padding": True, "truncation": False, "pad_to_multiple_of": 6400, "return_tensors": "pt"}
+    expected = theirs._retrieve_input_features(sounds, 40, sampling_rate=RATE, **whole)
+    assert np.array_equal(batch["input_features"], expected.numpy())
+    text = ours.tokenizer.decode(batch["input_ids"][0])
+    assert [len(run) // len("<snd>") for run in re.findall("(?:<snd>)+", text)] == [5, 10, 5]
+    for wrong in ("<snd>", "<snd>" * 4):
+        with pytest.raises(ValueError, match=r"places for sounds, and 3 sounds"):
+            ours(text=wrong, audio=sounds, sampling_rate=RATE)
 
 
 @pytest.mark.parametrize("name", ["llava"], scope="module")

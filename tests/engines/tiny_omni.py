@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
 
@@ -133,10 +132,8 @@ def speaker(number: int) -> dict[str, int | Tensor]:
 
 
 def save_omni(folder: Path, change: Callable[[Any], None] | None = None) -> Path:
-    """Write it out as it is published, but for the voices, whose file is a pickle there."""
+    """Write it out as it is published; the voices' file is what transformers' `load_speakers` reads."""
     model = tiny_omni(change)
     model.save_pretrained(folder)
-    voices = model.speaker_map.items()
-    values = {f"{voice}.{name}": torch.as_tensor(value) for voice, parts in voices for name, value in parts.items()}
-    save_file(values, folder / "spk_dict.safetensors")
+    torch.save(model.speaker_map, folder / "spk_dict.pt")
     return folder

@@ -39,6 +39,7 @@ CHECKPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {  # the class, a text
     "gemma3": ("Gemma3", "see <b> there", {"size": {"height": SIDE, "width": SIDE}}),
     "janus": ("Janus", "see <img> there", {"size": {"height": SIDE, "width": SIDE}}),
     "qwen2-audio": ("", "hear <ab><snd><ae> there", {}),
+    "voxtral": ("", "hear <ab><snd> there", {}),
     "qwen2.5-omni": (
         "Qwen2VL",
         "see <vb><img><ve> and hear <ab><snd><ae>",
@@ -59,6 +60,7 @@ PLACES = {  # what stands in a conversation for an image and a sound
     "gemma3": ("<b>", ""),
     "janus": ("<img>", ""),
     "qwen2-audio": ("", "<ab><snd><ae>"),
+    "voxtral": ("", "<ab><snd>"),
     "qwen2.5-omni": ("<vb><img><ve>", "<ab><snd><ae>"),
 }
 TEMPLATE = (
@@ -155,9 +157,11 @@ def serving(path: Path, *, transport: Literal["process", "thread"] = "process", 
     )
 
 
-def serving_checkpoint(folder: Path, name: str, **workers: Any) -> Config:
-    """Write one of `CHECKPOINTS`; return the config that serves it."""
-    return serving(save_with_processor(folder, name), **workers)
+def serving_checkpoint(
+    folder: Path, name: str, grow: Callable[[Any], None] = lambda config: None, **workers: Any
+) -> Config:
+    """Write one of `CHECKPOINTS`, its config `grow`n; return the config that serves it."""
+    return serving(save_with_processor(folder, name, grow), **workers)
 
 
 def png(seed: int, height: int = 50, width: int = 70) -> bytes:
@@ -181,7 +185,7 @@ def film_seen(folder: Path, text: str, *films: bytes, **asked: Any) -> Shown:
 
 def shown_by_transformers(folder: Path, text: str, images: Sequence[Any], sounds: Sequence[Any]) -> Shown:
     """What the checkpoint's own processor makes of a text with placeholders."""
-    given: dict[str, Any] = {"images": list(images) or None}
+    given: dict[str, Any] = {"images": list(images)} if images else {}
     if sounds:
         given |= {"audio": list(sounds), "sampling_rate": RATE}
     ids, features = prompt_of(open_processor(folder)(text=text, return_tensors="np", **given))

@@ -18,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel
 
 from max_engines.engine import Engine
+from max_engines.media import Slices
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
     Attempt,
@@ -45,7 +46,7 @@ from tests.engines.tiny_processors import PLACES, image, png, serving_checkpoint
 from tests.pipelines.test_text_road import chunks_of, output_of
 from tests.tiny_text import BEGIN
 
-COUNT = 10
+COUNT, DEEP = 10, 5
 SEES, HEARS = MediaContentPart(MediaKind.IMAGE), MediaContentPart(MediaKind.AUDIO)
 Part = str | MediaContentPart
 
@@ -62,6 +63,11 @@ def chat(
     options = {"sampling_params": params(), "images": tuple(images), "audios": tuple(audios), **fields}
     message = TextGenerationRequestMessage(MessageRole.USER, content)
     return TextGenerationRequest(RequestID(), "tiny", messages=(message,), **options)
+
+
+def deep(config: Any) -> None:
+    """Encoders of many layers."""
+    config.vision_config.num_hidden_layers = DEEP
 
 
 def prompt(given: str | Sequence[int], images: Sequence[bytes] = (), **fields: Any) -> TextGenerationRequest:
@@ -293,6 +299,39 @@ async def test_an_image_that_takes_long_to_read_holds_nobody_up(
         assert not seeing.done()
         go_on.set()
         assert len((await seeing).tokens) == COUNT
+
+
+def test_texts_go_on_while_encoders_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices: list[Slices[Any]] = []
+    advance = Slices.advance
+
+    def counted(self: Slices[Any], seconds: float) -> bool:
+        slices.append(self)
+        return advance(self, seconds)
+
+    monkeypatch.setattr("max_pipelines.text.pipeline.BEGIN_S", 0)  # a slice is one layer
+    monkeypatch.setattr(Slices, "advance", counted)
+    served = build(serving_checkpoint(tmp_path, "llava", grow=deep))
+    pipeline = served.pipeline
+    text, seeing = prompt("hello", sampling_params=params(max_new_tokens=100)), prompt("see <img>", [png(1)])
+    given_up = prompt("see <img>", [png(2)])
+    try:
+        for one in (seeing, given_up):
+            pipeline.admit(Attempt(one, seed=5))
+        while not slices:
+            pipeline.execute([seeing.request_id])
+        pipeline.admit(Attempt(text, seed=5))
+        told: set[RequestID] = set()
+        while seeing.request_id not in told:
+            told = {chunk.request_id for chunk in pipeline.execute([seeing.request_id, text.request_id])}
+            assert text.request_id in told
+        assert len(slices) > DEEP
+        while slices[-1] is slices[0]:
+            pipeline.execute([given_up.request_id])
+        pipeline.release(given_up.request_id)
+        assert not any(thread.name == "encoders" for thread in threading.enumerate())
+    finally:
+        served.close()
 
 
 @pytest.mark.parametrize("done", [1, 5])

@@ -1,6 +1,6 @@
 """SNAC's published `pytorch_model.bin` to safetensors: `python -m max_codecs.snac.convert SOURCE TARGET`.
 
-The one place where `torch.load` stands, with `weights_only=True`: it reads tensors and runs nothing.
+`torch.load` stands here with `weights_only=True`: it reads tensors and runs nothing.
 """
 
 from __future__ import annotations

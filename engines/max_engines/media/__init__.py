@@ -3,5 +3,6 @@
 from .encoders import Encoders
 from .perceived import TEXT_ALONE, Perceived
 from .positions import Positions
+from .slices import Slices
 
-__all__ = ["TEXT_ALONE", "Encoders", "Perceived", "Positions"]
+__all__ = ["TEXT_ALONE", "Encoders", "Perceived", "Positions", "Slices"]

@@ -17,10 +17,11 @@ from max_interfaces.protocols import Feature
 from ..device_errors import device_lost, out_of_memory
 from ..loading import LoadedModel, first_line
 from ..prompt_states import PromptStates
-from .interrupted import arguments_of_language_model
+from .interrupted import NO_PAUSE, arguments_of_language_model
 from .joint import joint_runs
 from .perceived import TEXT_ALONE, Part, Perceived
 from .positions import Positions
+from .slices import Pause, Slices
 
 # What the language model may be told. Anything else would change what it computes, and is refused.
 STATES, POSITIONS, MASK = "inputs_embeds", "position_ids", "attention_mask"
@@ -45,8 +46,15 @@ class Encoders:
         if model.whole is not None:
             self._names = frozenset(inspect.signature(type(model.whole).forward).parameters) - NO_FEATURES
 
-    def perceive(self, prompt: Sequence[int], media: Sequence[Feature]) -> Perceived:
-        """What the media of a prompt are to the language model. ValueError, naming the field, if they do not fit."""
+    def encoding(self, prompt: Sequence[int], media: Sequence[Feature]) -> Slices[Perceived]:
+        """`perceive` in slices; who keeps it has what it found for the next call."""
+        return Slices(lambda pause: self.perceive(prompt, media, pause))
+
+    def perceive(self, prompt: Sequence[int], media: Sequence[Feature], pause: Pause = NO_PAUSE) -> Perceived:
+        """What the media of a prompt are to the language model. ValueError, naming the field, if they do not fit.
+
+        It rests where others can use the model, if `pause` is due.
+        """
         if not media:
             return TEXT_ALONE
         if self._model.whole is None:
@@ -58,15 +66,17 @@ class Encoders:
         key = _key(prompt, media)
         perceived = self._known.get(key)
         if perceived is None:
-            perceived = self._known[key] = self._encode(self._model.whole, prompt, media)
+            perceived = self._known[key] = self._encode(self._model.whole, prompt, media, pause)
         return perceived
 
     @torch.inference_mode()
-    def _encode(self, whole: PreTrainedModel, prompt: Sequence[int], media: Sequence[Feature]) -> Perceived:
+    def _encode(
+        self, whole: PreTrainedModel, prompt: Sequence[int], media: Sequence[Feature], pause: Pause
+    ) -> Perceived:
         ids = torch.tensor([list(prompt)], dtype=torch.int64, device=self._model.device)
         features = {feature.name: self._tensor(feature) for feature in media}
         try:
-            told = arguments_of_language_model(whole, ids, features)
+            told = arguments_of_language_model(whole, ids, features, pause)
         except REFUSED as problem:
             if out_of_memory(problem) or device_lost(problem, self._model.device):
                 raise

@@ -2,7 +2,7 @@
 
 Nothing here needs torchvision. Without it transformers takes its processors of images on pillow, and refuses those of
 videos, and with them every processor that has one: so these are put together here, with our own of films where there is
-one, or refuse videos alone.
+one, or refuse videos alone. Voxtral's, which takes sounds only through a package of Mistral's, has a call of ours.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from transformers import (
     BatchFeature,
     PreTrainedConfig,
     ProcessorMixin,
+    VoxtralConfig,
+    VoxtralProcessor,
 )
 from transformers.utils.hub import PushToHubMixin
 from transformers.video_processing_utils import VideoProcessorMixin
@@ -27,6 +29,7 @@ from max_interfaces.protocols import Feature
 
 from ..loading import LOAD_ERRORS, first_line, known_config, model_source, quiet
 from .films import Qwen3Films, QwenFilms
+from .voxtral import PromptedVoxtral
 
 Factory: TypeAlias = type[AutoImageProcessor | AutoFeatureExtractor | AutoTokenizer]
 PARTS: dict[str, Factory] = {
@@ -77,7 +80,11 @@ def open_processor(path_or_id: str | Path, revision: str | None = None) -> Proce
     source = model_source(path_or_id)
     try:
         with quiet():
-            return _opened(source, _class_for(known_config(source, revision)), revision)
+            config = known_config(source, revision)
+            processor = _opened(source, _class_for(config), revision)
+            if isinstance(processor, PromptedVoxtral) and isinstance(config, VoxtralConfig):
+                processor.listen(config)
+            return processor
     except LOAD_ERRORS as problem:
         raise ValueError(f"cannot read the processor of {source!r}: {first_line(problem)}") from problem
 
@@ -99,7 +106,7 @@ def _class_for(config: PreTrainedConfig) -> type[ProcessorMixin]:
     found: object = PROCESSOR_MAPPING.get(type(config), None)
     if not isinstance(found, type) or not issubclass(found, ProcessorMixin):
         raise ValueError(f"its architecture {config.model_type!r} has no processor of images or sounds")
-    return found
+    return PromptedVoxtral if found is VoxtralProcessor else found
 
 
 def _opened(source: str, kind: type[ProcessorMixin], revision: str | None) -> ProcessorMixin:

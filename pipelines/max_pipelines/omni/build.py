@@ -59,6 +59,7 @@ def _speaking(config: Config) -> ServedGenerator:
         media=True,
         voices=tuple(model.speakers),
         sample_rate=SAMPLE_RATE,
+        encoding=thinker.encoding,
     )
 
 

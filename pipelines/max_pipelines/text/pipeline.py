@@ -35,7 +35,7 @@ from .resuming import progress
 from .speaking import check_voice
 
 TextChunk = Chunk[TextGenerationOutput]
-BEGIN_S = 0.05  # how long a step may spend on reading prompts, but for the last of them
+BEGIN_S = 0.05  # how long a step may spend on reading prompts and on encoders, but for the last prompt or layer
 ENCODERS_S = 120.0  # of large encoders on a slow core; whoever is silent for longer is taken for hung
 POLL_S = 0.01  # how long a step with nothing else to do waits for what is being prepared
 
@@ -54,7 +54,7 @@ class TextPipeline:
         peak_memory: Callable[[], int],
         perceiver: Perceiver,
     ) -> None:
-        self._generator = served.generator
+        self._generator, self._encoding = served.generator, served.encoding
         self._tokenizer = tokenizer
         ends = served.eos_token_ids | tokenizer.eos_token_ids  # each of them knows some models' ids alone
         self._eos_token_ids = frozenset(token for token in ends if token < served.vocab_size)
@@ -87,7 +87,7 @@ class TextPipeline:
             attempt, plan, earlier, self._prompter, self._constrainer, rendering, compiling, adapters
         )
         self._preparing[request.request_id] = preparation
-        self._begin(preparation)
+        self._begin(preparation, None)
 
     def execute(self, active: Collection[RequestID]) -> Sequence[TextChunk]:
         """One step of the generator; then text for the sequences that have new tokens."""
@@ -141,30 +141,39 @@ class TextPipeline:
     def _begin_prepared(self, active: Collection[RequestID]) -> list[TextChunk]:
         """Start what is ready now. One that cannot be served gets its last chunk; it is kept until its release.
 
-        After one that took long the rest wait for the next step: others want their tokens meanwhile.
+        After one that took long the rest wait for the next step: others want their tokens meanwhile. Encoders have
+        what time is left by prompts without media, or else go on by a layer.
         """
-        refused: list[TextChunk] = []
         until = time.monotonic() + BEGIN_S
-        for request_id in active:
-            preparation = self._preparing.get(request_id)
-            if preparation is None:
-                continue
-            try:
-                self._begin(preparation)
-            except ValueError as problem:
-                refused.append(_refusal(request_id, problem))
-            except DeviceLost:
-                raise
-            except Exception as problem:
-                refused.append(_failure(request_id, problem))
-            if time.monotonic() >= until:
-                break
+        waiting = [self._preparing[request_id] for request_id in active if request_id in self._preparing]
+        refused: list[TextChunk] = []
+        for turn in ([one for one in waiting if one.perceiving is None], [one for one in waiting if one.perceiving]):
+            for preparation in turn:
+                refused += self._tried(preparation, until)
+                if time.monotonic() >= until:
+                    break
         return refused
 
-    def _begin(self, preparation: Preparation) -> None:
-        """Give the sequences of a request to the generator, if it is ready. ValueError if it cannot be served."""
+    def _tried(self, preparation: Preparation, until: float) -> list[TextChunk]:
+        """Begin with one, if it is ready; the last chunk of one that cannot be served."""
+        request_id = preparation.attempt.request.request_id
+        try:
+            self._begin(preparation, until)
+        except ValueError as problem:
+            return [_refusal(request_id, problem)]
+        except DeviceLost:
+            raise
+        except Exception as problem:
+            return [_failure(request_id, problem)]
+        return []
+
+    def _begin(self, preparation: Preparation, until: float | None) -> None:
+        """Give the sequences of a request to the generator, if it is ready. ValueError if it cannot be served.
+
+        Its encoders run until then, or not at all.
+        """
         prepared = preparation.poll()
-        if prepared is None:
+        if prepared is None or not self._encoded(preparation, prepared, until):
             return
         self._check_held(preparation.plan, len(prepared.prompt))
         answer = Answer(preparation, prepared.prompt, self._tokenizer, self._peak_memory, self._sample_rate)
@@ -178,6 +187,16 @@ class TextPipeline:
             raise
         self._answers[answer.request_id] = answer
         del self._preparing[answer.request_id]
+
+    def _encoded(self, preparation: Preparation, prepared: Prepared, until: float | None) -> bool:
+        """True if its sequences can begin; else encoders go on with its images and sounds."""
+        if not prepared.media or self._encoding is None:
+            return True
+        if until is None:
+            return False
+        if preparation.encoding is None:
+            preparation.encoding = self._encoding(prepared.prompt, prepared.media)
+        return preparation.encoding.advance(until - time.monotonic())
 
     def _check_held(self, plan: TextPlan, length: int) -> None:
         room, wanted = self._max_length - length, plan.sampling_params.max_new_tokens
@@ -209,9 +228,9 @@ class TextPipeline:
 
     def _wait(self, active: Collection[RequestID]) -> None:
         """With nothing to do but wait, wait a little for the first that is being prepared."""
-        waiting = next((self._preparing[request_id] for request_id in active if request_id in self._preparing), None)
-        if waiting is not None:
-            waiting.wait(POLL_S)
+        waiting = [self._preparing[request_id] for request_id in active if request_id in self._preparing]
+        if waiting and all(one.encoding is None for one in waiting):
+            waiting[0].wait(POLL_S)
 
     def _drop(self, key: RequestID) -> None:
         self._generator.release(key)

@@ -11,6 +11,7 @@ from max_engines.constraints.grammar import Grammar
 from max_engines.constraints.matching import CompiledGrammar
 from max_engines.constraints.thinking import ThinkingTags
 from max_engines.constraints.vocabulary import Vocabulary
+from max_engines.media import Perceived, Slices
 from max_engines.templating import Rendering
 from max_engines.tokenizer import TextTokenizer
 from max_interfaces import Attempt, Feature, SamplingParams, TextGenerationRequest
@@ -46,6 +47,7 @@ class Preparation:
     adapters: tuple[int, int]  # what their names stood for when it came
     born: float = field(default_factory=time.monotonic)
     perceiving: Perceiving | None = None
+    encoding: Slices[Perceived] | None = None
 
     def poll(self) -> Prepared | None:
         """What the request waited for, or None as long as it is under way. ValueError: why it cannot be served."""
@@ -78,6 +80,8 @@ class Preparation:
         for under_way in (self.rendering, self.perceiving, self.compiling):
             if under_way is not None:
                 under_way.cancel()
+        if self.encoding is not None:
+            self.encoding.close()
 
 
 class Constrainer:

@@ -11,6 +11,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from max_interfaces import StartFailed
 from max_pipelines.any_to_any import (
     AnyToAnyPipeline,
     AutoModelForMultimodalLM,
@@ -131,11 +132,13 @@ def test_the_pipeline_of_the_document(pipe: AnyToAnyPipeline, media: MediaServer
 
 
 def test_voxtral_as_in_the_document(tmp_path: Path, media: MediaServer) -> None:
-    """Its tokenizer needs a package of Mistral's; another model that hears stands for it."""
-    folder = save_with_processor(tmp_path, "qwen2-audio")
+    folder = save_with_processor(tmp_path, "voxtral")
+    text = read("<ab><snd>", "What do you hear in this audio?")
+    expected = said_by_transformers(plain_multimodal(folder), shown_by_transformers(folder, text, [], [sound(1)]), 10)
+    spelled = AutoProcessor.from_pretrained(folder).decode(expected, skip_special_tokens=True)
     with pipeline("any-to-any", model=str(folder), dtype="float32", transport="thread") as pipe:
         outputs = pipe(text=hearing(f"{media.url}/throat.wav"), max_new_tokens=10, return_full_text=False)
-        assert outputs[0]["generated_text"]
+        assert outputs[0]["generated_text"] == spelled
         with pytest.raises(ValueError, match="generation_mode = 'audio': this model gives text"):
             pipe(text="hello", generation_mode="audio")
 
@@ -178,6 +181,9 @@ def test_the_video_of_the_document(pipe: AnyToAnyPipeline, media: MediaServer, t
     asked: dict[str, Any] = {"max_new_tokens": 20, "processor_kwargs": {"size": SMALL}, "seed": 1}
     output = pipe(text=messages, fps=1, load_audio_from_video=True, generation_mode="audio", **asked)
     sf.write(tmp_path / "generated_audio.wav", output[0]["generated_audio"], output[0]["sampling_rate"])
+    written, rate = sf.read(tmp_path / "generated_audio.wav")
+    assert rate == 24_000
+    assert np.abs(written).max() > 0.01
     heard = pipe(messages, fps=1, load_audio_from_video=True, return_tensors=True, **asked)[0]["generated_token_ids"]
     seen = pipe(messages, fps=1, return_tensors=True, **asked)[0]["generated_token_ids"]
     assert len(heard) - len(seen) == 13 + 2  # 0.5 s of sound, as AAC has it, where it begins and where it ends
@@ -324,13 +330,24 @@ def test_an_unknown_argument_names_the_nearest(pipe: AnyToAnyPipeline) -> None:
         pipe("hello", max_tokens=3)
 
 
-def test_a_model_whose_voices_cannot_be_read_still_writes(omni: Path, tmp_path: Path) -> None:
+def test_a_model_without_voices_still_writes(omni: Path, tmp_path: Path) -> None:
     for path in omni.iterdir():
-        (tmp_path / path.name.replace("spk_dict.safetensors", "spk_dict.pt")).symlink_to(path)
+        if path.name != "spk_dict.pt":
+            (tmp_path / path.name).symlink_to(path)
     with pipeline("any-to-any", model=tmp_path, transport="thread") as pipe:
         assert pipe("the fox", max_new_tokens=3)[0]["generated_text"].startswith("the fox")
-        with pytest.raises(ValueError, match=r"this model gives text; its voices are in spk_dict.pt, a pickle"):
+        with pytest.raises(ValueError, match=r"this model gives text; it has no spk_dict.pt with its voices"):
             pipe("the fox", generation_mode="audio")
+
+
+def test_a_model_whose_voices_cannot_be_read_is_refused(omni: Path, tmp_path: Path) -> None:
+    for path in omni.iterdir():
+        if path.name != "spk_dict.pt":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "spk_dict.pt").write_bytes(b"nothing")
+    why = r"spk_dict.pt: it is broken, or has more than tensors and numbers"
+    with pipeline("any-to-any", model=tmp_path, transport="thread") as pipe, pytest.raises(StartFailed, match=why):
+        pipe("the fox", max_new_tokens=3)
 
 
 def test_sampling_is_the_checkpoints_until_a_call_says_otherwise() -> None:

@@ -95,6 +95,21 @@ def test_conversations_with_media_as_openai_writes_them(llm: LLM, folder: Path, 
     assert tuple([*llm.stream_chat(talks[0], GREEDY)][-1].outputs[0].token_ids) == expected[0]
 
 
+def test_voxtral_hears(tmp_path: Path) -> None:
+    save_with_processor(tmp_path, "voxtral")
+    heard = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav(1)).decode(), "format": "wav"}}
+    written, place = plain_multimodal(tmp_path), "<ab><snd>"
+    with LLM(str(tmp_path), transport="thread", dtype="float32") as llm:
+        two = seeing(f"{place} or {place}?", audio=[(sound(1), RATE), (sound(2), RATE)])
+        expected = said(written, tmp_path, f"{place} or {place}?", (), [sound(1), sound(2)])
+        assert tokens(llm, [two, "just text"]) == [expected, said(written, tmp_path, "just text")]
+        (answer,) = llm.chat(message("what is ", heard), GREEDY, use_tqdm=False)
+        expected = said(written, tmp_path, read("what is ", place), (), [sound(1)])
+        assert tuple(answer.outputs[0].token_ids) == expected
+        with pytest.raises(ValueError, match="this model takes text and audio"):
+            tokens(llm, seeing("x", image=png(1)))
+
+
 SMALL = {"size": {"shortest_edge": 256, "longest_edge": 1024}}
 
 

@@ -68,6 +68,16 @@ async def test_a_chat_of_images_and_a_sound_is_answered_as_transformers_does(see
     assert "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"]) == said
 
 
+async def test_voxtral_hears(tmp_path: Path) -> None:
+    async with facing(serving_checkpoint(tmp_path, "voxtral", transport="thread")) as face:
+        shown = shown_by_transformers(tmp_path, read("is ", "<ab><snd>", " or ", "<ab><snd>"), [], [sound(1), sound(2)])
+        expected = said_by_transformers(plain_multimodal(tmp_path), shown, COUNT)
+        answer = await answered(face, CHAT, asking("is ", hearing(wav(1)), " or ", hearing(wav(2))))
+        assert answer["choices"][0]["message"]["content"] == load_tokenizer(tmp_path).decode(expected)
+        refused = await face.post(CHAT, asking("see ", seeing(url_of(png(1)))))
+        assert (refused.status_code, "this model takes text and audio" in refused.text) == (422, True), refused.text
+
+
 @pytest.mark.parametrize(
     ("part", "says"),
     [

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from max_interfaces import GenerationStatus, TextGenerationOutput
 
 from ..problems import HttpProblem
+from .audio import Audio
 from .logprobs import ChoiceLogprobs, LegacyLogprobs
 from .usage import Usage
 
@@ -40,13 +41,14 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model says; with calls its content may be null."""
+    """What the model says; with calls its content may be null, and is so where it is spoken."""
 
     role: str = "assistant"
     content: str | None
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    audio: Audio | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    audio: Audio | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, frozen=True):

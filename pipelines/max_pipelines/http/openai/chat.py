@@ -18,6 +18,7 @@ from ..face import Chosen, Face
 from ..problems import asked
 from ..streaming import Streamed
 from ..whole import Whole, WholeAnswer
+from .audio import AnswerSound
 from .chat_body import ChatBody
 from .chat_text import ChatText
 from .heading import Heading
@@ -33,9 +34,14 @@ class Chat:
         self._body = body
         self._offer = body.offer()
         self._echoed = body.echoed
-        request = body.request(chosen.info.name, path, self._offer, media)
-        self._request: TextGenerationRequest = replace(request, adapter_id=chosen.adapter)
         self._heading = Heading("chat.completion", chosen.name, body.includes_usage)
+        self._sound: AnswerSound | None = None
+        spoken, voice = body.spoken, None
+        if spoken is not None:
+            voice = spoken.voice_of(face, chosen.info)
+            self._sound = AnswerSound(face, chosen.info, spoken, self._heading.created)
+        request = body.request(chosen.info.name, path, self._offer, media, voice)
+        self._request: TextGenerationRequest = replace(request, adapter_id=chosen.adapter)
 
     async def whole(self) -> WholeAnswer:
         """All answers, when they are complete."""
@@ -58,7 +64,7 @@ class Chat:
                 yield output
 
     def _text(self, index: int) -> ChatText:
-        return ChatText(index, self._offer, echoed=self._echoed, logprobs=bool(self._body.logprobs))
+        return ChatText(index, self._offer, echoed=self._echoed, logprobs=bool(self._body.logprobs), sound=self._sound)
 
 
 async def chat(request: Request) -> ASGIApp:

@@ -13,6 +13,7 @@ from ...media.given import EncodedMedia, GivenMedia
 from ...openai_chat import Message, Tool, media_in
 from ...raw_json import described, json_of, null
 from ..problems import HttpProblem
+from .audio import PCM, AudioFields, Modalities, refused
 from .response_format import TEXT, ResponseFormat
 from .sampling import MOST_LOGPROBS, Limit, SamplingFields
 from .tools import NamedTool, Offer
@@ -35,6 +36,8 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
     continue_final_message: bool | None = None
     echo: bool | None = None
     mm_processor_kwargs: Annotated[msgspec.Raw, described("object")] = msgspec.field(default_factory=null)
+    modalities: Modalities | None = None
+    audio: AudioFields | None = None
 
     def offer(self) -> Offer:
         """The tools. HttpProblem 422 for a choice of none that is there, and for a form besides them."""
@@ -55,7 +58,22 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
         """What its messages show and play."""
         return media_in(self.messages)
 
-    def request(self, model: str, path: str, offer: Offer, media: EncodedMedia) -> TextGenerationRequest:
+    @property
+    def spoken(self) -> AudioFields | None:
+        """How its answer is to be spoken; None if it is not. HttpProblem 400 for what cannot be had aloud."""
+        if "audio" not in (self.modalities or ()):
+            return None
+        if self.audio is None:
+            raise refused("audio: is needed where modalities has audio, with a voice and a format")
+        if self.stream and self.audio.format != PCM:
+            raise refused(f"audio.format = {self.audio.format!r}: must be {PCM!r} in a stream")
+        if self.tools or (self.response_format is not None and self.response_format.type != TEXT):
+            raise refused("modalities: an answer that is spoken is plain text; leave tools and response_format out")
+        return self.audio
+
+    def request(
+        self, model: str, path: str, offer: Offer, media: EncodedMedia, voice: str | None = None
+    ) -> TextGenerationRequest:
         """As the engine takes it. ValueError, naming the field, for what it cannot be asked for."""
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError(f"top_logprobs = {self.top_logprobs}: needs logprobs = true")
@@ -84,6 +102,7 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
             audios=media.audios,
             videos=media.videos,
             processor_options=json_of(self.mm_processor_kwargs, "mm_processor_kwargs"),
+            voice=voice,
         )
 
     def _unskipped(self, offer: Offer) -> dict[str, bool]:

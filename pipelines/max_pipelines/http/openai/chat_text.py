@@ -10,6 +10,7 @@ from msgspec import UNSET
 from max_interfaces import TextGenerationOutput
 
 from .answers import CalledFunction, ChatChoice, ChunkChoice, Delta, Message, ToolCall, finish_reason
+from .audio import AnswerSound, Audio
 from .calls import CallReader
 from .forced_calls import ForcedReader
 from .logprobs import ChoiceLogprobs, chat_logprobs
@@ -19,31 +20,46 @@ from .tools import Offer
 
 
 class ChatText:
-    """Takes the outputs of one sequence. With `logprobs` each token's go with it, whatever became of the token."""
+    """Takes the outputs of one sequence. With `logprobs` each token's go with it, whatever became of the token.
 
-    def __init__(self, index: int, offer: Offer, *, echoed: str = "", logprobs: bool = False) -> None:
+    With a `sound` what is said is its transcript, and no content.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        offer: Offer,
+        *,
+        echoed: str = "",
+        logprobs: bool = False,
+        sound: AnswerSound | None = None,
+    ) -> None:
         self.index = index
         self._offer = offer
         self._echoed = echoed
         self._logprobs = logprobs
+        self._sound = sound
         self._reader: ThinkingReader | None = None  # what it is depends on the first output
         self._calls = False
 
     def whole(self, output: TextGenerationOutput) -> ChatChoice:
         """All of it. HttpProblem for a text that did not come to its end."""
         pieces = list(self._pieces(output))
+        said, sound = _joined(pieces, Content), self._sound
         message = Message(
-            content=_joined(pieces, Content) or (None if self._calls else ""),
+            content=said or (None if self._calls else "") if sound is None else None,
             reasoning_content=_joined(pieces, Reasoning) or UNSET,
             tool_calls=_calls(pieces) or UNSET,
+            audio=UNSET if sound is None else sound.whole(output.audio_data, said),
         )
         return ChatChoice(self.index, message, self._logprobs_of(output), self._reason(output) or "stop")
 
     def chunks(self, output: TextGenerationOutput) -> Iterator[ChunkChoice]:
         """More of it. HttpProblem for a text that did not come to its end."""
         reason = finish_reason(output)
-        deltas = [] if self._reader is not None else [Delta(role="assistant", content="")]
-        deltas += [_delta(piece) for piece in self._pieces(output)]
+        deltas = [] if self._reader is not None else [self._first()]
+        deltas += [self._spoken(_delta(piece)) for piece in self._pieces(output)]
+        deltas += self._sounding(output, done=reason is not None)
         logprobs = self._logprobs_of(output)
         if logprobs is not None and not deltas:
             deltas = [Delta(content="")]
@@ -52,6 +68,26 @@ class ChatText:
             logprobs = None
         if reason is not None:
             yield ChunkChoice(self.index, Delta(), None, self._reason(output))
+
+    def _first(self) -> Delta:
+        """What tells whose answer it is."""
+        if self._sound is None:
+            return Delta(role="assistant", content="")
+        return Delta(role="assistant", audio=Audio(id=self._sound.id, transcript=""))
+
+    def _spoken(self, delta: Delta) -> Delta:
+        """Content as what it is where it is spoken."""
+        return delta if self._sound is None or delta.content is UNSET else Delta(audio=Audio(transcript=delta.content))
+
+    def _sounding(self, output: TextGenerationOutput, *, done: bool) -> Iterator[Delta]:
+        """More of the sound, and its end."""
+        if self._sound is None:
+            return
+        data = self._sound.more(output.audio_data, done=done)
+        if data:
+            yield Delta(audio=Audio(data=data))
+        if done:
+            yield Delta(audio=self._sound.end)
 
     def _pieces(self, output: TextGenerationOutput) -> Iterator[Piece]:
         for piece in self._read(output):
