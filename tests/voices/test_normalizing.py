@@ -1,5 +1,6 @@
 """What is written otherwise than it is said, in sentences."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import pytest
