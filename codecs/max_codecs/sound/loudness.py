@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-TARGET_LUFS = -20.0  # of speech in one channel: as loud as hosted voices are, with room for its peaks
+TARGET_LUFS = -19.0  # of speech in one channel: what podcasts have, with room for its peaks
 BLOCK_S, HOP_S = 0.4, 0.1  # of the standard's gating: blocks overlap by three quarters
 SILENCE_LUFS, BELOW_MEAN_LU = -70.0, 10.0  # blocks that are softer do not count
 KNEE = 0.8  # of full scale: what is louder after a gain is bent, so that nothing goes beyond 1

@@ -17,6 +17,7 @@ from max_interfaces import (
     RequestOptions,
     SamplingParams,
 )
+from max_interfaces.audio import MAX_INPUT_LENGTH
 from max_interfaces.messages import ModelInfo
 from max_interfaces.problems import shown
 
@@ -128,6 +129,7 @@ def speakable(info: ModelInfo, parts: Iterable[Part], read: Callable[[str], str]
 def plan(info: ModelInfo, text: str, normalize: bool = True) -> list[Part]:
     """The parts of a text for a model. InvalidRequest if there is nothing to say, or the model does not speak."""
     check_speaks(info)
+    check_encodable(text)
     read = reading(info, normalize)
     parts = speakable(info, split_text(text, info.max_words, lambda part: len(read(part).split())), read)
     if not parts:
@@ -146,6 +148,7 @@ async def parts_as_written(info: ModelInfo, texts: AsyncIterator[str | Flush], n
     read = reading(info, normalize)
     arriving = ArrivingText(info.max_words, lambda part: len(read(part).split()))
     async for piece in texts:
+        check_encodable("" if isinstance(piece, Flush) else piece)
         for part in speakable(info, arriving.flush() if isinstance(piece, Flush) else arriving.push(piece), read):
             yield part
     for part in speakable(info, arriving.flush(), read):
@@ -158,11 +161,22 @@ def _is_speakable(part: str, read: str, info: ModelInfo) -> bool:
     longest = max(map(len, words), default=0)
     if info.max_words and len(words) > info.max_words:
         what = f"has {len(words)} words when written out, this voice takes {info.max_words} at most"
+    elif len(part) > MAX_INPUT_LENGTH:
+        what = f"has {len(part)} characters, a request takes {MAX_INPUT_LENGTH} at most"
     elif info.spells and longest > MAX_LETTERS:
         what = f"has a word of {longest} letters, this voice takes {MAX_LETTERS} at most"
     else:
         return any(map(str.isalnum, read))
     raise InvalidRequest(f"the part {shown(part)} of the text {what}, and it cannot be cut; write it differently")
+
+
+def check_encodable(text: str) -> None:
+    """InvalidRequest for half a surrogate pair, which no text on its way can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        half = ascii(text[problem.start])
+        raise InvalidRequest(f"text: has {half} at {problem.start}, which is no character; leave it out") from None
 
 
 def check_voice(info: ModelInfo, voice: str | None) -> None:
