@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from max_codecs.format import SpeechFormat
-from max_interfaces import AudioGenerationRequest, InvalidRequest, RequestID
+from max_interfaces import AudioGenerationRequest, InvalidRequest, RequestID, RequestOptions, SamplingParams
 from max_interfaces.messages import ModelInfo
-from max_pipelines.client.speaking import plan
+from max_pipelines.client.speaking import Manner, plan, request_of
 from max_pipelines.speech.prompting import SpeechPrompter
 from max_voices.text import ALPHABET
 from tests.fakes import SMALL_LAYOUT, CharTokenizer
@@ -70,3 +70,12 @@ def test_a_text_of_marks_and_pictures_is_refused(text: str, name: str) -> None:
 def test_letters_that_no_text_can_have_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="text"):
         plan(info_of(FORMS["plain"]), "half a \ud800 pair")
+
+
+def test_what_is_not_to_be_written_out_is_not() -> None:
+    info = info_of(FORMS["spelled"])
+    (part,) = plan(info, "Room 42", normalize=False)
+    manner = Manner(None, SamplingParams(), RequestOptions(), normalize=False)
+    assert SpeechPrompter(FORMS["spelled"], CharTokenizer()).text(request_of(info, part, manner)) == "room."
+    with pytest.raises(InvalidRequest, match="nothing to say"):
+        plan(info, "42", normalize=False)
