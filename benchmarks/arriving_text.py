@@ -22,13 +22,14 @@ import httpx2
 import numpy as np
 from websockets.asyncio.client import connect
 
-from max_pipelines.speech.splitting import SENTENCE_PAUSE_S, split_text
+from max_pipelines.speech.splitting import split_text
 from max_voices.recipe.corpus import everyday_sentences
-from tests.hearing import AUDIBLE, Heard, decoded, gaps_at_pauses
+from tests.hearing import AUDIBLE, Heard, decoded, pauses
 from tests.pipelines.http.served import EMBEDDED, Served, serving_file
 
 WORDS_PER_S = 5.0
 TEXT = "When the rain had stopped, we went out to look at the garden. It was still wet."
+BETWEEN_SENTENCES_S = 0.35  # more than is silent within one
 CLAUSE = 5  # words of it are its first clause
 EARLY_WORDS = 500  # when memory is looked at first
 WARM_UP_WORDS = 1000  # each lane of the KV cache has held a long sentence then
@@ -152,7 +153,7 @@ async def long_texts(served: Served, words: int) -> dict[str, float]:
     for name in ("post", "websocket"):
         listener = await (post(served, text) if name == "post" else converse(served, [text]))
         sound = listener.heard()
-        gaps = gaps_at_pauses(sound, SENTENCE_PAUSE_S)
+        gaps = pauses(sound, BETWEEN_SENTENCES_S)
         figures |= {f"{name}.long.first_s": listener.first_s, f"{name}.long.seconds": sound.seconds}
         figures |= {f"{name}.long.borders": float(sentences - 1), f"{name}.long.gaps": float(gaps.size)}
         shares = {"shortest": 0.0, "median": 0.5, "longest": 1.0}

@@ -35,7 +35,6 @@ from max_interfaces import AudioGenerationRequest, RequestID, SamplingParams, Se
 from max_pipelines.speech.prompting import SpeechPrompter
 from max_voices import FOLDER, load_voice
 from max_voices.recipe.corpus import everyday_sentences
-from max_voices.text import spell
 
 VOICE = FOLDER / "lm"
 WAYS: tuple[tuple[DType, Quantization], ...] = (
@@ -134,7 +133,7 @@ def measure(name: str, folder: Path, tokens: int, rounds: int) -> list[Figures]:
 
 def sayings() -> list[tuple[list[int], int]]:
     """What the voice says to some sentences, in float32 and by its likeliest tokens; and how much of it is prompt."""
-    prompter = SpeechPrompter(load_voice(), load_tokenizer(VOICE), spell)
+    prompter = SpeechPrompter(load_voice(), load_tokenizer(VOICE))
     engine = Engine(load(VOICE, "float32", "none"))
     said = []
     for text in everyday_sentences()[:SENTENCES]:

@@ -118,7 +118,10 @@ class WordTimestamp(Bounded):
 
 @dataclass(frozen=True, slots=True)
 class AudioGenerationMetadata(Bounded):
-    """What is known about one chunk. `chunk_id` counts from 0 without gaps; durations and times are in seconds."""
+    """What is known about one chunk. `chunk_id` counts from 0 without gaps; durations and times are in seconds.
+
+    `leading_silence` was left out of the sound just before this chunk.
+    """
 
     sample_rate: Annotated[int, Meta(ge=1, le=768_000)] | None = None
     duration: Seconds | None = None
@@ -132,6 +135,7 @@ class AudioGenerationMetadata(Bounded):
     echo: LongText | None = None
     words: Annotated[tuple[WordTimestamp, ...], Meta(max_length=65_536)] = ()
     prompt_tokens: Count | None = None
+    leading_silence: Seconds | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The fields that are set. Zero, False and 0.0 are set."""

@@ -55,12 +55,16 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """What every header shares."""
 
 
+Pause = Annotated[float, Meta(ge=0, le=10)]  # seconds
+
+
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a client should know of a served model. 0 where nothing is known, or nothing bounds it.
 
     `max_words` bounds one part of a text that is spoken, `max_tokens` a prompt and its answer together. `adapters` may
     be named by requests; with `loads_adapters` more can be loaded while it serves. `media` are the kinds that
-    requests may have beside text.
+    requests may have beside text. A model that speaks `normalizes` what is said otherwise than written, and `spells`
+    that in the letters that it knows; its pauses between two sentences are told in seconds.
     """
 
     name: Name
@@ -72,6 +76,10 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     adapters: Names = ()
     loads_adapters: bool = False
     media: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+    normalizes: bool = False
+    spells: bool = False
+    shortest_pause_s: Pause = 0.4
+    longest_pause_s: Pause = 0.6
 
 
 Models = Annotated[tuple[ModelInfo, ...], Meta(max_length=4096)]

@@ -117,11 +117,8 @@ def sharpest_near(sound: Heard, borders_s: list[float], within_s: float = 0.003)
     return max(float(values[max(0, place - reach) : place + reach + 1].max()) for place in places)
 
 
-def gaps_at_pauses(sound: Heard, pause_s: float) -> NDArray[np.float64]:
-    """For how long nothing can be heard around each digital silence of `pause_s` or more, float64[n], in seconds."""
+def pauses(sound: Heard, at_least_s: float) -> NDArray[np.float64]:
+    """For how long nothing can be heard, float64[n], in seconds, where that is long enough, between its ends."""
     loud = np.flatnonzero(np.abs(sound.samples) > AUDIBLE)
-    filled = np.flatnonzero(sound.samples)
-    starts = filled[:-1][np.diff(filled) > pause_s * sound.rate]
-    after = np.searchsorted(loud, starts, side="right")
-    inside = (after > 0) & (after < loud.size)
-    return np.asarray((loud[after[inside]] - loud[after[inside] - 1]) / sound.rate)
+    silent = np.diff(loud) / sound.rate
+    return np.asarray(silent[silent >= at_least_s])

@@ -18,14 +18,19 @@ from .layout import SpeechLayout
 from .masks import Mask, speech_masks
 
 Count = Annotated[int, Meta(ge=0, le=2**20)]
+LONGEST_LOOP = 8  # frames: longer ones are not met
 PerPhone = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class FrameBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a sound may be, in frames. `max_frames` None: no bound."""
+    """How long a sound may be, in frames. `max_frames` None: no bound.
+
+    One whose last `max_repeated` frames are one to eight frames again and again says nothing any more, and is ended.
+    """
 
     min_frames: Count = 1
     max_frames: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    max_repeated: Annotated[int, Meta(ge=2, le=1024)] | None = None
 
     def __post_init__(self) -> None:
         if self.max_frames is not None and self.max_frames < self.min_frames:
@@ -53,7 +58,17 @@ class SlotOrder:
         frames = len(tokens) // width
         end = frames >= self._bounds.min_frames
         more = self._bounds.max_frames is None or frames < self._bounds.max_frames
+        more = more and not _repeats(tokens, width, self._bounds.max_repeated)
         return self._masks.border(more or not end, False, end)
+
+
+def _repeats(tokens: Sequence[int], width: int, frames: int | None) -> bool:
+    """Whether the last so many frames are a few frames again and again; no number is no bound."""
+    if frames is None or len(tokens) < frames * width:
+        return False
+    last = tokens[len(tokens) - frames * width :]
+    longest = min(LONGEST_LOOP, frames // 2)
+    return any(last[period * width :] == last[: -period * width] for period in range(1, longest + 1))
 
 
 class PhaseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +76,8 @@ class PhaseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     A clause of p phones has ceil(min_frames + min_frames_per_phone * p) frames at least, and floor(max_frames +
     max_frames_per_phone * p) at most, but one at least and no fewer than the least. None: no bound.
-    `min_clauses`: the end is not allowed before.
+    `min_clauses`: the end is not allowed before. With `hold_words` the phones of each word of the text are written
+    once: the end comes behind the last word and not before, so nothing is left out and nothing is said again.
     """
 
     min_frames: Annotated[float, Meta(ge=-1e6, le=1e6)] = 1.0
@@ -71,6 +87,7 @@ class PhaseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_phones: Annotated[int, Meta(ge=1, le=2**20)] | None = None
     min_clauses: Count = 0
     max_clauses: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    hold_words: bool = False
 
     def __post_init__(self) -> None:
         if self.max_clauses is not None and self.max_clauses < self.min_clauses:
@@ -88,10 +105,13 @@ class SpeechPhases:
     """Phones, then their frames, clause by clause: the order in which a model with a `PhoneFormat` writes.
 
     Among phones: a phone, or after a phone `word_border` or `start_of_frames`. Among frames: the slots in order; at a
-    border slot 0, `next_clause` or an end id. All within the bounds. After an end id: end ids.
+    border slot 0, `next_clause` or an end id. All within the bounds. After an end id: end ids. With `words` it is
+    these that are counted, by word borders and clauses, and the end comes behind the last of them.
     """
 
-    def __init__(self, layout: SpeechLayout, vocab_size: int, bounds: PhaseBounds | None = None) -> None:
+    def __init__(
+        self, layout: SpeechLayout, vocab_size: int, bounds: PhaseBounds | None = None, words: int | None = None
+    ) -> None:
         if layout.phones is None:
             raise ValueError("layout.phones is not set: this model writes no phones; SlotOrder is the one for it")
         self._layout = layout
@@ -102,6 +122,7 @@ class SpeechPhases:
         self._bounds = bounds if bounds is not None else PhaseBounds()
         self._masks = speech_masks(layout, vocab_size)
         self._ends = frozenset(layout.end_ids)
+        self._words = words
 
     def allowed(self, tokens: Sequence[int]) -> Mask:
         """See `TokenConstraint.allowed`."""
@@ -124,7 +145,7 @@ class SpeechPhases:
             return self._masks.phone(True, False, False)
         limit = self._bounds.max_phones
         more = limit is None or self._count_phones(tokens, len(tokens)) < limit
-        return self._masks.phone(more, more, True)
+        return self._masks.phone(more, more and self._words_left(tokens) != 0, True)
 
     def _at_border(self, tokens: Sequence[int]) -> Mask:
         frames, start = self._count_frames(tokens)
@@ -133,9 +154,10 @@ class SpeechPhases:
             return self._masks.slots[0]
         clauses = 1 + self._clauses_before(tokens)
         another = self._phones.next_clause is not None
-        end = clauses >= self._bounds.min_clauses or not another
-        clause = another and (self._bounds.max_clauses is None or clauses < self._bounds.max_clauses)
-        return self._masks.border(most is None or frames < most, clause, end)
+        left = self._words_left(tokens)
+        room = another and (self._bounds.max_clauses is None or clauses < self._bounds.max_clauses)
+        end = (clauses >= self._bounds.min_clauses and not (left and room)) or not another
+        return self._masks.border(most is None or frames < most, room and left != 0, end)
 
     def _count_frames(self, tokens: Sequence[int]) -> tuple[int, int]:
         """The complete frames at the end of `tokens`, and where `start_of_frames` stands before them."""
@@ -153,6 +175,16 @@ class SpeechPhases:
             start -= 1
             borders += tokens[start] == border
         return stop - start - borders
+
+    def _words_left(self, tokens: Sequence[int]) -> int | None:
+        """How many words have not been begun; None where they are not counted."""
+        phones = self._phones
+        if self._words is None or phones.word_border is None:
+            return None
+        begun = 1 + tokens.count(phones.word_border)
+        if phones.next_clause is not None:
+            begun += tokens.count(phones.next_clause)
+        return max(0, self._words - begun)
 
     def _clauses_before(self, tokens: Sequence[int]) -> int:
         """Clauses complete before the last one; 0 when no bound asks."""

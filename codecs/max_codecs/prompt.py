@@ -19,10 +19,14 @@ Template = Annotated[str, Meta(max_length=1024)]
 
 
 class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A voice by name. `ids` stand for it before the text; none where the text template names it."""
+    """A voice by name. `ids` stand for it before the text; none where the text template names it.
+
+    `gain_db` makes its sound as loud as other voices: see `max_codecs.sound.loudness`.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     ids: Ids = ()
+    gain_db: Annotated[float, Meta(ge=-40, le=40)] = 0.0
 
 
 class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -47,6 +47,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     `step_s` is how long the next step may take, in seconds, where the pipeline knows: one that was never that long
     before would be taken for hung.
     `adapters` can be loaded while it serves, if its generator takes any. `media` are the kinds that requests may have.
+    `normalizes`, `spells` and the shortest and longest of `pause_s` are as in `ModelInfo`.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -65,11 +66,24 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     step_s: Callable[[], float] = lambda: 0.0
     adapters: Adapters | None = None
     media: tuple[str, ...] = ()
+    normalizes: bool = False
+    spells: bool = False
+    pause_s: tuple[float, float] = (0.4, 0.6)
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""
         return ModelInfo(
-            name, self.task.value, self.sample_rate, self.voices, self.max_words, self.max_tokens, media=self.media
+            name,
+            self.task.value,
+            self.sample_rate,
+            self.voices,
+            self.max_words,
+            self.max_tokens,
+            media=self.media,
+            normalizes=self.normalizes,
+            spells=self.spells,
+            shortest_pause_s=self.pause_s[0],
+            longest_pause_s=self.pause_s[1],
         )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from max_codecs.constraint import FrameBounds, PhaseBounds, SlotOrder, SpeechPhases
+from max_codecs.format import SpeechFormat
 from max_codecs.frames import FrameAssembler
 from max_codecs.layout import PhoneFormat, SpeechLayout
 from max_codecs.orpheus import ORPHEUS
@@ -49,8 +50,10 @@ def frame(code: int = 0) -> list[int]:
 class Automaton:
     """The obvious twin of `SpeechPhases`: one token at a time, with a state that it keeps."""
 
-    def __init__(self, bounds: PhaseBounds) -> None:
+    def __init__(self, bounds: PhaseBounds, words: int | None = None) -> None:
         self.bounds = bounds
+        self.words = words
+        self.begun = 1
         self.phones = self.frames = self.slot = 0
         self.clause = 1
         self.phase = "phones"
@@ -63,24 +66,29 @@ class Automaton:
             more = self.bounds.max_phones is None or self.phones < self.bounds.max_phones
             if not self.in_word:
                 return PHONES
-            return (PHONES | {WORD} if more else set()) | {FRAMES}
+            another = {WORD} if self.words is None or self.begun < self.words else set[int]()
+            return (PHONES | another if more else set()) | {FRAMES}
         if self.slot or not self.frames:
             return slot(self.slot)
         least, most = self.bounds.frames(self.phones)
         if self.frames < least:
             return slot(0)
         allowed = slot(0) if most is None or self.frames < most else set()
-        if self.bounds.max_clauses is None or self.clause < self.bounds.max_clauses:
+        room = self.bounds.max_clauses is None or self.clause < self.bounds.max_clauses
+        unsaid = self.words is not None and self.begun < self.words
+        if room and (self.words is None or unsaid):
             allowed = allowed | {NEXT}
-        return allowed | ({END} if self.clause >= self.bounds.min_clauses else set())
+        return allowed | ({END} if self.clause >= self.bounds.min_clauses and not (unsaid and room) else set())
 
     def take(self, token: int) -> None:
         if token == END:
             self.phase = "end"
         elif token == WORD:
             self.in_word = False
+            self.begun += 1
         elif token == NEXT:
             self.in_word = False
+            self.begun += 1
             self.phase, self.phones, self.clause = "phones", 0, self.clause + 1
         elif token == FRAMES:
             self.phase, self.frames, self.slot = "frames", 0, 0
@@ -104,9 +112,9 @@ phase_bounds = st.builds(
 )
 
 
-@given(phase_bounds, st.randoms(use_true_random=False))
-def test_phases_follow_the_automaton(bounds: PhaseBounds, random: np.random.Generator) -> None:
-    constraint, automaton = SpeechPhases(LAYOUT, VOCAB, bounds), Automaton(bounds)
+@given(phase_bounds, st.sampled_from([None, 1, 2, 5]), st.randoms(use_true_random=False))
+def test_phases_follow_the_automaton(bounds: PhaseBounds, words: int | None, random: np.random.Generator) -> None:
+    constraint, automaton = SpeechPhases(LAYOUT, VOCAB, bounds, words), Automaton(bounds, words)
     tokens: list[int] = []
     for _ in range(70):
         allowed = ids(constraint, tokens)
@@ -140,6 +148,44 @@ def test_frames_are_bounded_by_the_phones_of_their_clause() -> None:
     assert ids(constraint, [*start, *frame()]) == slot(0)
     assert ids(constraint, [*start, *frame(), *frame()]) == slot(0) | {NEXT, END}
     assert ids(constraint, [*start, *frame(), *frame(), *frame()]) == {NEXT, END}
+
+
+def test_every_word_is_said_once() -> None:
+    constraint = SpeechPhases(LAYOUT, VOCAB, words=3)
+    one = [6, FRAMES, *frame()]
+    assert ids(constraint, one) == slot(0) | {NEXT}
+    two = [*one, NEXT, 6, WORD, 7]
+    assert ids(constraint, two) == PHONES | {FRAMES}
+    assert ids(constraint, [*two, FRAMES, *frame()]) == slot(0) | {END}
+    assert ids(constraint, [*one, NEXT, 6, FRAMES, *frame()]) == slot(0) | {NEXT}
+
+
+def test_where_no_clause_may_follow_words_may_be_missing() -> None:
+    constraint = SpeechPhases(LAYOUT, VOCAB, PhaseBounds(max_clauses=1), words=3)
+    assert ids(constraint, [6, FRAMES, *frame()]) == slot(0) | {END}
+
+
+def test_words_are_counted_only_where_the_bounds_say_so() -> None:
+    form = SpeechFormat(LAYOUT)
+    held = SpeechFormat(LAYOUT, phases=PhaseBounds(hold_words=True))
+    assert ids(form.constraint(VOCAB, 1), [6]) == ids(held.constraint(VOCAB), [6]) == PHONES | {WORD, FRAMES}
+    assert ids(held.constraint(VOCAB, 1), [6]) == PHONES | {FRAMES}
+
+
+@given(st.integers(1, 8), st.integers(2, 6), st.integers(0, 3))
+def test_a_sound_that_repeats_itself_is_ended(period: int, rounds: int, before: int) -> None:
+    loop = [token for k in range(period) for token in frame(min(k, 1))]
+    last = period * rounds
+    constraint = SlotOrder(LAYOUT, VOCAB, FrameBounds(max_repeated=last))
+    start = frame(2) * before
+    assert ids(constraint, [*start, *loop * rounds]) == {END}
+    assert ids(constraint, [*start, *loop * rounds][7:] + frame(3)) == slot(0) | {END}
+
+
+def test_a_loop_goes_on_until_the_sound_may_end() -> None:
+    constraint = SlotOrder(LAYOUT, VOCAB, FrameBounds(min_frames=6, max_repeated=4))
+    assert ids(constraint, frame() * 5) == slot(0)
+    assert ids(constraint, frame() * 6) == {END}
 
 
 def test_phones_of_a_foreign_prefix_begin_again() -> None:

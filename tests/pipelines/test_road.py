@@ -221,7 +221,7 @@ async def test_serve_says_why_it_cannot_in_one_line(tmp_path: Path) -> None:
 
 
 def test_parts_without_a_word_are_left_out_and_those_that_cannot_be_cut_are_refused_at_once() -> None:
-    info = ModelInfo("voice", "audio_generation", 16_000, max_words=12)
+    info = ModelInfo("voice", "audio_generation", 16_000, max_words=12, normalizes=True, spells=True)
     assert [part.text for part in plan(info, "Great job! 😀 Done. :-) . . . And bye. 你好。")] == [
         "Great job!",
         "😀 Done.",

@@ -18,6 +18,7 @@ from max_codecs.pretrained.mimi import mimi_codec
 from max_codecs.slots import depth_first
 from max_interfaces import Attempt, AudioGenerationOutput, AudioGenerationRequest, Chunk, RequestID
 from max_interfaces.audio import MAX_SPEECH_TOKENS
+from max_pipelines.config import SpeechConfig
 from max_pipelines.speech.pipeline import SpeechPipeline
 from max_pipelines.speech.prompting import SpeechPrompter
 from tests.fakes import END, SMALL_LAYOUT, CharTokenizer, ScriptedGenerator
@@ -46,8 +47,9 @@ def written(layout: SpeechLayout, frames: NDArray[np.int64]) -> list[int]:
 
 def pipeline(kind: str, layout: SpeechLayout, speech: list[int]) -> SpeechPipeline:
     form = SpeechFormat(layout)
-    prompter = SpeechPrompter(form, CharTokenizer(), str)
-    return SpeechPipeline(form, (1, 2, 4), prompter, ScriptedGenerator(lambda start: speech), CODECS[kind], 2000)
+    prompter = SpeechPrompter(form, CharTokenizer())
+    config = SpeechConfig(chunk_frames=(1, 2, 4), trim_silence_s=0)
+    return SpeechPipeline(form, config, prompter, ScriptedGenerator(lambda start: speech), CODECS[kind], 2000)
 
 
 def chunks_of(
@@ -113,8 +115,8 @@ def test_a_buffer_holds_no_more_than_may_travel() -> None:
     speech = written(FLAT, frames)
     served = SpeechPipeline(
         SpeechFormat(FLAT),
-        (4096,),
-        SpeechPrompter(SpeechFormat(FLAT), CharTokenizer(), str),
+        SpeechConfig(chunk_frames=(4096,), trim_silence_s=0),
+        SpeechPrompter(SpeechFormat(FLAT), CharTokenizer()),
         ScriptedGenerator(lambda start: speech, stride=4096 * LEVELS),
         CODECS["encodec"],
         2000,

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from max_codecs.constraint import PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_codecs.layout import SpeechLayout
+from max_codecs.layout import PhoneFormat, SpeechLayout
 from max_codecs.orpheus import ORPHEUS
 from max_codecs.snac.codec import SnacCodec
 from max_interfaces import (
@@ -30,6 +32,7 @@ from max_interfaces import (
     StreamStart,
     TokenDelta,
 )
+from max_pipelines.config import SpeechConfig
 from max_pipelines.speech.pipeline import SpeechPipeline
 from max_pipelines.speech.prompting import SpeechPrompter, tuned
 from tests.fakes import END, SMALL_LAYOUT, CharTokenizer, Script, ScriptedGenerator, random_frames, small_codec
@@ -54,14 +57,16 @@ class Bench:
         script: Script = lambda start: SPEECH,
         chunk_frames: tuple[int, ...] = (1, 2, 4, 8),
         layout: SpeechLayout = SMALL_LAYOUT,
-        max_words: int = 0,
-        fade_in: int = 0,
         stride: int = 1,
+        trim_silence_s: float = 0.0,
+        **form: object,
     ) -> None:
-        form = SpeechFormat(layout, max_words=max_words, sampling=SamplingDefaults(0.4, 0.9), fade_in=fade_in)
+        defaults = {"sampling": SamplingDefaults(0.4, 0.9)}
+        self.form = SpeechFormat(layout, **(defaults | form))  # type: ignore[arg-type]
         self.generator = ScriptedGenerator(script, stride)
-        prompter = SpeechPrompter(form, CharTokenizer(), str.lower)
-        self.pipeline = SpeechPipeline(form, chunk_frames, prompter, self.generator, codec, 200_000)
+        prompter = SpeechPrompter(self.form, CharTokenizer())
+        config = SpeechConfig(chunk_frames=chunk_frames, trim_silence_s=trim_silence_s)
+        self.pipeline = SpeechPipeline(self.form, config, prompter, self.generator, codec, 200_000)
 
     def run(self, asked: AudioGenerationRequest, attempt: Attempt[AudioGenerationRequest] | None = None) -> Chunks:
         chunks: Chunks = []
@@ -124,12 +129,76 @@ def ids(text: str) -> tuple[int, ...]:
 
 
 def test_input_becomes_the_layouts_prompt(codec: SnacCodec) -> None:
-    assert Bench(codec).prompt_of(request(input="Hi")) == (1, 6, *ids("hi"), 2, 3)
-    assert Bench(codec).prompt_of(request(input="Hi", voice="bob")) == (1, 7, *ids("hi"), 2, 3)
+    assert Bench(codec).prompt_of(request(input="Hi")) == (1, 6, *ids("Hi"), 2, 3)
+    assert Bench(codec).prompt_of(request(input="Hi", voice="bob")) == (1, 7, *ids("Hi"), 2, 3)
 
 
 def test_normalize_false_leaves_the_text_alone(codec: SnacCodec) -> None:
-    assert Bench(codec).prompt_of(request(input="Hi", normalize=False)) == (1, 6, *ids("Hi"), 2, 3)
+    bench = Bench(codec, normalize=True)
+    assert bench.prompt_of(request(input="Hi 2")) == (1, 6, *ids("Hi two"), 2, 3)
+    assert bench.prompt_of(request(input="Hi 2", normalize=False)) == (1, 6, *ids("Hi 2"), 2, 3)
+
+
+def test_a_model_with_an_alphabet_gets_no_other_letters(codec: SnacCodec) -> None:
+    bench = Bench(codec, spell=True)
+    assert bench.prompt_of(request(input="Hi, 2 Äpfel")) == (1, 6, *ids("hi, two apfel"), 2, 3)
+    assert bench.prompt_of(request(input="Hi, 2 Äpfel", normalize=False)) == (1, 6, *ids("hi, apfel"), 2, 3)
+
+
+def test_tags_of_the_format_stay_as_they_are(codec: SnacCodec) -> None:
+    bench = Bench(codec, normalize=True, tags=("<laugh>",))
+    assert bench.prompt_of(request(input="<laugh> 3 & <7>")) == (1, 6, *ids("<laugh> three and <seven>"), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"input": "hi"}, "hi."),
+        ({"input": "hi?"}, "hi?"),
+        ({"input": "he said 'hi'"}, "he said 'hi'"),
+        ({"input": "hi <laugh>"}, "hi <laugh>"),
+        ({"input": "hi", "to_be_continued": True}, "hi"),
+    ],
+)
+def test_a_text_without_an_end_is_ended_by_a_full_stop(codec: SnacCodec, fields: dict[str, object], said: str) -> None:
+    assert Bench(codec, full_stop=True).prompt_of(request(**fields)) == (1, 6, *ids(said), 2, 3)
+
+
+@pytest.mark.parametrize("text", ["!?...", "😀", "\x00\u200b", "\u202e.", "—"])
+def test_a_text_without_a_word_is_refused(codec: SnacCodec, text: str) -> None:
+    with pytest.raises(ValueError, match="has nothing that can be spoken"):
+        Bench(codec, normalize=True).prompt_of(request(input=text))
+
+
+def test_how_many_tokens_there_may_be_depends_on_the_text(codec: SnacCodec) -> None:
+    sampling = SamplingDefaults(max_new_tokens=200, tokens_per_character=2.5, spare_tokens=20)
+    bench = Bench(codec, sampling=sampling)
+
+    def limit(**fields: object) -> int | None:
+        bench.prompt_of(request(**fields))
+        return bench.generator.seen[-1].sampling_params.max_new_tokens
+
+    assert limit(input="abc") == 27
+    assert limit(input="a" * 100) == 200
+    assert limit(input="abc", sampling_params=SamplingParams(max_new_tokens=150)) == 150
+    assert limit(input=None, prompt=[9]) == limit(_assistant_message_override="<7>") == 200
+
+
+def test_the_words_of_the_text_are_what_a_model_of_phones_is_held_to(codec: SnacCodec) -> None:
+    layout = msgspec.structs.replace(SMALL_LAYOUT, phones=PhoneFormat(((10, 20),), 8, next_clause=9, word_border=21))
+    bench = Bench(codec, layout=layout, phases=PhaseBounds(hold_words=True))
+
+    def may_go_on(**fields: object) -> bool:
+        bench.prompt_of(request(**fields))
+        constraint = bench.generator.seen[-1].constraint
+        assert constraint is not None
+        mask = constraint.allowed([10, 21, 11])
+        assert mask is not None
+        return bool(mask[21])
+
+    assert may_go_on(input="one two three")
+    assert not may_go_on(input="one two")
+    assert may_go_on(input=None, prompt=[9])  # whose words are not known
 
 
 def test_prompt_as_ids_goes_to_the_model_as_it_is(codec: SnacCodec) -> None:

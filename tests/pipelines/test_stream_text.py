@@ -25,7 +25,7 @@ from max_pipelines.client import AsyncClient, Flush
 from max_pipelines.client.feed import AHEAD, Feed
 from max_pipelines.config import Config, ModelConfig, PipelineConfig, WorkersConfig
 from max_pipelines.speech.arriving import FIRST_WORDS, MAX_HELD, ArrivingText
-from max_pipelines.speech.splitting import CLAUSE_END, NO_PAUSE_S, SENTENCE_END, Part, is_abbreviation, split_text
+from max_pipelines.speech.splitting import CLAUSE_END, SENTENCE_END, Part, is_abbreviation, split_text
 from max_pipelines.speech.tail import Tail
 from tests.tiny_voice import make_tiny_voice
 
@@ -94,7 +94,7 @@ def test_what_may_be_within_a_word_or_a_number_ends_no_clause_yet(written: str) 
 )
 def test_the_sound_goes_on_within_a_sentence_and_pauses_between_two(written: str, joined: bool, followed: bool) -> None:
     (part,) = ArrivingText(3 if "four" in written else 0).push(written)
-    assert (part.is_joined, part.followed) == (joined, followed)
+    assert (part.joined, part.followed) == (joined, followed)
 
 
 def test_what_is_more_than_a_part_takes_leaves_no_word_alone() -> None:
@@ -145,7 +145,7 @@ class ObviousText:
         parts = split_text(ready, self.max_words)
         self.silent = self.silent and not parts
         if goes_on and parts:
-            parts[-1] = replace(parts[-1], pause_s=NO_PAUSE_S, followed=any(map(str.isalnum, self.held)))
+            parts[-1] = replace(parts[-1], joined=True, followed=any(map(str.isalnum, self.held)))
         return parts
 
     def overflow(self) -> int:

@@ -27,7 +27,7 @@ def test_spelling_twice_changes_nothing(text: str) -> None:
     [
         ("Hello, World!", "hello, world!"),
         ("It costs $3.50 & 20% off.", "it costs three dollars and fifty cents and twenty percent off."),
-        ("May 3rd, 1942, 10:05 a.m.", "may third, nineteen forty two, ten oh five a m"),
+        ("May 3rd, 1942, 10:05 a.m.", "may third, nineteen forty two, ten oh five a m."),
         ("1,234 people in 2020", "one thousand two hundred and thirty four people in twenty twenty"),
         ("the 1990s", "the nineteen nineties"),
         ("3.14 and -5", "three point one four and minus five"),

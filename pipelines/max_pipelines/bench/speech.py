@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from max_codecs.sound.silence import quiet_before
 from max_interfaces import AudioGenerationRequest, RequestID, SamplingParams
 
 from ..client import AsyncClient
@@ -24,7 +23,6 @@ SENTENCES = {
     10: "The train to the city leaves at half past nine.",
     20: "When the rain had stopped at last, the children ran out into the garden and looked for the little cat.",
 }
-AUDIBLE = 0.02  # of full scale: -34 dB, above a codec's idle noise
 WARM_UP = 2
 
 
@@ -67,13 +65,8 @@ async def _speak(client: AsyncClient, request: AudioGenerationRequest, rate: int
         if not output.audio_data.size:
             continue
         first = first or now
-        at = _first_audible(output.audio_data)
-        if at is not None and not audible:
-            audible = max(now, first + (heard + at) / rate)
+        quiet = quiet_before(output.audio_data)
+        if quiet < output.audio_data.size and not audible:
+            audible = max(now, first + (heard + quiet) / rate)
         heard += output.audio_data.size
     return Run(first, audible, time.perf_counter() - begin, heard / rate)
-
-
-def _first_audible(samples: NDArray[np.float32]) -> int | None:
-    loud = np.flatnonzero(np.abs(samples) >= AUDIBLE)
-    return int(loud[0]) if loud.size else None

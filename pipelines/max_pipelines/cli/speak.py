@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default="speech.wav", metavar="FILE", help="a WAV file, or - (speech.wav)")
     parser.add_argument("--voice", help="which voice; see `maxpipe voices`")
     parser.add_argument("--model", help="which model, where a server has several")
+    parser.add_argument(
+        "--no-normalize", action="store_false", dest="normalize", help="leave numbers, dates and the like as they are"
+    )
     parser.add_argument("--seed", type=int, help="say it in the same way again")
     connecting.add_arguments(parser)
 
@@ -70,7 +73,13 @@ async def _speak(options: argparse.Namespace, text: str) -> int:
         check_speaks(info)
         rate = info.sample_rate
         with _sink(options.output, rate) as sink:
-            spoken = client.speak(text, voice=options.voice, model=options.model, sampling_params=params)
+            spoken = client.speak(
+                text,
+                voice=options.voice,
+                model=options.model,
+                sampling_params=params,
+                normalize=options.normalize,
+            )
             async with contextlib.aclosing(spoken):
                 await _write(spoken, sink, rate)
     if options.output != "-":

@@ -190,16 +190,19 @@ class AsyncClient:
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
+        normalize: bool = True,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
-        The next part is made while the current one is heard, all with the `adapter` if one is named. Raises
-        InvalidRequest for an empty text or an unknown voice, RequestFailed as `stream` does.
+        The next part is made while the current one is heard, all with the `adapter` if one is named. `normalize=False`
+        has numbers and the like not written out first. Raises InvalidRequest for an empty text or an unknown voice,
+        RequestFailed as `stream` does.
         """
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        return spoken(self, parts_of(info, text), info, Manner(voice, sampling_params, options, adapter))
+        manner = Manner(voice, sampling_params, options, adapter, normalize)
+        return spoken(self, parts_of(info, text, normalize), info, manner)
 
     def stream_text(
         self,
@@ -210,6 +213,7 @@ class AsyncClient:
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
+        normalize: bool = True,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text that is still being written, spoken: each sentence when it is complete, at first each clause.
 
@@ -219,7 +223,8 @@ class AsyncClient:
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        return spoken(self, parts_as_written(info, texts), info, Manner(voice, sampling_params, options, adapter))
+        manner = Manner(voice, sampling_params, options, adapter, normalize)
+        return spoken(self, parts_as_written(info, texts, normalize), info, manner)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""

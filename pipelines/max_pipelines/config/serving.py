@@ -87,14 +87,26 @@ class CodecConfig(Section, frozen=True):
         return FOLDER / "codec" if self.path == "embedded" else self.path
 
 
+PauseSeconds = Annotated[float, Meta(ge=0, le=10)]
+
+
 class SpeechConfig(Section, frozen=True):
     """How text becomes sound. `format` says which ids mean what, `embedded` for the embedded voice's own.
 
-    A chunk is sent as soon as it holds the next number of `chunk_frames`, whose last entry repeats.
+    A chunk is sent as soon as it holds the next number of `chunk_frames`, whose last entry repeats. Of the silence
+    that a sound begins with, up to `trim_silence_s` is left out; 0 leaves it in. Between two sentences of a text it is
+    silent for `pause_s`, at least and at most.
     """
 
     format: SpeechFormat | Literal["embedded"] = "embedded"
     chunk_frames: Annotated[tuple[FrameCount, ...], Meta(min_length=1, max_length=64)] = (1, 2, 4, 8)
+    trim_silence_s: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    pause_s: tuple[PauseSeconds, PauseSeconds] = (0.4, 0.6)
+
+    def __post_init__(self) -> None:
+        least, most = self.pause_s
+        if most < least:
+            raise ValueError(f"pause_s: [{least}, {most}]: the shortest pause comes first")
 
     @property
     def spoken(self) -> SpeechFormat:

@@ -212,7 +212,12 @@ class Conversation:
             params = fields.sampling
         voice = voice_of(face, info, fields)
         outputs = face.client.stream_text(
-            utterance.pieces(), voice=voice, model=info.name, sampling_params=params, adapter=chosen.adapter
+            utterance.pieces(),
+            voice=voice,
+            model=info.name,
+            sampling_params=params,
+            adapter=chosen.adapter,
+            normalize=fields.normalization_options.normalize,
         )
         await self._tell({"type": "start", "response_format": form.name, "sample_rate": to_rate})
         async with contextlib.aclosing(outputs):

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import Metrics
+from max_codecs.sound.silence import quiet_before
 
-AUDIBLE = 0.01  # of full scale: 40 dB below the loudest
+from .metrics import Metrics
 
 
 class Playback:
@@ -38,10 +38,10 @@ class Playback:
             metrics.underruns.inc()
             self._plays_until = now
         if not self._audible:
-            loud = np.flatnonzero(np.abs(samples) > AUDIBLE)
-            if loud.size:
+            quiet = quiet_before(samples)
+            if quiet < samples.size:
                 self._audible = True
-                metrics.first_audible.observe(self._plays_until + int(loud[0]) / self._rate - self._begun)
+                metrics.first_audible.observe(self._plays_until + quiet / self._rate - self._begun)
         self._samples += samples.size
         self._plays_until += samples.size / self._rate
 

@@ -59,6 +59,12 @@ class Position(msgspec.Struct, frozen=True):
     sample: Annotated[int, Meta(ge=0)] = 0
 
 
+class Normalization(msgspec.Struct, frozen=True):
+    """`normalize: false` has numbers, dates and the like not written out first; as Kokoro's server has it."""
+
+    normalize: bool = True
+
+
 class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
     """How something is to be spoken: OpenAI's fields, then our own.
 
@@ -78,6 +84,7 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
     max_new_tokens: Annotated[int, Meta(ge=1)] | None = None
+    normalization_options: Normalization = Normalization()
 
     @property
     def voice_name(self) -> str | None:
@@ -139,7 +146,8 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
     with asked():
         form, to_rate, sound = open_sound(face, fields, info)
         params = fields.sampling
-    outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=params)
+    normalize = fields.normalization_options.normalize
+    outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=params, normalize=normalize)
     return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
 
 
@@ -210,9 +218,16 @@ def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[Aud
     """The sound of a text of any length, or of one request where the caller goes on from another."""
     info, adapter = chosen.info, chosen.adapter
     voice = voice_of(face, info, body)
+    normalize = body.normalization_options.normalize
     if not body.is_one_request:
-        params = body.sampling
-        return face.client.speak(body.input, voice=voice, model=info.name, sampling_params=params, adapter=adapter)
+        return face.client.speak(
+            body.input,
+            voice=voice,
+            model=info.name,
+            sampling_params=body.sampling,
+            adapter=adapter,
+            normalize=normalize,
+        )
     position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
     tokens = body.buffer_speech_tokens
     request = AudioGenerationRequest(
@@ -223,6 +238,7 @@ def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[Aud
         body.audio_prompt_transcription,
         body.sampling,
         voice=voice,
+        normalize=normalize,
         buffer_speech_tokens=None if tokens is None else np.array(tokens, np.int64),
         adapter_id=adapter,
         to_be_continued=body.to_be_continued,

@@ -9,7 +9,7 @@ from io import SEEK_END, StringIO
 
 from max_interfaces import InvalidRequest
 
-from .splitting import CLAUSE_END, NO_PAUSE_S, SENTENCE_END, Part, ends, is_abbreviation, split_text
+from .splitting import CLAUSE_END, SENTENCE_END, Part, ends, is_abbreviation, split_text
 from .tail import Tail
 
 FIRST_WORDS = 3  # a clause that may be spoken before its sentence is there has at least so many: less sounds lost
@@ -72,7 +72,7 @@ class ArrivingText:
         parts = split_text(ready, self._max_words, self._count)
         self._silent = self._silent and not parts
         if goes_on and parts:
-            parts[-1] = replace(parts[-1], pause_s=NO_PAUSE_S, followed=any(map(str.isalnum, rest)))
+            parts[-1] = replace(parts[-1], joined=True, followed=any(map(str.isalnum, rest)))
         return parts
 
     def _hold(self, text: str) -> None:

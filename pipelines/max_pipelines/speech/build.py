@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
@@ -11,7 +9,6 @@ from max_interfaces import (
     RequestID,
     SamplingParams,
 )
-from max_voices.text import spell
 
 from ..codecs import build_codec, speech_of
 from ..config import Config
@@ -30,9 +27,8 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     served = build_generator(config)
     tokenizer = build_tokenizer(config.model)
     codec = build_codec(config)
-    speller: Callable[[str], str] = spell if form.spell else str
-    prompter = SpeechPrompter(form, tokenizer, speller, served.adapters)
-    pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size)
+    prompter = SpeechPrompter(form, tokenizer, served.adapters)
+    pipeline = SpeechPipeline(form, speech, prompter, served.generator, codec, served.vocab_size)
     return ServedPipeline(
         pipeline,
         AudioGenerationRequest,
@@ -45,6 +41,9 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         canary=_canary(config.model.name),
         gauges=served.gauges,
         adapters=served.adapters,
+        normalizes=form.normalizes,
+        spells=form.spell,
+        pause_s=speech.pause_s,
     )
 
 

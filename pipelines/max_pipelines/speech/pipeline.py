@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache, partial
 
 from max_codecs.chunks import ChunkSchedule
 from max_codecs.format import SpeechFormat
@@ -19,10 +20,12 @@ from max_interfaces import (
     TokenGenerator,
 )
 
+from ..config import SpeechConfig
 from ..problems import failure_of, report
 from .prompting import SpeechPrompter, tuned
 from .sound import Sound
 
+CONSTRAINTS = 64  # that are kept, for texts of so many lengths
 SpeechChunk = Chunk[AudioGenerationOutput]
 
 
@@ -32,7 +35,7 @@ class SpeechPipeline:
     def __init__(
         self,
         form: SpeechFormat,
-        chunk_frames: tuple[int, ...],
+        config: SpeechConfig,
         prompter: SpeechPrompter,
         generator: TokenGenerator,
         codec: AudioCodec,
@@ -42,8 +45,9 @@ class SpeechPipeline:
         self._prompter = prompter
         self._generator = generator
         self._codec = codec
-        self._schedule = ChunkSchedule(chunk_frames)
-        self._constraint = form.constraint(vocab_size)
+        self._schedule = ChunkSchedule(config.chunk_frames)
+        self._trim_s = config.trim_silence_s
+        self._constraint = lru_cache(CONSTRAINTS)(partial(form.constraint, vocab_size))
         self._sounds: dict[RequestID, Sound] = {}
         self._failed: set[RequestID] = set()  # they have had their last chunk, and wait for their release
 
@@ -51,15 +55,16 @@ class SpeechPipeline:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
         prompt = self._prompter.prompt(request)
-        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt))
+        text = self._prompter.text(request)
+        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt), self._trim_s)
         self._generator.add(
             SequenceStart(
                 request.request_id,
                 prompt,
-                tuned(request.sampling_params, self._form.sampling),
+                tuned(request.sampling_params, self._form.sampling, text),
                 attempt.seed,
                 frozenset(self._form.layout.end_ids),
-                self._constraint,
+                self._constraint(None if text is None else len(text.split())),
                 attempt.tokens,
                 priority=attempt.options.priority,
                 cache_salt=attempt.options.tenant,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.prompt import Reference
 from max_interfaces import Adapters, AudioGenerationRequest, SamplingParams, Tokenizer
+from max_interfaces.problems import shown
+from max_voices.text import read
 
 from ..adapters import check_adapter
 
@@ -17,20 +19,19 @@ UNTOUCHED = SamplingParams()
 
 
 class SpeechPrompter:
-    """Builds prompts for one model. `spell` writes a text out in the characters that the model knows."""
+    """Builds prompts for one model."""
 
-    def __init__(
-        self,
-        form: SpeechFormat,
-        tokenizer: Tokenizer,
-        spell: Callable[[str], str],
-        adapters: Adapters | None = None,
-    ) -> None:
+    def __init__(self, form: SpeechFormat, tokenizer: Tokenizer, adapters: Adapters | None = None) -> None:
+        self._form = form
         self._layout = form.layout
-        self._max_words = form.max_words
         self._tokenizer = tokenizer
-        self._spell = spell
         self._adapters = adapters
+
+    def text(self, request: AudioGenerationRequest) -> str | None:
+        """What a request says, as the model is given it; None if that is not known, since its prompt is given."""
+        if request.prompt is not None or request._assistant_message_override is not None:
+            return None
+        return self._text(request)
 
     def prompt(self, request: AudioGenerationRequest) -> tuple[int, ...]:
         """The ids for a request. ValueError for what this model cannot do: nothing is silently ignored."""
@@ -39,7 +40,7 @@ class SpeechPrompter:
         form.voice(request.voice)  # an unknown name is refused also beside a ready-made prompt
         if request.prompt is not None:
             return self._raw(request.prompt)
-        text = self._text(request.input or "", request.normalize)
+        text = self._text(request)
         ids = self._tokenizer.encode(form.render(text, request.voice), add_special_tokens=False)
         prompt = form.build(ids, voice=request.voice, reference=self._reference(request))
         if request._assistant_message_override is not None:
@@ -51,14 +52,17 @@ class SpeechPrompter:
             raise ValueError(f"speed = {request.speed}: this model speaks at one speed, 1.0")
         check_adapter("adapter_id", request.adapter_id, self._adapters)
 
-    def _text(self, text: str, normalize: bool) -> str:
-        spoken = self._spell(text) if normalize else text
+    def _text(self, request: AudioGenerationRequest) -> str:
+        form = self._form
+        normalized = form.normalizes and request.normalize
+        spoken = read(request.input or "", normalized=normalized, spelled=form.spell, tags=form.tags)
+        if not any(map(str.isalnum, spoken)):
+            raise ValueError(f"input = {shown(request.input)}: has nothing that can be spoken; give some words")
         words = len(spoken.split())
-        if not words:
-            raise ValueError(f"input = {text!r}: has nothing that can be spoken")
-        if self._max_words and words > self._max_words:
-            raise ValueError(f"input: has {words} words when written out, this voice takes {self._max_words} at most")
-        return spoken
+        if form.max_words and words > form.max_words:
+            raise ValueError(f"input: has {words} words when written out, this voice takes {form.max_words} at most")
+        ends = form.full_stop and not request.to_be_continued and spoken[-1].isalnum()
+        return f"{spoken}." if ends else spoken
 
     def _reference(self, request: AudioGenerationRequest) -> Reference | None:
         tokens, words = request.audio_prompt_tokens, request.audio_prompt_transcription
@@ -80,8 +84,10 @@ class SpeechPrompter:
         return tuple(prompt)
 
 
-def tuned(params: SamplingParams, defaults: SamplingDefaults) -> SamplingParams:
+def tuned(params: SamplingParams, defaults: SamplingDefaults, text: str | None = None) -> SamplingParams:
     """The request's sampling; where it leaves the choice of tokens as it is, what the voice was tuned for.
+
+    How many there may be is the request's to say, or else depends on the text that is spoken.
 
     A request that sets any of temperature, top_k, top_p, min_p, typical_p or the repetition penalty is taken at its
     word in all of them. ValueError for a beam search, whose sound could not begin before its end.
@@ -89,7 +95,7 @@ def tuned(params: SamplingParams, defaults: SamplingDefaults) -> SamplingParams:
     if params.beam_width is not None:
         raise ValueError(f"SamplingParams.beam_width = {params.beam_width}: speech is not searched for; leave it None")
     chosen = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-    limit = defaults.max_new_tokens if params.max_new_tokens is None else params.max_new_tokens
+    limit = defaults.tokens_for(text) if params.max_new_tokens is None else params.max_new_tokens
     if any(getattr(params, name) != getattr(UNTOUCHED, name) for name in chosen):
         return replace(params, max_new_tokens=limit)
     return replace(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from max_codecs.chunks import ChunkSchedule
 from max_codecs.format import SpeechFormat
 from max_codecs.frames import FrameAssembler
+from max_codecs.sound.loudness import amplified
 from max_interfaces import (
     Attempt,
     AudioCodec,
@@ -26,6 +27,7 @@ from max_interfaces import (
 from max_interfaces.audio import MAX_SPEECH_TOKENS
 
 from .beginning import Beginning
+from .leading import LeadingSilence
 
 MOST_AT_ONCE = 32  # frames a step decodes, if no more are due: so what another worker left holds nobody up for long
 
@@ -44,11 +46,14 @@ class Sound:
         codec: AudioCodec,
         schedule: ChunkSchedule,
         prompt_tokens: int,
+        trim_silence_s: float = 0.0,
     ) -> None:
         self._request = attempt.request
         self._codec = codec
         self._layout = layout = form.layout
         self._fade_in = form.fade_in
+        voice = layout.prompt.voice(attempt.request.voice)
+        self._gain_db = 0.0 if voice is None else voice.gain_db
         self._schedule = schedule
         self._assembler = FrameAssembler(layout)
         self._born = time.monotonic()
@@ -66,6 +71,9 @@ class Sound:
         self._next_sample = self._decoded = beginning.heard
         self._tail = beginning.up_to_decoded  # the frames that a follow-up needs, the first of them `_tail_frame`
         self._tail_frame = beginning.first
+        begins = beginning.heard == 0 and attempt.request.buffer_speech_tokens is None
+        self._trimmed = 0  # samples, left out in front of the next chunk
+        self._leading = LeadingSilence(codec.sample_rate, trim_silence_s) if begins and trim_silence_s else None
         self._stream = codec.open(beginning.start(codec))
         self._trim_tail()
 
@@ -115,7 +123,17 @@ class Sound:
             samples = np.concatenate([samples, self._stream.flush()])
         self._tail = np.concatenate([self._tail, frames])
         self._trim_tail()
-        return self._faded(samples)
+        return self._begun(self._faded(amplified(samples, self._gain_db)), done)
+
+    def _begun(self, samples: NDArray[np.float32], done: bool) -> NDArray[np.float32]:
+        """The samples without the silence that the sound begins with; none until something of it can be heard."""
+        if self._leading is None:
+            return samples
+        samples = self._leading.push(samples, done)
+        if self._leading.trimmed is not None:
+            self._next_sample = self._trimmed = self._leading.trimmed
+            self._leading = None
+        return samples
 
     def _faded(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """The samples, the sound's very first ones faded in, whichever chunks they come in."""
@@ -150,6 +168,7 @@ class Sound:
             metadata=self._metadata(samples.size, done),
         )
         self._chunks += 1
+        self._trimmed = 0
         return Chunk(self._request.request_id, output, delta.tokens, first, samples.size)
 
     def _metadata(self, samples: int, done: bool) -> AudioGenerationMetadata:
@@ -165,4 +184,5 @@ class Sound:
             tokens_generated=self._tokens,
             processing_time=time.monotonic() - self._born,
             prompt_tokens=self._prompt_tokens,
+            leading_silence=self._trimmed / rate if self._trimmed else None,
         )

@@ -6,9 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-SENTENCE_PAUSE_S = 0.25
-NO_PAUSE_S = 0.0  # within a sentence: what a voice leaves after a comma by itself is already longer than it needs
-
 _ABBREVIATIONS = frozenset(
     ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "vol", "fig", "approx", "dept")
 )
@@ -20,19 +17,14 @@ _WORD_END = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of text, and how long to pause after it, in seconds; 0 where the sentence goes on.
+    """A piece of text. Where it is `joined` its sentence goes on, and its sound in the next part's, without a seam.
 
     `followed` says that it is known to go on: there are more words of it.
     """
 
     text: str
-    pause_s: float
+    joined: bool = False
     followed: bool = False
-
-    @property
-    def is_joined(self) -> bool:
-        """Whether its sound and the next part's are one, without a seam."""
-        return self.pause_s == NO_PAUSE_S
 
 
 def split_text(text: str, max_words: int, count: Callable[[str], int] = lambda part: len(part.split())) -> list[Part]:
@@ -42,7 +34,7 @@ def split_text(text: str, max_words: int, count: Callable[[str], int] = lambda p
     that it stands in. 0 for `max_words` sets no limit. Nothing is lost: the parts hold every word of the text, in
     order. A single word above the limit stays whole.
     """
-    sentences = [Part(piece, SENTENCE_PAUSE_S) for piece in _pieces(text, SENTENCE_END, is_abbreviation)]
+    sentences = [Part(piece) for piece in _pieces(text, SENTENCE_END, is_abbreviation)]
     if not max_words:
         return sentences
     return [part for sentence in sentences for part in _fit(sentence, max_words, count)]
@@ -65,7 +57,7 @@ def _fit(sentence: Part, max_words: int, count: Callable[[str], int]) -> Iterato
 
 def _within(sentence: Part, text: str, last: bool) -> Part:
     """A part of a sentence."""
-    return replace(sentence, text=text) if last else Part(text, NO_PAUSE_S, followed=True)
+    return replace(sentence, text=text) if last else Part(text, joined=True, followed=True)
 
 
 def _gather(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:

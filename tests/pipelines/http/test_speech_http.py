@@ -102,6 +102,7 @@ async def test_a_hosted_services_names_mean_what_is_here(served: Facing) -> None
         ({"input": 5}, 422, "`$.input`"),
         ({"input": "…"}, 422, "has nothing to say"),
         ({"speed": 5}, 422, "`$.speed`"),
+        ({"normalization_options": {"normalize": "no"}}, 422, "`$.normalization_options.normalize`"),
         ({"response_format": "ogg"}, 422, "Invalid enum value 'ogg'"),
         ({"response_format": "opus", "sample_rate": 44_100}, 422, "sample_rate = 44100: opus takes"),
         ({"buffer_position": {"seed": 1}, "to_be_continued": True}, 422, "needs buffer_speech_tokens"),

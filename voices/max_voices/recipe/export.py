@@ -52,6 +52,7 @@ def speech_format(speakers: tuple[str, ...]) -> SpeechFormat:
             max_frames_per_phone=0.9,
             max_phones=60,
             max_clauses=12,
+            hold_words=True,
         ),
     )
 

@@ -1,0 +1,122 @@
+"""Sounds of several requests as one: what is silent between them, and that all that can be heard is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from max_interfaces import AudioGenerationMetadata, AudioGenerationOutput, GenerationStatus
+from max_interfaces.messages import ModelInfo
+from max_pipelines.client.joining import Joiner
+from max_pipelines.speech.splitting import Part
+from tests.hearing import AUDIBLE
+
+RATE = 1000
+LEAST, MOST, FADE = 250, 600, 5
+INFO = ModelInfo("m", "audio_generation", RATE, shortest_pause_s=0.25, longest_pause_s=0.6)
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A part's sound: silence, something loud, silence; and the sizes of its chunks."""
+
+    before: int
+    loud: int
+    behind: int
+    chunks: tuple[int, ...]
+    joined: bool = False
+
+    @property
+    def samples(self) -> Samples:
+        quiet = np.float32(AUDIBLE / 2)  # no digital silence: what is kept of it can be told
+        sizes = (self.before, self.loud, self.behind)
+        return np.concatenate([np.full(n, v, np.float32) for n, v in zip(sizes, (quiet, 0.5, quiet), strict=True)])
+
+    @property
+    def outputs(self) -> list[AudioGenerationOutput]:
+        left, pieces = self.samples, []
+        for size in self.chunks:
+            pieces.append(left[:size])
+            left = left[size:]
+        pieces.append(left)
+        states = [GenerationStatus.ACTIVE] * (len(pieces) - 1) + [GenerationStatus.END_OF_SEQUENCE]
+        return [
+            AudioGenerationOutput(state, 1, piece, metadata=AudioGenerationMetadata(prompt_tokens=3))
+            for state, piece in zip(states, pieces, strict=True)
+        ]
+
+
+def joined(parts: list[Said], *, last_is_known: bool) -> list[AudioGenerationOutput]:
+    joiner, outputs = Joiner(INFO), []
+    for number, said in enumerate(parts):
+        last = last_is_known and number + 1 == len(parts)
+        outputs += [joiner.join(output, Part("x", said.joined), last) for output in said.outputs]
+    if not joiner.ended:
+        outputs.append(joiner.end())
+    return outputs
+
+
+def heard(outputs: list[AudioGenerationOutput]) -> Samples:
+    return np.concatenate([output.audio_data for output in outputs])
+
+
+def gaps(samples: Samples) -> list[int]:
+    loud = np.flatnonzero(np.abs(samples) > AUDIBLE)
+    steps = np.diff(loud)
+    return [int(step) - 1 for step in steps[steps > 1]]
+
+
+quiet = st.integers(0, 900)
+chunks = st.lists(st.integers(0, 400), max_size=6).map(tuple)
+said = st.builds(Said, quiet, st.integers(20, 400), quiet, chunks)
+
+
+@given(st.lists(said, min_size=1, max_size=4), st.booleans())
+def test_pauses_are_of_natural_length_and_nothing_heard_is_lost(parts: list[Said], known: bool) -> None:
+    sound = heard(joined(parts, last_is_known=known))
+    for one, following, pause in zip(parts, parts[1:], gaps(sound), strict=False):
+        natural = one.behind + following.before
+        assert 0 <= pause - min(max(natural, LEAST), MOST) <= 2 * FADE  # what is loud up to its end is faded
+    assert len(gaps(sound)) == len(parts) - 1
+    loud = np.flatnonzero(sound > AUDIBLE)
+    assert loud.size >= sum(one.loud for one in parts) - 2 * FADE * (len(parts) - 1)
+    assert (loud[0], sound.size - 1 - loud[-1]) == (parts[0].before, parts[-1].behind)  # neither end is cut
+
+
+@given(said, said)
+def test_within_a_sentence_nothing_is_changed(first: Said, second: Said) -> None:
+    flowing = Said(first.before, first.loud, first.behind, first.chunks, joined=True)
+    sound = heard(joined([flowing, second], last_is_known=True))
+    assert np.array_equal(sound, np.concatenate([first.samples, second.samples]))
+
+
+@given(st.lists(said, min_size=1, max_size=3), st.booleans())
+def test_outputs_are_numbered_through_and_end_once(parts: list[Said], known: bool) -> None:
+    outputs = joined(parts, last_is_known=known)
+    assert [output.metadata.chunk_id for output in outputs] == list(range(len(outputs)))
+    assert [output.is_done for output in outputs] == [False] * (len(outputs) - 1) + [True]
+    assert sum(output.steps_executed for output in outputs) == sum(len(one.chunks) + 1 for one in parts)
+    assert outputs[-1].metadata.prompt_tokens == 3 * len(parts)
+
+
+def test_the_pause_is_faded_into_and_out_of() -> None:
+    """A part that ends in the middle of something loud."""
+    sound = heard(joined([Said(0, 100, 0, ()), Said(0, 100, 0, ())], last_is_known=True))
+    assert np.abs(np.diff(sound)).max() < 0.2
+    assert len(sound) == 200 + LEAST
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_in_which_nothing_is_heard_makes_no_second_pause(known: bool) -> None:
+    parts = [Said(10, 50, 100, ()), Said(300, 0, 0, (100, 100)), Said(50, 50, 20, ())]
+    sound = heard(joined(parts, last_is_known=known))
+    assert len(gaps(sound)) == 1
+    assert LEAST <= gaps(sound)[0] <= MOST
+    silent_end = heard(joined(parts[:2], last_is_known=known))
+    assert len(silent_end) == 10 + 50 + 100 + 300
