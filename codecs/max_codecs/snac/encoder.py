@@ -107,6 +107,9 @@ class SnacEncoder:
     ) -> None:
         self._config = config
         self._slots = order_of(config, slots)
+        wide = config.encoder_dim * 2 ** len(config.encoder_rates)
+        if wide != config.latent:
+            raise ValueError(f"latent_dim={config.latent}: the encoder's latents have {wide} channels")
         self._device = usable_device(device)
         plain = {name: tensor.to(self._device) for name, tensor in folded(state).items()}
         encoder = without_norm(Encoder(config))

@@ -166,8 +166,8 @@ def _is_speakable(part: str, read: str, info: ModelInfo) -> bool:
 
 
 def check_voice(info: ModelInfo, voice: str | None) -> None:
-    """InvalidRequest for a voice that the model does not have."""
-    if voice is not None and info.voices and voice not in info.voices:
+    """InvalidRequest for a voice that the model does not have; where voices may be added, its worker knows."""
+    if voice is not None and info.voices and voice not in info.voices and not info.takes_samples:
         raise InvalidRequest(f"voice = {voice!r}: there is no such voice; there are: {', '.join(info.voices)}")
 
 

@@ -133,9 +133,9 @@ class Face:
         return chosen
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """What is served now: asked again where adapters may have come or gone."""
+        """What is served now: asked again where adapters or voices may have come or gone."""
         client = self.client
-        if any(info.loads_adapters for info in client.models):
+        if any(info.loads_adapters or info.takes_samples for info in client.models):
             with contextlib.suppress(StartFailed):  # no worker will come any more: who asks one is told so
                 await client.ask_models()
         return client.models

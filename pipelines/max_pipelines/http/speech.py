@@ -153,7 +153,7 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
 
 async def voices(request: Request) -> Response:
     """`GET /v1/audio/voices`: all that the served models have; plain names with `?legacy=true`."""
-    speaking = [info for info in Face.of(request).client.models if info.task == PipelineTask.AUDIO_GENERATION.value]
+    speaking = [info for info in await Face.of(request).models() if info.task == PipelineTask.AUDIO_GENERATION.value]
     names = sorted({voice for info in speaking for voice in info.voices})
     legacy = request.query_params.get("legacy", "false")
     if legacy not in ("true", "false"):
