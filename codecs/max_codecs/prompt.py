@@ -40,9 +40,9 @@ class Reference:
 class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A turn of speech before the one to speak, whose voice is taken on: ids around its words and its sound.
 
-    Where no voice is named beside it, `voice` ids stand in the place of a voice's own, and `text` in that of the prompt's
-    template, so that nothing says who is to speak but the turn. Without `text` the template stays, with the default
-    voice in it.
+    Where no voice is named beside it, `voice` ids stand in the place of a voice's own, and `text` in that of the
+    prompt's template, so that nothing says who is to speak but the turn. Without `text` the template stays, with the
+    default voice in it.
     """
 
     before_text: Ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -35,13 +35,15 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How all parts of a text are spoken."""
+    """How all parts of a text are spoken: in the voice of that name, or of a sample, of which each has both fields."""
 
     voice: str | None
     sampling_params: SamplingParams
     options: RequestOptions
     adapter: str | None = None
     normalize: bool = True
+    audio_prompt_tokens: Sequence[int] = ()
+    audio_prompt_transcription: str = ""
 
 
 class Speaker(Protocol):
@@ -182,6 +184,8 @@ def request_of(
         RequestID(),
         info.name,
         part.text,
+        tuple(manner.audio_prompt_tokens),
+        manner.audio_prompt_transcription,
         sampling_params=manner.sampling_params,
         voice=manner.voice,
         normalize=manner.normalize,

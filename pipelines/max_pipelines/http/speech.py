@@ -115,7 +115,7 @@ class SpeechBody(SpeechFields, frozen=True, kw_only=True):
     @property
     def is_one_request(self) -> bool:
         """Whether it is about one piece of speech, which no text is cut for."""
-        return bool(self.audio_prompt_tokens) or self.buffer_speech_tokens is not None or self.to_be_continued
+        return self.buffer_speech_tokens is not None or self.to_be_continued
 
 
 async def speak(request: Request) -> Streamed:
@@ -227,6 +227,8 @@ def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[Aud
             sampling_params=body.sampling,
             adapter=adapter,
             normalize=normalize,
+            audio_prompt_tokens=body.audio_prompt_tokens,
+            audio_prompt_transcription=body.audio_prompt_transcription,
         )
     position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
     tokens = body.buffer_speech_tokens
