@@ -93,7 +93,7 @@ def test_a_voice_is_ids_in_safetensors_and_json(fresh: Config) -> None:
     assert about["transcript"] == "A cat sat."
     assert about["fingerprint"] == folder_of(fresh).fingerprint
     assert about["seconds"] == pytest.approx(0.5, abs=0.02)
-    assert set(about) == {"transcript", "fingerprint", "created", "seconds", "version"}
+    assert set(about) == {"transcript", "fingerprint", "created", "seconds", "version", "consent"}
     voice = folder_of(fresh).find("Anna-2")
     assert voice is not None
     np.testing.assert_array_equal(voice.tokens, tokens)

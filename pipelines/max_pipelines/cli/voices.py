@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "add":
             its_parser.add_argument("sample", metavar="SAMPLE", help="a recording of 1 to 30 s of somebody who speaks")
             its_parser.add_argument("transcript", metavar="TRANSCRIPT", help="what the recording says, word for word")
+            its_parser.add_argument("--consent", default="", metavar="TEXT", help="a note of who has agreed to this")
         _add_config(its_parser, argparse.SUPPRESS)
 
 
@@ -65,7 +66,8 @@ def _add(config: Config, options: argparse.Namespace) -> None:
     from ..media.access import Access  # the one command that loads torch, for the codec's encoder
     from ..voices.adding import add_voice
 
-    print(add_voice(config, options.name, Path(options.sample), options.transcript, Access(paths=True)))
+    sample, access = Path(options.sample), Access(paths=True)
+    print(add_voice(config, options.name, sample, options.transcript, access, options.consent))
 
 
 def _remove(config: Config, options: argparse.Namespace) -> None:

@@ -21,9 +21,10 @@ from .sample import clean_sample
 MAX_TRANSCRIPT = 1000  # characters: nobody says more in half a minute
 
 
-def add_voice(config: Config, name: str, item: SoundItem, transcript: str, access: Access) -> Path:
-    """Encode a recording of somebody who says `transcript`, and keep it under `name`; the file.
+def add_voice(config: Config, name: str, item: SoundItem, transcript: str, access: Access, consent: str = "") -> Path:
+    """Encode a recording of somebody who says `transcript`, and keep it under `name`, with a note of their `consent`.
 
+    Returns the file.
     ConfigError for a model that can take no samples; ValueError for a name, a recording or a transcript that cannot be
     used, before anything is written.
     """
@@ -31,6 +32,8 @@ def add_voice(config: Config, name: str, item: SoundItem, transcript: str, acces
     check_name(name)
     _check_is_new(name, speech)
     words = _checked_words(transcript, speech)
+    if len(consent) > MAX_TRANSCRIPT:
+        raise ValueError(f"consent: has {len(consent)} characters, at most {MAX_TRANSCRIPT} are taken")
     folder = folder_of(config)
     encoder = build_encoder(config)
     target = TARGET_LUFS - speech.spoken.layout.prompt.default_gain_db  # which its sound will be raised by
@@ -38,9 +41,8 @@ def add_voice(config: Config, name: str, item: SoundItem, transcript: str, acces
     tokens = speech.spoken.layout.ids(encoder.encode(samples))
     if tokens.size > MAX_SPEECH_TOKENS:
         raise ValueError(f"sample: makes {tokens.size} speech tokens, at most {MAX_SPEECH_TOKENS} travel; cut it")
-    about = About(
-        words, folder.fingerprint, datetime.now(UTC).isoformat(timespec="seconds"), samples.size / encoder.sample_rate
-    )
+    seconds, created = samples.size / encoder.sample_rate, datetime.now(UTC).isoformat(timespec="seconds")
+    about = About(words, folder.fingerprint, created, seconds, consent=consent)
     return folder.add(name, StoredVoice(tokens, about))
 
 

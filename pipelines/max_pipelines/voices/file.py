@@ -24,7 +24,8 @@ _TOKENS, _ABOUT = "speech_tokens", "maxpipe_voice"
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of a voice: the `transcript` of its sample, of so many `seconds`, `created` at a time (ISO 8601).
 
-    `fingerprint` is that of the codec and layout whose tokens these are; a `version` we do not know is not read.
+    `consent` is what its owner is told to have agreed to. `fingerprint` is that of the codec and layout whose tokens
+    these are; a `version` we do not know is not read.
     """
 
     transcript: ShortText
@@ -32,6 +33,7 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: Annotated[str, Meta(max_length=64)]
     seconds: Annotated[float, Meta(ge=0, le=86_400)]
     version: Literal[1] = 1
+    consent: ShortText = ""
 
 
 class _Header(msgspec.Struct, rename={"metadata": "__metadata__"}):
