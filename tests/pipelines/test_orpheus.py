@@ -140,8 +140,9 @@ CLONED = [*turn("What I said."), *published_ids(SAMPLE), END_OF_SPEECH, END_OF_A
 
 def test_the_cloning_format(tokenizer: Characters) -> None:
     """The sample is a turn before, its text without a name; and so is the text that is to be spoken."""
-    sample = {"audio_prompt_tokens": published_ids(SAMPLE), "audio_prompt_transcription": "What I said."}
-    assert prompt(tokenizer, "Say this.", **sample) == CLONED
+    ids = published_ids(SAMPLE)
+    said = prompt(tokenizer, "Say this.", audio_prompt_tokens=ids, audio_prompt_transcription="What I said.")
+    assert said == CLONED
 
 
 def test_an_added_voice_is_the_cloning_format(tokenizer: Characters, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -34,10 +33,12 @@ async def served(weights: Config, tmp_path: Path) -> AsyncIterator[Facing]:
         yield face
 
 
-async def add(served: Facing, sample: bytes | None = None, headers: dict[str, str] | None = None, **fields: str) -> Any:
-    given = {"name": "cat", "consent": "the cat's, 2026", "ref_text": "a cat sat"} | fields
+async def add(
+    served: Facing, sample: bytes | None = None, fields: dict[str, str] | None = None, origin: str = ""
+) -> httpx2.Response:
+    given = {"name": "cat", "consent": "the cat's, 2026", "ref_text": "a cat sat", **(fields or {})}
     files = {"audio_sample": ("cat.wav", wav(speech(0.4)) if sample is None else sample, "audio/wav")}
-    return await served.asks.post(VOICES, data=given, files=files, headers=headers)
+    return await served.asks.post(VOICES, data=given, files=files, headers={"origin": origin} if origin else {})
 
 
 async def test_a_voice_is_added_spoken_in_and_removed(served: Facing, tmp_path: Path) -> None:
@@ -67,9 +68,9 @@ async def test_what_cannot_be_used_is_refused(served: Facing, tmp_path: Path) ->
         (None, {"consent": " "}, "consent: is missing"),
         (b"", {}, "audio_sample: is missing"),
     ):
-        answer = await add(served, sample, **fields)
+        answer = await add(served, sample, fields)
         assert (answer.status_code, says in answer.text) == (422, True), answer.text
-    strange = await add(served, headers={"origin": "https://elsewhere.example"})
+    strange = await add(served, origin="https://elsewhere.example")
     assert (strange.status_code, "pages of other sites" in strange.text) == (403, True)
     assert (await served.post(VOICES, {"name": "cat"})).status_code == 415
     assert (await served.asks.delete(f"{VOICES}/..%2Fvoice")).status_code == 422
