@@ -24,7 +24,7 @@ from max_codecs.pretrained.encoders import dac_encoder, encodec_encoder, mimi_en
 from max_codecs.samples import padded
 from max_codecs.slots import columns, depth_first, frames_of
 from max_codecs.snac.config import SnacConfig
-from max_codecs.snac.encoder import SnacEncoder, load_encoder
+from max_codecs.snac.encoder import build_encoder, load_encoder
 from max_codecs.snac.model import build_model
 from max_interfaces.errors import ConfigError
 from max_interfaces.protocols import SpeechEncoder
@@ -70,7 +70,7 @@ def its_codes(model: Any, samples: NDArray[np.float32]) -> list[NDArray[np.int64
 def test_snac_codes_are_the_packages(config: SnacConfig, count: int) -> None:
     config = msgspec.structs.replace(config, latent_dim=None)
     model = published(config)
-    encoder = SnacEncoder(config, model.state_dict())
+    encoder = build_encoder(config, model.state_dict())
     frames = encoder.encode(sound(count))
     assert (encoder.sample_rate, encoder.codes_per_frame) == (8000, 7)
     assert frames.dtype == np.int64
@@ -84,7 +84,7 @@ def test_snac_codes_in_another_order() -> None:
     model = published(msgspec.structs.replace(SMALL, latent_dim=None))
     config, state = msgspec.structs.replace(SMALL, latent_dim=None), model.state_dict()
     slots = tuple(reversed(depth_first((4, 2, 1))))
-    usual, reversed_ = SnacEncoder(config, state), SnacEncoder(config, state, slots=slots)
+    usual, reversed_ = build_encoder(config, state), build_encoder(config, state, slots=slots)
     np.testing.assert_array_equal(usual.encode(sound(500)), reversed_.encode(sound(500))[:, ::-1])
 
 
@@ -92,7 +92,7 @@ def test_the_decoder_of_the_same_weights_takes_them() -> None:
     """What is decoded is the package's decode of the package's codes."""
     config = msgspec.structs.replace(SMALL, latent_dim=None, noise=False)
     model = published(config)
-    frames = SnacEncoder(config, model.state_dict()).encode(sound(900))
+    frames = build_encoder(config, model.state_dict()).encode(sound(900))
     ours = build_model(config, model.state_dict()).decode(frames)
     with torch.inference_mode():
         theirs = model.decode([torch.from_numpy(codes)[None] for codes in its_codes(model, sound(900))])
@@ -107,7 +107,7 @@ def test_snac_in_a_folder(tmp_path: Path) -> None:
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "model.safetensors"
     )
     frames = load_encoder(tmp_path).encode(sound(400))
-    np.testing.assert_array_equal(frames, SnacEncoder(config, model.state_dict()).encode(sound(400)))
+    np.testing.assert_array_equal(frames, build_encoder(config, model.state_dict()).encode(sound(400)))
 
 
 def test_weights_without_an_encoder_are_refused_by_name(tmp_path: Path) -> None:

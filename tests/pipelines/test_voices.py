@@ -278,7 +278,7 @@ def test_other_weights_or_ids_are_another_codec(fresh: Config, tmp_path: Path) -
             save({"other": np.arange(3)}, {"maxpipe_voice": msgspec.json.encode(stored().about).decode()}),
             "speech_tokens",
         ),
-        (stored(tokens=np.arange(3, dtype=np.int32)).to_bytes(), "must be int64"),  # type: ignore[arg-type]
+        (stored(tokens=np.arange(3, dtype=np.int32)).to_bytes(), "must be int64"),
         (stored(tokens=np.zeros(0, np.int64)).to_bytes(), "must be int64, 1 to 65536"),
         (stored(tokens=np.array([-1])).to_bytes(), "must be 0 to"),
         (stored().to_bytes()[:-4], "is no voice file"),

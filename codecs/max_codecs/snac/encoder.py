@@ -39,7 +39,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Samples float[batch, 1, T * hop] to latents float[batch, latent, T]; its layers are symmetric."""
+    """Samples float[batch, T * hop] to latents float[batch, latent, T]; its layers are symmetric."""
 
     def __init__(self, config: SnacConfig) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
         self.block = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block(x)
+        y: Tensor = self.block(x[:, None])
         return y
 
 
@@ -100,22 +100,24 @@ class Quantizer:
 
 
 class SnacEncoder:
-    """A `SpeechEncoder`. Parameters are named as in `snac.SNAC`; ValueError for those that do not fit."""
+    """A `SpeechEncoder`: an `encoder` of samples float[1, T * hop] to latents float[1, latent, T], then the quantizer.
+
+    `quantizer` holds its parameters, folded; ValueError for those that do not fit. Both are on `device`.
+    """
 
     def __init__(
-        self, config: SnacConfig, state: State, *, device: str = "cpu", slots: Sequence[Slot] | None = None
+        self,
+        config: SnacConfig,
+        encoder: nn.Module,
+        quantizer: State,
+        device: torch.device,
+        slots: Sequence[Slot] | None = None,
     ) -> None:
         self._config = config
         self._slots = order_of(config, slots)
-        wide = config.encoder_dim * 2 ** len(config.encoder_rates)
-        if wide != config.latent:
-            raise ValueError(f"latent_dim={config.latent}: the encoder's latents have {wide} channels")
-        self._device = usable_device(device)
-        plain = {name: tensor.to(self._device) for name, tensor in folded(state).items()}
-        encoder = without_norm(Encoder(config))
-        fill(encoder, part(plain, "encoder."), "encoder")
+        self._device = device
         self._encoder = encoder.requires_grad_(False).eval()
-        self._quantizer = Quantizer(part(plain, "quantizer."), config)
+        self._quantizer = Quantizer(quantizer, config)
 
     @property
     def sample_rate(self) -> int:
@@ -129,8 +131,22 @@ class SnacEncoder:
     def encode(self, samples: NDArray[np.float32]) -> NDArray[np.int64]:
         """See `SpeechEncoder.encode`."""
         whole = padded(samples, self._config.hop * self._config.latents_per_frame)
-        latents = self._encoder(torch.from_numpy(whole).to(self._device)[None, None])
+        latents = self._encoder(torch.from_numpy(whole).to(self._device)[None])
         return frames_of([codes.cpu().numpy() for codes in self._quantizer.codes(latents)], self._slots)
+
+
+def build_encoder(
+    config: SnacConfig, state: State, *, device: str = "cpu", slots: Sequence[Slot] | None = None
+) -> SnacEncoder:
+    """SNAC's own encoder, of parameters named as in `snac.SNAC`. ValueError for those that do not fit."""
+    wide = config.encoder_dim * 2 ** len(config.encoder_rates)
+    if wide != config.latent:
+        raise ValueError(f"latent_dim={config.latent}: the encoder's latents have {wide} channels")
+    place = usable_device(device)
+    plain = {name: tensor.to(place) for name, tensor in folded(state).items()}
+    encoder = without_norm(Encoder(config))
+    fill(encoder, part(plain, "encoder."), "encoder")
+    return SnacEncoder(config, encoder, part(plain, "quantizer."), place, slots)
 
 
 def load_encoder(source: str | Path, *, device: str = "cpu", slots: Sequence[Slot] | None = None) -> SpeechEncoder:
@@ -142,7 +158,7 @@ def load_encoder(source: str | Path, *, device: str = "cpu", slots: Sequence[Slo
     if not part(state, "encoder."):
         raise ConfigError(f"{files.weights}: has no encoder, so this voice can take no samples")
     try:
-        return SnacEncoder(config, state, device=device, slots=slots)
+        return build_encoder(config, state, device=device, slots=slots)
     except ConfigError:
         raise
     except ValueError as error:

@@ -9,7 +9,7 @@ import msgspec
 
 from ..config import Config, SpeechConfig
 
-_ENCODER = "encoder.safetensors"  # another one gives other codes, but the codes mean what they did
+_BESIDE = ("encoder.safetensors", "aligner.safetensors")  # with others, codes mean what they did
 
 
 def fingerprint(config: Config, speech: SpeechConfig) -> str:
@@ -22,7 +22,7 @@ def fingerprint(config: Config, speech: SpeechConfig) -> str:
     if not where.is_dir():
         digest.update(str(config.codec.location).encode())
     for path in sorted(where.glob("*")):
-        if path.name == "config.json" or (path.suffix in (".safetensors", ".bin") and path.name != _ENCODER):
+        if path.name == "config.json" or (path.suffix in (".safetensors", ".bin") and path.name not in _BESIDE):
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
