@@ -381,3 +381,20 @@ def test_a_sample_is_read_by_its_path_only_where_that_is_allowed(fresh: Config, 
     with pytest.raises(ValueError, match="sample: files are not read by their names here"):
         add_voice(fresh, "x", sample, "a cat", NOTHING)
     assert add_voice(fresh, "x", sample, "a cat", Access(paths=True)).exists()
+
+
+def test_a_sample_is_softer_where_the_models_voices_are_raised(fresh: Config) -> None:
+    """An added voice is raised by what the default voice is, so its sample is as soft as that voice is."""
+    assert fresh.speech is not None
+    form = fresh.speech.spoken
+    own = tuple(msgspec.structs.replace(voice, gain_db=6.0) for voice in form.layout.prompt.voices)
+    prompt = msgspec.structs.replace(form.layout.prompt, voices=own)
+    assert (prompt.gain_db("bob"), prompt.gain_db("cat"), prompt.gain_db(None)) == (6.0, 6.0, 6.0)
+    louder = msgspec.structs.replace(form, layout=msgspec.structs.replace(form.layout, prompt=prompt))
+    raised = msgspec.structs.replace(fresh, speech=msgspec.structs.replace(fresh.speech, format=louder))
+    add(raised, "cat")
+    voice = folder_of(raised).find("cat")
+    limits = fresh.speech.voices
+    samples = clean_sample(wav(speech(0.5)), RATE, limits, TARGET_LUFS - 6.0, NOTHING)
+    assert voice is not None
+    np.testing.assert_array_equal(voice.tokens, form.layout.ids(build_encoder(fresh).encode(samples)))
