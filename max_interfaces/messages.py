@@ -64,7 +64,8 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     `max_words` bounds one part of a text that is spoken, `max_tokens` a prompt and its answer together. `adapters` may
     be named by requests; with `loads_adapters` more can be loaded while it serves. `media` are the kinds that
     requests may have beside text. A model that speaks `normalizes` what is said otherwise than written, and `spells`
-    that in the letters that it knows; its pauses between two sentences are told in seconds.
+    that in the letters that it knows; its pauses between two sentences are told in seconds. With `takes_samples` a
+    request may have a sample of a voice, and `voices` may come and go while it serves.
     """
 
     name: Name
@@ -80,6 +81,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     spells: bool = False
     shortest_pause_s: Pause = 0.4
     longest_pause_s: Pause = 0.6
+    takes_samples: bool = False
 
 
 Models = Annotated[tuple[ModelInfo, ...], Meta(max_length=4096)]
@@ -341,7 +343,8 @@ class Alive(_Header, frozen=True):
 
     `held` is all that it has from this dispatcher, whatever was lost on the way; `credits` how many requests it takes.
     `age_s` is the time since its last step ended, `gauges` what its pipeline measures of itself. `fitted` is what it
-    has made of the dispatcher's list of adapters number `revision`, the last that it was told.
+    has made of the dispatcher's list of adapters number `revision`, the last that it was told. `voices` are all that
+    requests may name now, of a model that `takes_samples`.
     """
 
     worker: Name
@@ -353,6 +356,7 @@ class Alive(_Header, frozen=True):
     gauges: Gauges = {}
     revision: Position = 0
     fitted: Annotated[tuple[Fitted, ...], Meta(max_length=MAX_ADAPTERS)] = ()
+    voices: Names = ()
 
 
 class Ready(_Header, frozen=True):

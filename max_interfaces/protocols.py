@@ -206,6 +206,27 @@ class AudioCodec(Protocol):
         ...
 
 
+class SpeechEncoder(Protocol):
+    """Sound to codes, the way back of an `AudioCodec`: for samples of a voice. No stream, for a sample is short."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that it wants."""
+        ...
+
+    @property
+    def codes_per_frame(self) -> int:
+        """Codes in one frame, over all codebooks."""
+        ...
+
+    def encode(self, samples: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Samples float32[n] in [-1, 1] to frames int64[frames, codes_per_frame], the last one filled up with silence.
+
+        ValueError for no samples, or for another shape.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Feature:
     """What a model's processor made of images or sounds, under the `name` by which the model's forward takes it.

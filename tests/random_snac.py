@@ -7,6 +7,7 @@ from torch import Tensor
 
 from max_codecs.snac.config import SnacConfig
 from max_codecs.snac.decoder import Decoder
+from max_codecs.snac.encoder import Encoder
 from max_codecs.snac.model import SnacModel, build_model
 
 torch.set_num_threads(1)
@@ -69,6 +70,19 @@ def random_state(config: SnacConfig, seed: int = 0) -> dict[str, Tensor]:
         state[f"{stem}.out_proj.bias"] = 0.1 * torch.randn(config.latent)
         state[f"{stem}.out_proj.parametrizations.weight.original0"] = torch.ones(config.latent, 1, 1)
         state[f"{stem}.out_proj.parametrizations.weight.original1"] = torch.randn(config.latent, config.codebook_dim, 1)
+    return state
+
+
+def random_encoder_state(config: SnacConfig, seed: int = 0) -> dict[str, Tensor]:
+    """What `random_state` leaves out, for whose codes the sound is what counts. `latent_dim` must be None."""
+    torch.manual_seed(seed)
+    state = {f"encoder.{name}": tensor.detach() for name, tensor in Encoder(config).state_dict().items()}
+    for name, tensor in state.items():
+        state[name] = torch.zeros_like(tensor) if name.endswith("bias") else tensor
+    for level in range(len(config.vq_strides)):
+        stem = f"quantizer.quantizers.{level}.in_proj"
+        state[f"{stem}.weight"] = torch.randn(config.codebook_dim, config.latent, 1)
+        state[f"{stem}.bias"] = torch.zeros(config.codebook_dim)
     return state
 
 

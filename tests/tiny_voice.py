@@ -16,9 +16,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from max_codecs.constraint import FrameBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.layout import SpeechLayout
-from max_codecs.prompt import PromptFormat, Voice
-from max_pipelines.config import CodecConfig, Config, ModelConfig, PipelineConfig, SpeechConfig, WorkersConfig
-from tests.random_snac import SMALL, random_state
+from max_codecs.prompt import PromptFormat, ReferenceFormat, Voice
+from max_pipelines.config import (
+    CodecConfig,
+    Config,
+    ModelConfig,
+    PipelineConfig,
+    SpeechConfig,
+    VoicesConfig,
+    WorkersConfig,
+)
+from tests.random_snac import SMALL, random_encoder_state, random_state
 
 AUDIO_BASE, CODES = 64, 64
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz.,?!'-"
@@ -31,20 +39,27 @@ LAYOUT = SpeechLayout(
         before_text=(1,), after_text=(2,), speech=(3,), voices=(Voice("ann", (5,)), Voice("bob", (6,)))
     ),
 )
+REFERENCE = ReferenceFormat(before_text=(1,), after_text=(2,), before_audio=(3,), after_audio=(4,), voice=(0,))
 FRAMES = FrameBounds(min_frames=12, max_frames=40)
 
 
-def make_tiny_voice(folder: Path, *, causal: bool = True) -> Config:
-    """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time."""
+def make_tiny_voice(folder: Path, *, causal: bool = True, cloning: bool = False) -> Config:
+    """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time.
+
+    With `cloning` it takes samples: the codec has its encoder, and added voices lie in the folder, too.
+    """
     _write_language_model(folder / "lm")
-    _write_codec(folder / "codec", causal)
+    _write_codec(folder / "codec", causal, cloning)
     form = SpeechFormat(LAYOUT, spell=True, max_words=12, frames=FRAMES, sampling=SamplingDefaults(0.8, 0.95))
+    if cloning:
+        prompt = msgspec.structs.replace(LAYOUT.prompt, reference=REFERENCE)
+        form = msgspec.structs.replace(form, layout=msgspec.structs.replace(LAYOUT, prompt=prompt))
     return Config(
         http=None,
         model=ModelConfig(name="tiny", path=str(folder / "lm"), dtype="float32"),
         pipeline=PipelineConfig(kind="speech"),
         codec=CodecConfig(path=str(folder / "codec")),
-        speech=SpeechConfig(format=form),
+        speech=SpeechConfig(format=form, voices=VoicesConfig(folder=str(folder / "voices"), min_sample_s=0.2)),
         workers=WorkersConfig(count=1),
     )
 
@@ -75,10 +90,9 @@ def _write_language_model(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def _write_codec(folder: Path, causal: bool) -> None:
+def _write_codec(folder: Path, causal: bool, encoder: bool) -> None:
     folder.mkdir(parents=True)
-    config = msgspec.structs.replace(SMALL, causal=causal)
+    config = msgspec.structs.replace(SMALL, causal=causal, latent_dim=None if encoder else SMALL.latent_dim)
+    state = random_state(config) | (random_encoder_state(config) if encoder else {})
     (folder / "config.json").write_text(json.dumps(msgspec.to_builtins(config)), encoding="utf-8")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in random_state(config).items()}, folder / "model.safetensors"
-    )
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .delays import DelayFormat, delayed
 from .prompt import PromptFormat, Reference, TokenId
-from .slots import Slot, check_slots, depth_first, level_counts
+from .slots import Slot, check_slots, columns, depth_first, frames_of, level_counts
 
 
 class PhoneFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,26 +187,12 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
 
     def levels(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Frames int64[n, codes_per_frame] to the codes of each level int64[n * codes], as SNAC's `decode` wants."""
-        return [np.ascontiguousarray(frames[:, columns]).reshape(-1) for columns in self._columns]
+        return [np.ascontiguousarray(frames[:, places]).reshape(-1) for places in columns(self.slots)]
 
     def from_levels(self, levels: list[NDArray[np.int64]]) -> NDArray[np.int64]:
         """The inverse of `levels`, from what SNAC's `encode` gives. ValueError if the lengths do not fit."""
-        counts = level_counts(self.slots)
-        sizes = [codes.size for codes in levels]
-        whole = sizes[0] // counts[0] if sizes else 0
-        if sizes != [whole * codes for codes in counts]:
-            raise ValueError(f"levels of {sizes} codes: must be in proportion {list(counts)}")
-        frames = np.empty((whole, self.codes_per_frame), np.int64)
-        for columns, codes in zip(self._columns, levels, strict=True):
-            frames[:, columns] = codes.reshape(-1, len(columns))
-        return frames
+        return frames_of(levels, self.slots)
 
     @cached_property
     def _bases(self) -> NDArray[np.int64]:
         return np.array(self.offsets, np.int64) + self.audio_base
-
-    @cached_property
-    def _columns(self) -> list[list[int]]:
-        """For each level, where its codes stand in a frame, in the order of time."""
-        levels = range(len(level_counts(self.slots)))
-        return [[self.slots.index((k, i)) for i in range(level_counts(self.slots)[k])] for k in levels]

@@ -26,6 +26,7 @@ ORPHEUS = SpeechLayout(
             after_text=(_END_OF_TEXT, _END_OF_HUMAN),
             before_audio=(_START_OF_AI, _START_OF_SPEECH),
             after_audio=(_END_OF_SPEECH, _END_OF_AI),
+            text="{text}",
         ),
     ),
 )

@@ -29,17 +29,39 @@ class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gain_db: Annotated[float, Meta(ge=-40, le=40)] = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference voice: the ids of what it says (`PromptFormat.render_reference`) and of its sound."""
+
+    text_ids: tuple[int, ...]
+    audio_ids: tuple[int, ...]
+
+
 class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A turn of speech before the one to speak, whose voice is taken on: ids around its words and its sound.
 
-    `text` is a template with {text}, its words, and perhaps {voice}, who says them.
+    `words` is a template with {text}, what the turn says, and perhaps {voice}, who says it.
+    Where no voice is named beside it, `voice` ids stand in the place of a voice's own, and `text` in that of the
+    prompt's template, so that nothing says who is to speak but the turn. Without `text` the template stays, with the
+    default voice in it.
     """
 
     before_text: Ids
     after_text: Ids
     before_audio: Ids
     after_audio: Ids
-    text: Template = "{text}"
+    voice: Ids = ()
+    text: Template | None = None
+    words: Template = "{text}"
+
+    def __post_init__(self) -> None:
+        if self.text is not None and (self.text.count("{text}") != 1 or "{voice}" in self.text):
+            raise ValueError(f"reference.text={self.text!r}: must hold {{text}} once, and no {{voice}}")
+
+    def turn(self, reference: Reference) -> tuple[int, ...]:
+        """The ids of the turn."""
+        words = (*self.before_text, *reference.text_ids, *self.after_text)
+        return (*words, *self.before_audio, *reference.audio_ids, *self.after_audio)
 
 
 class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,14 +79,13 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: ReferenceFormat | None = None
 
     def __post_init__(self) -> None:
-        for text in (self.text, *([self.reference.text] if self.reference else ())):
+        for text in (self.text, *([self.reference.words] if self.reference else ())):
             if text.count("{text}") != 1:
                 raise ValueError(f"text={text!r}: must hold {{text}} once")
             if "{voice}" in text and not self.voices:
                 raise ValueError(f"text={text!r}: names a voice, but voices is empty")
-        names = [voice.name for voice in self.voices]
-        if len(set(names)) != len(names):
-            raise ValueError(f"voices: a name stands twice in {names}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"voices: a name stands twice in {list(self.names)}")
 
     def voice(self, name: str | None) -> Voice | None:
         """The voice of that name, or the default for None. ValueError names those that there are."""
@@ -73,16 +94,32 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for voice in self.voices:
             if voice.name == name:
                 return voice
-        known = ", ".join(voice.name for voice in self.voices) or "none, the model has but one"
-        raise ValueError(f"voice={name!r}: there is no such voice; there are: {known}")
+        raise unknown_voice(name, self.names)
 
-    def render(self, text: str, voice: str | None = None) -> str:
-        """The string to tokenise for `text`; braces in it are plain characters."""
-        return self._rendered(self.text, text, voice)
+    def gain_db(self, name: str | None) -> float:
+        """Of the voice of that name; of one that was added the default's, by which its sample was made softer."""
+        return next((voice.gain_db for voice in self.voices if voice.name == name), self.default_gain_db)
+
+    @property
+    def default_gain_db(self) -> float:
+        """That of the default voice; 0 if there is none."""
+        return self.voices[0].gain_db if self.voices else 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the voices, the default first."""
+        return tuple(voice.name for voice in self.voices)
+
+    def render(self, text: str, voice: str | None = None, *, referenced: bool = False) -> str:
+        """The string to tokenise for `text`, beside a reference if `referenced`; braces in it are plain characters."""
+        template = self.text
+        if referenced and voice is None and self.reference is not None and self.reference.text is not None:
+            template = self.reference.text
+        return self._rendered(template, text, voice)
 
     def render_reference(self, words: str, voice: str | None = None) -> str:
         """The same for the words of a reference voice."""
-        return words if self.reference is None else self._rendered(self.reference.text, words, voice)
+        return words if self.reference is None else self._rendered(self.reference.words, words, voice)
 
     def build(
         self, text_ids: Sequence[int], *, voice: str | None = None, reference: Reference | None = None
@@ -90,11 +127,12 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The prompt for text ids made from `render`. ValueError for an unknown voice or a reference it cannot take."""
         chosen = self.voice(voice)
         voice_ids = chosen.ids if chosen is not None else ()
-        return SpeechPrompt(
-            reference=self._reference_turn(reference) if reference is not None else (),
-            text=(*self.before_text, *voice_ids, *text_ids, *self.after_text),
-            speech=self.speech,
-        )
+        turn: tuple[int, ...] = ()
+        if reference is not None:
+            form = self._reference_format()
+            turn = form.turn(reference)
+            voice_ids = form.voice if voice is None else voice_ids
+        return SpeechPrompt(turn, (*self.before_text, *voice_ids, *text_ids, *self.after_text), self.speech)
 
     def _rendered(self, template: str, text: str, voice: str | None) -> str:
         chosen = self.voice(voice)
@@ -102,20 +140,10 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name = chosen.name if chosen is not None else ""
         return before.replace("{voice}", name) + text + after.replace("{voice}", name)
 
-    def _reference_turn(self, reference: Reference) -> tuple[int, ...]:
-        form = self.reference
-        if form is None:
+    def _reference_format(self) -> ReferenceFormat:
+        if self.reference is None:
             raise ValueError("audio_prompt_tokens: this model can take no reference voice")
-        words = (*form.before_text, *reference.text_ids, *form.after_text)
-        return (*words, *form.before_audio, *reference.audio_ids, *form.after_audio)
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference voice: the ids of what it says (`render_reference`) and of its sound."""
-
-    text_ids: tuple[int, ...]
-    audio_ids: tuple[int, ...]
+        return self.reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +161,9 @@ class SpeechPrompt:
     def with_speech(self, ids: Sequence[int]) -> SpeechPrompt:
         """This prompt with another speech part, as `_assistant_message_override` asks."""
         return replace(self, speech=tuple(ids))
+
+
+def unknown_voice(name: str, known: Sequence[str]) -> ValueError:
+    """What to raise for a voice that there is not."""
+    there_are = ", ".join(known) or "none, the model has but one"
+    return ValueError(f"voice={name[:256]!r}: there is no such voice; there are: {there_are}")

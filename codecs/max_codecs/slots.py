@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 SlotIndex = Annotated[int, Meta(ge=0, le=63)]
 Slot = tuple[SlotIndex, SlotIndex]  # (level, index within the frame)
@@ -46,3 +48,21 @@ def check_slots(slots: Sequence[Slot]) -> None:
 def level_counts(slots: Sequence[Slot]) -> tuple[int, ...]:
     """Codes per frame at each level: (1, 2, 4) for Orpheus."""
     return tuple(sum(level == other for other, _ in slots) for level in range(1 + max(level for level, _ in slots)))
+
+
+def columns(slots: Sequence[Slot]) -> list[list[int]]:
+    """For each level, where its codes stand in a frame, in the order of time."""
+    return [[slots.index((level, index)) for index in range(count)] for level, count in enumerate(level_counts(slots))]
+
+
+def frames_of(levels: Sequence[NDArray[np.int64]], slots: Sequence[Slot]) -> NDArray[np.int64]:
+    """Each level's codes int64[n * those in a frame] as frames int64[n, slots]. ValueError if they do not fit."""
+    counts = level_counts(slots)
+    sizes = [codes.size for codes in levels]
+    whole = sizes[0] // counts[0] if sizes else 0
+    if sizes != [whole * codes for codes in counts]:
+        raise ValueError(f"levels of {sizes} codes: must be in proportion {list(counts)}")
+    frames = np.empty((whole, len(slots)), np.int64)
+    for places, codes in zip(columns(slots), levels, strict=True):
+        frames[:, places] = codes.reshape(-1, len(places))
+    return frames

@@ -48,6 +48,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     before would be taken for hung.
     `adapters` can be loaded while it serves, if its generator takes any. `media` are the kinds that requests may have.
     `normalizes`, `spells` and the shortest and longest of `pause_s` are as in `ModelInfo`.
+    `added_voices` are there beside `voices`, and may be others every time; None for a model that takes no samples.
     """
 
     pipeline: Pipeline[RequestT, OutputT]
@@ -69,6 +70,12 @@ class ServedPipeline(Generic[RequestT, OutputT]):
     normalizes: bool = False
     spells: bool = False
     pause_s: tuple[float, float] = (0.4, 0.6)
+    added_voices: Callable[[], tuple[str, ...]] | None = None
+
+    @property
+    def all_voices(self) -> tuple[str, ...]:
+        """Its own voices, and those that are added as of now."""
+        return self.voices + (self.added_voices() if self.added_voices is not None else ())
 
     def info(self, name: str) -> ModelInfo:
         """What clients are told."""
@@ -76,7 +83,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
             name,
             self.task.value,
             self.sample_rate,
-            self.voices,
+            self.all_voices,
             self.max_words,
             self.max_tokens,
             media=self.media,
@@ -84,6 +91,7 @@ class ServedPipeline(Generic[RequestT, OutputT]):
             spells=self.spells,
             shortest_pause_s=self.pause_s[0],
             longest_pause_s=self.pause_s[1],
+            takes_samples=self.added_voices is not None,
         )
 
 

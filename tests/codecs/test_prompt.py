@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,6 +26,23 @@ def test_orpheus_prompt_with_a_reference_voice() -> None:
     prompt = ORPHEUS.prompt.build([11], reference=reference)
     first = (128259, 128000, 21, 22, 128009, 128260, 128261, 128257, *sound.tolist(), 128258, 128262)
     assert prompt.ids == (*first, 128259, 128000, 11, 128009, 128260, 128261, 128257)
+    assert ORPHEUS.prompt.render("Hello", referenced=True) == "Hello"
+    assert ORPHEUS.prompt.render("Hello", "leo", referenced=True) == "leo: Hello"
+
+
+def test_a_reference_stands_in_the_place_of_a_voice() -> None:
+    form = msgspec.structs.replace(EMBEDDED, reference=ReferenceFormat((8,), (), (), (9,), voice=(5, 5)))
+    reference = Reference((1,), (2,))
+    assert form.build([40], reference=reference).ids == (8, 1, 2, 9, 1, 5, 5, 40, 2, 3)
+    assert form.build([40], voice="rms", reference=reference).ids == (8, 1, 2, 9, 1, 7, 40, 2, 3)
+    assert form.build([40]).ids == (1, 6, 40, 2, 3)
+    assert form.render("x", referenced=True) == "x"
+
+
+@pytest.mark.parametrize("text", ["", "{voice}: {text}", "{text}{text}"])
+def test_a_bad_reference_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"reference\.text="):
+        ReferenceFormat((), (), (), (), text=text)
 
 
 def test_the_words_of_a_reference_voice_may_name_who_says_them() -> None:

@@ -48,6 +48,7 @@ PINNED = [
     "RequestOptions",
     "SamplingParams",
     "SequenceStart",
+    "SpeechEncoder",
     "StartFailed",
     "StreamPosition",
     "StreamStart",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from max_codecs.constraint import PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.layout import PhoneFormat, SpeechLayout
 from max_codecs.orpheus import ORPHEUS
+from max_codecs.prompt import ReferenceFormat
 from max_codecs.snac.codec import SnacCodec
 from max_interfaces import (
     Attempt,
@@ -35,11 +37,22 @@ from max_interfaces import (
 from max_pipelines.config import SpeechConfig
 from max_pipelines.speech.pipeline import SpeechPipeline
 from max_pipelines.speech.prompting import SpeechPrompter, tuned
+from max_pipelines.voices.file import About, StoredVoice
+from max_pipelines.voices.folder import VoiceFolder
 from tests.fakes import END, SMALL_LAYOUT, CharTokenizer, Script, ScriptedGenerator, random_frames, small_codec
 
 FRAMES = random_frames(13)
 SPEECH = [*SMALL_LAYOUT.ids(FRAMES).tolist(), END]
 WIDTH = 7
+CLONING = msgspec.structs.replace(
+    SMALL_LAYOUT,
+    prompt=msgspec.structs.replace(
+        SMALL_LAYOUT.prompt,
+        reference=ReferenceFormat(
+            before_text=(11,), after_text=(12,), before_audio=(13,), after_audio=(14,), voice=(9,)
+        ),
+    ),
+)
 Chunks = list[Chunk[AudioGenerationOutput]]
 
 
@@ -59,12 +72,13 @@ class Bench:
         layout: SpeechLayout = SMALL_LAYOUT,
         stride: int = 1,
         trim_silence_s: float = 0.0,
+        added: VoiceFolder | None = None,
         **form: object,
     ) -> None:
         defaults = {"sampling": SamplingDefaults(0.4, 0.9)}
         self.form = SpeechFormat(layout, **(defaults | form))  # type: ignore[arg-type]
         self.generator = ScriptedGenerator(script, stride)
-        prompter = SpeechPrompter(self.form, CharTokenizer())
+        prompter = SpeechPrompter(self.form, CharTokenizer(), added=added)
         config = SpeechConfig(chunk_frames=chunk_frames, trim_silence_s=trim_silence_s)
         self.pipeline = SpeechPipeline(self.form, config, prompter, self.generator, codec, 200_000)
 
@@ -230,7 +244,49 @@ def test_a_reference_voice_enters_the_orpheus_prompt(codec: SnacCodec) -> None:
     bench = Bench(codec, layout=ORPHEUS)
     prompt = bench.prompt_of(request(audio_prompt_tokens=sound, audio_prompt_transcription="abc"))
     turn = (128259, 128000, *ids("abc"), 128009, 128260, 128261, 128257, *sound, 128258, 128262)
-    assert prompt == (*turn, 128259, 128000, *ids("tara: hi"), 128009, 128260, 128261, 128257)
+    assert prompt == (*turn, 128259, 128000, *ids("hi"), 128009, 128260, 128261, 128257)
+    named = bench.prompt_of(request(audio_prompt_tokens=sound, audio_prompt_transcription="abc", voice="leo"))
+    assert named == (*turn, 128259, 128000, *ids("leo: hi"), 128009, 128260, 128261, 128257)
+
+
+def test_an_added_voice_is_its_sample(codec: SnacCodec, tmp_path: Path) -> None:
+    """The same ids as those of a request that brings the sample along, words written out alike."""
+    sound = SMALL_LAYOUT.ids(random_frames(3))
+    folder = VoiceFolder(tmp_path, "0" * 32)
+    folder.add("cat", StoredVoice(sound, About("A Cat", "0" * 32, "2026-01-01", 1.0)))
+    bench = Bench(codec, layout=CLONING, added=folder, spell=True)
+    turn = (11, *ids("a cat"), 12, 13, *sound.tolist(), 14)
+    assert bench.prompt_of(request(voice="cat")) == (*turn, 1, 9, *ids("hi"), 2, 3)
+    brought = {"audio_prompt_tokens": sound.tolist(), "audio_prompt_transcription": "A Cat"}
+    assert bench.prompt_of(request(**brought)) == bench.prompt_of(request(voice="cat"))
+    assert bench.prompt_of(request(**brought, voice="bob")) == (*turn, 1, 7, *ids("hi"), 2, 3)
+    assert bench.prompt_of(request(voice="cat", input=None, prompt=[9])) == (9,)
+    with pytest.raises(ValueError, match="voice = 'cat' has a sample of its own; leave one of them out"):
+        bench.prompt_of(request(**brought, voice="cat"))
+    with pytest.raises(ValueError, match="voice='dog': there is no such voice; there are: ann, bob, cat"):
+        bench.prompt_of(request(voice="dog"))
+    folder.remove("cat")
+    with pytest.raises(ValueError, match=r"there are: ann, bob$"):
+        bench.prompt_of(request(voice="cat"))
+
+
+def test_a_resume_has_the_sample_too(codec: SnacCodec) -> None:
+    """Whatever was generated before a worker was lost, the next one reads the same prompt."""
+    sound = SMALL_LAYOUT.ids(random_frames(3)).tolist()
+    bench = Bench(codec, layout=CLONING)
+    asked = request(audio_prompt_tokens=sound, audio_prompt_transcription="abc")
+    whole = joined(bench.run(asked))
+    heard = 5 * codec.frame_samples
+    rest = bench.run(asked, Attempt(asked, 7, 2, tuple(SPEECH[:50]), heard, 3))
+    assert bench.generator.seen[-1].prompt == bench.generator.seen[-2].prompt
+    assert bench.generator.seen[-1].accepted == tuple(SPEECH[:50])
+    np.testing.assert_allclose(joined(rest), whole[heard:], atol=1e-5)
+
+
+def test_a_transcript_without_words_is_refused(codec: SnacCodec) -> None:
+    sound = SMALL_LAYOUT.ids(random_frames(1)).tolist()
+    with pytest.raises(ValueError, match="audio_prompt_transcription = ' ': has nothing that can be spoken"):
+        Bench(codec, layout=CLONING).prompt_of(request(audio_prompt_tokens=sound, audio_prompt_transcription=" "))
 
 
 def test_a_reference_voice_is_refused_where_it_cannot_be_used(codec: SnacCodec) -> None:

@@ -18,8 +18,10 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 NEEDED = ("decoder", "quantizer")  # a checkpoint may lack the encoder
 
 
-def load_pretrained(kind: type[ModelT], model_type: str, source: str | Path, device: str) -> ModelT:
-    """The model, in float32, on its device. Safetensors only.
+def load_pretrained(
+    kind: type[ModelT], model_type: str, source: str | Path, device: str, needed: tuple[str, ...] = NEEDED
+) -> ModelT:
+    """The model, in float32, on its device. Safetensors only; `needed` are the parts that must have their weights.
 
     ConfigError, with the source, for what is no folder or hub id, for a checkpoint of another kind, for weights that
     are missing or do not fit, and for a device that is not there.
@@ -41,7 +43,7 @@ def load_pretrained(kind: type[ModelT], model_type: str, source: str | Path, dev
     model, report = cast(
         tuple[ModelT, Mapping[str, Iterable[str]]], loaded
     )  # from_pretrained is typed without a report
-    missing = sorted(name for name in report["missing_keys"] if name.startswith(NEEDED))
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(needed))
     if missing:
         raise ConfigError(f"{source}: the weights lack {missing[0]} and {len(missing) - 1} more")
     try:

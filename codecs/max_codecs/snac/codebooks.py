@@ -22,12 +22,12 @@ class Codebooks:
     def __init__(self, state: Mapping[str, Tensor], config: SnacConfig, slots: Sequence[Slot]) -> None:
         levels = range(len(config.vq_strides))
         shape = (config.codebook_size, config.codebook_dim)
-        tables = [_of_shape(state, f"quantizers.{k}.codebook.weight", shape) for k in levels]
+        tables = [of_shape(state, f"quantizers.{k}.codebook.weight", shape) for k in levels]
         weights = [
-            _of_shape(state, f"quantizers.{k}.out_proj.weight", (config.latent, config.codebook_dim, 1))[:, :, 0].t()
+            of_shape(state, f"quantizers.{k}.out_proj.weight", (config.latent, config.codebook_dim, 1))[:, :, 0].t()
             for k in levels
         ]
-        biases = [_of_shape(state, f"quantizers.{k}.out_proj.bias", (config.latent,)) for k in levels]
+        biases = [of_shape(state, f"quantizers.{k}.out_proj.bias", (config.latent,)) for k in levels]
         self._table = torch.cat(tables)
         self._weight = torch.cat(weights)
         self._bias = torch.stack(biases).sum(0)
@@ -43,7 +43,8 @@ class Codebooks:
         return torch.addmm(self._bias, vectors, self._weight)
 
 
-def _of_shape(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+def of_shape(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    """A quantizer's parameter. ValueError if it is missing, or of another shape."""
     if name not in state:
         raise ValueError(f"the weights lack quantizer.{name}")
     if tuple(state[name].shape) != shape:

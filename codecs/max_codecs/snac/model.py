@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from max_interfaces.errors import ConfigError
@@ -19,9 +20,10 @@ from ..streaming.stage import NoiseSource
 from .codebooks import Codebooks
 from .config import SnacConfig, read_config
 from .decoder import Decoder
-from .files import locate
+from .files import CodecFiles, locate
 from .weights import State, folded, part, read_weights
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 DType = Literal["float32", "bfloat16", "float16"]
 
 
@@ -58,6 +60,17 @@ def load_model(
     `slots` is the order of a frame's codes, Orpheus's by default. ConfigError, with the path, for files that are
     missing or do not fit one another, for a model with attention, and for a device that is not there.
     """
+    files, config, state = read_model(source, offline=offline)
+    try:
+        return build_model(config, state, device=device, dtype=dtype, slots=slots)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{files.weights}: does not fit {files.config.name}: {error}") from error
+
+
+def read_model(source: str | Path, *, offline: bool = False) -> tuple[CodecFiles, SnacConfig, State]:
+    """What lies in a folder, or is to be had of a hub id. ConfigError as `load_model`."""
     files = locate(source, offline=offline)
     config = read_config(files.config)
     if config.attn_window_size is not None:
@@ -65,13 +78,7 @@ def load_model(
             f"{files.config}: attn_window_size={config.attn_window_size}: attention over blocks cannot be streamed;"
             " only pure convolution models can, such as hubertsiuzdak/snac_24khz"
         )
-    state = read_weights(files.weights)
-    try:
-        return build_model(config, state, device=device, dtype=dtype, slots=slots)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{files.weights}: does not fit {files.config.name}: {error}") from error
+    return files, config, read_weights(files.weights)
 
 
 def build_model(
@@ -86,10 +93,8 @@ def build_model(
 
     ValueError for parameters that do not fit the configuration.
     """
-    order = tuple(slots) if slots is not None else depth_first(config.vq_strides)
-    if sorted(order) != sorted(depth_first(config.vq_strides)):
-        raise ValueError(f"slots={list(order)}: not the codes of a frame with vq_strides={list(config.vq_strides)}")
-    place, kind = _device(device), getattr(torch, dtype)
+    order = order_of(config, slots)
+    place, kind = usable_device(device), getattr(torch, dtype)
     plain = {name: tensor.to(place, kind) for name, tensor in folded(state).items()}
     decoder = Decoder(
         config.latent,
@@ -100,24 +105,37 @@ def build_model(
         config.attn_window_size,
         causal=config.causal,
     )
-    for module in decoder.modules():
-        if is_parametrized(module):
-            remove_parametrizations(module, "weight")
-    _fill(decoder, part(plain, "decoder."))
+    fill(without_norm(decoder), part(plain, "decoder."), "decoder")
     decoder.requires_grad_(False).eval()
     return SnacModel(config, order, Codebooks(part(plain, "quantizer."), config, order), decoder)
 
 
-def _fill(decoder: Decoder, state: State) -> None:
+def order_of(config: SnacConfig, slots: Sequence[Slot] | None) -> tuple[Slot, ...]:
+    """The order of a frame's codes, Orpheus's by default. ValueError for one that is not of this configuration."""
+    order = tuple(slots) if slots is not None else depth_first(config.vq_strides)
+    if sorted(order) != sorted(depth_first(config.vq_strides)):
+        raise ValueError(f"slots={list(order)}: not the codes of a frame with vq_strides={list(config.vq_strides)}")
+    return order
+
+
+def without_norm(module: ModuleT) -> ModuleT:
+    """The module itself, ready for folded weights."""
+    for layer in module.modules():
+        if is_parametrized(layer):
+            remove_parametrizations(layer, "weight")
+    return module
+
+
+def fill(module: nn.Module, state: State, name: str) -> None:
     """Load the folded parameters; ValueError names the first that is missing, unknown or of the wrong shape."""
     try:
-        decoder.load_state_dict(state, assign=True)
+        module.load_state_dict(state, assign=True)
     except RuntimeError as error:
         problems = str(error).splitlines()[1:] or [str(error)]
-        raise ValueError(f"decoder: {problems[0].strip()}") from error
+        raise ValueError(f"{name}: {problems[0].strip()}") from error
 
 
-def _device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
     """The device, tried out; ConfigError if it is not there."""
     try:
         device = torch.device(name)

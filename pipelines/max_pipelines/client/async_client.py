@@ -191,17 +191,21 @@ class AsyncClient:
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
         normalize: bool = True,
+        audio_prompt_tokens: Sequence[int] = (),
+        audio_prompt_transcription: str = "",
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
-        The next part is made while the current one is heard, all with the `adapter` if one is named. `normalize=False`
-        has numbers and the like not written out first. Raises InvalidRequest for an empty text or an unknown voice,
-        RequestFailed as `stream` does.
+        The next part is made while the current one is heard, all with the `adapter` if one is named, and each in the
+        voice of the sample, if its speech tokens and its words are given. `normalize=False` has numbers and the like
+        not written out first. Raises InvalidRequest for an empty text or an unknown voice, RequestFailed as `stream`
+        does.
         """
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        manner = Manner(voice, sampling_params, options, adapter, normalize)
+        sample = tuple(audio_prompt_tokens), audio_prompt_transcription
+        manner = Manner(voice, sampling_params, options, adapter, normalize, *sample)
         return spoken(self, parts_of(info, text, normalize), info, manner)
 
     def stream_text(
@@ -214,6 +218,8 @@ class AsyncClient:
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
         normalize: bool = True,
+        audio_prompt_tokens: Sequence[int] = (),
+        audio_prompt_transcription: str = "",
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text that is still being written, spoken: each sentence when it is complete, at first each clause.
 
@@ -223,7 +229,8 @@ class AsyncClient:
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        manner = Manner(voice, sampling_params, options, adapter, normalize)
+        sample = tuple(audio_prompt_tokens), audio_prompt_transcription
+        manner = Manner(voice, sampling_params, options, adapter, normalize, *sample)
         return spoken(self, parts_as_written(info, texts, normalize), info, manner)
 
     def cancel(self, request_id: RequestID) -> None:

@@ -49,6 +49,8 @@ def adapters_of(request: AnyRequest) -> tuple[str, ...]:
 
 def prefix_of(request: AnyRequest) -> int:
     """A number for how the prompt begins, the same for all that begin alike; 0 if that is all its own."""
+    if isinstance(request, AudioGenerationRequest):
+        return crc32(repr(request.audio_prompt_tokens).encode()) if request.audio_prompt_tokens else 0
     if not isinstance(request, TextGenerationRequest):
         return 0
     begin = crc32(" ".join(adapters_of(request)).encode())  # with another adapter nothing is alike

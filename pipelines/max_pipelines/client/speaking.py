@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -36,13 +36,15 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How all parts of a text are spoken."""
+    """How all parts of a text are spoken: in the voice of that name, or of a sample, of which each has both fields."""
 
     voice: str | None
     sampling_params: SamplingParams
     options: RequestOptions
     adapter: str | None = None
     normalize: bool = True
+    audio_prompt_tokens: Sequence[int] = ()
+    audio_prompt_transcription: str = ""
 
 
 class Speaker(Protocol):
@@ -180,8 +182,8 @@ def check_encodable(text: str) -> None:
 
 
 def check_voice(info: ModelInfo, voice: str | None) -> None:
-    """InvalidRequest for a voice that the model does not have."""
-    if voice is not None and info.voices and voice not in info.voices:
+    """InvalidRequest for a voice that the model does not have; where voices may be added, its worker knows."""
+    if voice is not None and info.voices and voice not in info.voices and not info.takes_samples:
         raise InvalidRequest(f"voice = {voice!r}: there is no such voice; there are: {', '.join(info.voices)}")
 
 
@@ -196,6 +198,8 @@ def request_of(
         RequestID(),
         info.name,
         part.text,
+        tuple(manner.audio_prompt_tokens),
+        manner.audio_prompt_transcription,
         sampling_params=manner.sampling_params,
         voice=manner.voice,
         normalize=manner.normalize,

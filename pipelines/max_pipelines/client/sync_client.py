@@ -137,6 +137,8 @@ class Client:
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
         normalize: bool = True,
+        audio_prompt_tokens: Sequence[int] = (),
+        audio_prompt_transcription: str = "",
     ) -> Iterator[AudioGenerationOutput]:
         """A text of any length, spoken. See `AsyncClient.speak`."""
         spoken = self._client.speak(
@@ -147,6 +149,8 @@ class Client:
             options=options,
             adapter=adapter,
             normalize=normalize,
+            audio_prompt_tokens=audio_prompt_tokens,
+            audio_prompt_transcription=audio_prompt_transcription,
         )
         return self._iterate(spoken)
 

@@ -11,7 +11,16 @@ from .reading import config_schema, load_config, parse_config, read_options
 from .root import Config
 from .running import Limits, TcpConfig, WorkersConfig
 from .section import Section
-from .serving import CodecConfig, EngineConfig, MediaConfig, ModelConfig, PipelineConfig, SpeechConfig, WatermarkConfig
+from .serving import (
+    CodecConfig,
+    EngineConfig,
+    MediaConfig,
+    ModelConfig,
+    PipelineConfig,
+    SpeechConfig,
+    VoicesConfig,
+    WatermarkConfig,
+)
 
 __all__ = [
     "CodecConfig",
@@ -26,6 +35,7 @@ __all__ = [
     "SpeechConfig",
     "TcpConfig",
     "TextLimits",
+    "VoicesConfig",
     "WatermarkConfig",
     "WorkersConfig",
     "WyomingConfig",

@@ -32,6 +32,7 @@ class HttpConfig(Section, frozen=True):
     `keys` is a file with an API key a line; with it, nobody is served without one of them. Browsers on pages of
     `cors_origins` may ask, and none on others. A server that asks for no keys and listens on this host alone answers
     to this host's own names and to `hosts`, so that no other site's page can pass for it; given `hosts`, so does any.
+    With `voice_uploads` whoever may ask may add voices, and remove those that were added: use it with `keys`.
     URLs of images are fetched from `media_hosts` alone ("host" or "host:port"), at public addresses, and from
     `private_media_hosts` at any; without them none is.
 
@@ -58,6 +59,7 @@ class HttpConfig(Section, frozen=True):
     text: TextLimits = TextLimits()
     media_hosts: Names = ()
     private_media_hosts: Names = ()
+    voice_uploads: bool = False
 
 
 class WyomingConfig(Section, frozen=True):

@@ -90,18 +90,33 @@ class CodecConfig(Section, frozen=True):
 PauseSeconds = Annotated[float, Meta(ge=0, le=10)]
 
 
+class VoicesConfig(Section, frozen=True):
+    """The voices that are added as samples: in which `folder` (without one: the user's own), and how long a sample may
+    be, in seconds, without the silence around it. See docs/voices.md.
+    """
+
+    folder: Path_ | None = None
+    min_sample_s: Annotated[float, Meta(gt=0, le=3600)] = 1.0
+    max_sample_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+
+    def __post_init__(self) -> None:
+        if self.min_sample_s > self.max_sample_s:
+            raise ValueError(f"min_sample_s = {self.min_sample_s}: must be at most max_sample_s, {self.max_sample_s}")
+
+
 class SpeechConfig(Section, frozen=True):
     """How text becomes sound. `format` says which ids mean what, `embedded` for the embedded voice's own.
 
     A chunk is sent as soon as it holds the next number of `chunk_frames`, whose last entry repeats. Of the silence
     that a sound begins with, up to `trim_silence_s` is left out; 0 leaves it in. Between two sentences of a text it is
-    silent for `pause_s`, at least and at most.
+    silent for `pause_s`, at least and at most. `voices` says where those lie that are added to the format's.
     """
 
     format: SpeechFormat | Literal["embedded"] = "embedded"
     chunk_frames: Annotated[tuple[FrameCount, ...], Meta(min_length=1, max_length=64)] = (1, 2, 4, 8)
     trim_silence_s: Annotated[float, Meta(ge=0, le=10)] = 0.5
     pause_s: tuple[PauseSeconds, PauseSeconds] = (0.4, 0.6)
+    voices: VoicesConfig = VoicesConfig()
 
     def __post_init__(self) -> None:
         least, most = self.pause_s

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from max_interfaces import InvalidRequest, NotServing, RequestFailed
 
-from . import adapters, conversation, health, models, speech, static
+from . import adapters, conversation, health, models, speech, static, voices
 from .face import Face
 from .guard import Guard, Keys
 from .hosts import Hosts, checked_hosts
@@ -40,6 +40,18 @@ class Root(HTTPEndpoint):
         return await generate.compatible(request)
 
 
+class Voices(HTTPEndpoint):
+    """The list of the voices, and how it grows."""
+
+    async def get(self, request: Request) -> Response:
+        """Which there are."""
+        return await voices.voices(request)
+
+    async def post(self, request: Request) -> Response:
+        """One more."""
+        return await voices.add(request)
+
+
 ROUTES = (
     Route("/health", health.health, methods=["GET"]),
     Route("/ready", health.ready, methods=["GET"]),
@@ -52,7 +64,8 @@ ROUTES = (
     Route("/models/{name:path}/v1/completions", completions.complete, methods=["POST"]),
     Route("/models/{name:path}/v1/embeddings", embeddings.embed, methods=["POST"]),
     Route("/v1/audio/speech", speech.speak, methods=["POST"]),
-    Route("/v1/audio/voices", speech.voices, methods=["GET"]),
+    Route("/v1/audio/voices", Voices),
+    Route("/v1/audio/voices/{name:path}", voices.remove, methods=["DELETE"]),
     Route("/v1/load_lora_adapter", adapters.load, methods=["POST"]),
     Route("/v1/unload_lora_adapter", adapters.unload, methods=["POST"]),
     Route("/metrics", health.metrics, methods=["GET"]),

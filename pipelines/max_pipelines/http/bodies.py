@@ -21,12 +21,16 @@ async def read(request: Request, kind: type[StructT], max_bytes: int, timeout_s:
     if given != "application/json":
         text = f"content-type: {given or 'none'}; send the body as application/json"
         raise HttpProblem(415, VALIDATION, text)
+    return shaped(await received(request, max_bytes, timeout_s), kind)
+
+
+async def received(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The body's bytes. HttpProblem 413 for more than the limit, 408 for what does not come."""
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _whole(request, max_bytes)
+            return await _whole(request, max_bytes)
     except TimeoutError:
         raise HttpProblem(408, "timeout", f"the body did not come within {timeout_s:g} s") from None
-    return shaped(body, kind)
 
 
 def shaped(body: bytes | msgspec.Raw, kind: type[StructT]) -> StructT:

@@ -21,6 +21,7 @@ from .media import MediaReader
 from .metrics import Metrics
 from .problems import HttpProblem, problem_of
 from .text_generation.cache import AnswerCache
+from .uploads import Uploads
 
 OPENS_S = 1.0  # a face that was started again beside a server that serves needs much less
 LOADING_S = 20.0  # what a client that asks too early is told to wait, as the hosted API does
@@ -47,8 +48,16 @@ class Face:
     It answers before its models are loaded, that they are not.
     """
 
-    def __init__(self, client: AsyncClient, config: HttpConfig, model: str, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        config: HttpConfig,
+        model: str,
+        device: str = "cpu",
+        uploads: Uploads | None = None,
+    ) -> None:
         self.config = config
+        self.uploads = uploads  # of voices; None if clients may add none
         self.device = device
         self.answers = AnswerCache(config.text.cache_bytes, config.text.cache_age_s)
         self.encoders = Encoders()
@@ -133,9 +142,9 @@ class Face:
         return chosen
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """What is served now: asked again where adapters may have come or gone."""
+        """What is served now: asked again where adapters or voices may have come or gone."""
         client = self.client
-        if any(info.loads_adapters for info in client.models):
+        if any(info.loads_adapters or info.takes_samples for info in client.models):
             with contextlib.suppress(StartFailed):  # no worker will come any more: who asks one is told so
                 await client.ask_models()
         return client.models

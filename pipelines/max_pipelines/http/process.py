@@ -21,6 +21,7 @@ from .face import Face
 from .log import logging_to_stderr
 from .protocol import TimedProtocol
 from .traces import Tracing, tracing_to
+from .uploads import Uploads
 
 KEEP_ALIVE_S = 30  # of a connection that is not used
 GRACE_S = 1  # for what still runs when this process is told to end
@@ -56,7 +57,9 @@ async def _serve(
     config: Config, address: str, listening: Mapping[str, sockets.socket], tracing: Tracing | None
 ) -> None:
     model = config.model
-    face = Face(AsyncClient.connect(address), config.http or HttpConfig(), model.name, model.device)
+    http = config.http or HttpConfig()
+    uploads = Uploads(config) if http.voice_uploads and config.speech is not None else None
+    face = Face(AsyncClient.connect(address), http, model.name, model.device, uploads)
     opening = asyncio.ensure_future(face.open())
     ending = _told_to_end()
     gc.freeze()  # what is loaded by now stays: no collection need look at it again

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/speech` as OpenAI has it, `GET /v1/audio/voices`, and the extensions of both."""
+"""`POST /v1/audio/speech` as OpenAI has it, and our extensions of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response
 
 from max_codecs.sound.encoder import SoundEncoder
 from max_codecs.sound.formats import FORMATS, SoundFormat
@@ -22,7 +21,6 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     GenerationStatus,
-    InvalidRequest,
     PipelineTask,
     RequestID,
     SamplingParams,
@@ -35,7 +33,6 @@ from ..raw_json import NULL
 from . import bodies, sse
 from .exchange import note_tokens
 from .face import Chosen, Face
-from .json import JsonResponse
 from .playback import Playback
 from .problems import HttpProblem, asked
 from .streaming import Streamed
@@ -115,7 +112,7 @@ class SpeechBody(SpeechFields, frozen=True, kw_only=True):
     @property
     def is_one_request(self) -> bool:
         """Whether it is about one piece of speech, which no text is cut for."""
-        return bool(self.audio_prompt_tokens) or self.buffer_speech_tokens is not None or self.to_be_continued
+        return self.buffer_speech_tokens is not None or self.to_be_continued
 
 
 async def speak(request: Request) -> Streamed:
@@ -149,16 +146,6 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
     normalize = fields.normalization_options.normalize
     outputs = face.client.speak(inputs, voice=voice, model=info.name, sampling_params=params, normalize=normalize)
     return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
-
-
-async def voices(request: Request) -> Response:
-    """`GET /v1/audio/voices`: all that the served models have; plain names with `?legacy=true`."""
-    speaking = [info for info in Face.of(request).client.models if info.task == PipelineTask.AUDIO_GENERATION.value]
-    names = sorted({voice for info in speaking for voice in info.voices})
-    legacy = request.query_params.get("legacy", "false")
-    if legacy not in ("true", "false"):
-        raise InvalidRequest(f"legacy = {legacy!r:.80}: must be true or false")
-    return JsonResponse({"voices": names if legacy == "true" else [{"id": name, "name": name} for name in names]})
 
 
 def open_sound(face: Face, fields: SpeechFields, info: ModelInfo) -> tuple[SoundFormat, int, Sound]:
@@ -227,6 +214,8 @@ def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[Aud
             sampling_params=body.sampling,
             adapter=adapter,
             normalize=normalize,
+            audio_prompt_tokens=body.audio_prompt_tokens,
+            audio_prompt_transcription=body.audio_prompt_transcription,
         )
     position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
     tokens = body.buffer_speech_tokens

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -146,6 +146,13 @@ class Catalogue:
     def complete(self) -> bool:
         """True once a worker has been ready for every expected model."""
         return self.expected <= self.known.keys()
+
+    def hear(self, models: Collection[str], voices: tuple[str, ...]) -> None:
+        """A worker tells which voices there are now, of those of its models whose voices may come and go."""
+        for name in models:
+            info = self.known[name]
+            if info.takes_samples and info.voices != voices:
+                self.known[name] = msgspec.structs.replace(info, voices=voices)
 
     def rate(self, model: str) -> int:
         """Samples per second of a model's sound, 0 if it has none."""

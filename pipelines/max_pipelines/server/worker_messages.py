@@ -164,6 +164,7 @@ class WorkerMessages:
             return []
         if not worker.credits:
             return [Send(peer, Beat(known=False))]  # that it is ready was lost
+        self._catalogue.hear(worker.models, alive.voices)
         out_of_turn = alive.revision != worker.revision  # the answer to a list of adapters
         adapters = self._adapters.told(worker, alive)
         return adapters + self._compare(worker, alive, now, counts=not out_of_turn)

@@ -14,6 +14,7 @@ from ..codecs import build_codec, speech_of
 from ..config import Config
 from ..engines import build_generator, build_tokenizer
 from ..registry import ServedPipeline
+from ..voices.folder import folder_of
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
 
@@ -27,7 +28,8 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     served = build_generator(config)
     tokenizer = build_tokenizer(config.model)
     codec = build_codec(config)
-    prompter = SpeechPrompter(form, tokenizer, served.adapters)
+    added = folder_of(config) if form.layout.supports_reference else None
+    prompter = SpeechPrompter(form, tokenizer, served.adapters, added)
     pipeline = SpeechPipeline(form, speech, prompter, served.generator, codec, served.vocab_size)
     return ServedPipeline(
         pipeline,
@@ -35,7 +37,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         PipelineTask.AUDIO_GENERATION,
         config.engine.max_batch,
         codec.sample_rate,
-        tuple(voice.name for voice in form.layout.prompt.voices),
+        form.layout.prompt.names,
         form.max_words,
         close=served.close,
         canary=_canary(config.model.name),
@@ -44,6 +46,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         normalizes=form.normalizes,
         spells=form.spell,
         pause_s=speech.pause_s,
+        added_voices=None if added is None else lambda: prompter.added_voices,
     )
 
 

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_codecs.prompt import Reference
+from max_codecs.prompt import Reference, unknown_voice
 from max_interfaces import Adapters, AudioGenerationRequest, SamplingParams, Tokenizer
 from max_interfaces.problems import shown
 from max_voices.text import read
 
 from ..adapters import check_adapter
+from ..voices.folder import VoiceFolder
 
 UNTOUCHED = SamplingParams()
 
@@ -21,11 +23,23 @@ UNTOUCHED = SamplingParams()
 class SpeechPrompter:
     """Builds prompts for one model."""
 
-    def __init__(self, form: SpeechFormat, tokenizer: Tokenizer, adapters: Adapters | None = None) -> None:
+    def __init__(
+        self,
+        form: SpeechFormat,
+        tokenizer: Tokenizer,
+        adapters: Adapters | None = None,
+        added: VoiceFolder | None = None,
+    ) -> None:
         self._form = form
         self._layout = form.layout
         self._tokenizer = tokenizer
         self._adapters = adapters
+        self._added = added
+
+    @property
+    def added_voices(self) -> tuple[str, ...]:
+        """The names of the voices that were added to the model's own, as of now."""
+        return () if self._added is None else tuple(set(self._added.names) - set(self._layout.prompt.names))
 
     def text(self, request: AudioGenerationRequest) -> str | None:
         """What a request says, as the model is given it; None if that is not known, since its prompt is given."""
@@ -37,12 +51,13 @@ class SpeechPrompter:
         """The ids for a request. ValueError for what this model cannot do: nothing is silently ignored."""
         self._refuse_unsupported(request)
         form = self._layout.prompt
-        form.voice(request.voice)  # an unknown name is refused also beside a ready-made prompt
+        voice, reference = self._voice(request)  # an unknown name is refused also beside a ready-made prompt
         if request.prompt is not None:
             return self._raw(request.prompt)
         text = self._text(request)
-        ids = self._tokenizer.encode(form.render(text, request.voice), add_special_tokens=False)
-        prompt = form.build(ids, voice=request.voice, reference=self._reference(request))
+        rendered = form.render(text, voice, referenced=reference is not None)
+        ids = self._tokenizer.encode(rendered, add_special_tokens=False)
+        prompt = form.build(ids, voice=voice, reference=reference)
         if request._assistant_message_override is not None:
             prompt = prompt.with_speech(self._raw(request._assistant_message_override))
         return prompt.ids
@@ -54,8 +69,7 @@ class SpeechPrompter:
 
     def _text(self, request: AudioGenerationRequest) -> str:
         form = self._form
-        normalized = form.normalizes and request.normalize
-        spoken = read(request.input or "", normalized=normalized, spelled=form.spell, tags=form.tags)
+        spoken = self._read(request.input or "", request.normalize)
         if not any(map(str.isalnum, spoken)):
             raise ValueError(f"input = {shown(request.input)}: has nothing that can be spoken; give some words")
         words = len(spoken.split())
@@ -64,7 +78,23 @@ class SpeechPrompter:
         ends = form.full_stop and not request.to_be_continued and spoken[-1].isalnum()
         return f"{spoken}." if ends else spoken
 
-    def _reference(self, request: AudioGenerationRequest) -> Reference | None:
+    def _read(self, text: str, normalize: bool) -> str:
+        form = self._form
+        return read(text, normalized=form.normalizes and normalize, spelled=form.spell, tags=form.tags)
+
+    def _voice(self, request: AudioGenerationRequest) -> tuple[str | None, Reference | None]:
+        """Which of the model's own voices is named, and the reference: the request's, or that of a voice added."""
+        name, own = request.voice, self._layout.prompt.names
+        if name is None or name in own:
+            return name, self._given_reference(request)
+        added = self._added.find(name) if self._added is not None else None
+        if added is None:
+            raise unknown_voice(name, (*own, *self.added_voices))
+        if request.audio_prompt_tokens or request.audio_prompt_transcription:
+            raise ValueError(f"audio_prompt_tokens: voice = {name!r} has a sample of its own; leave one of them out")
+        return None, self._reference(added.about.transcript, added.tokens, None, request.normalize)
+
+    def _given_reference(self, request: AudioGenerationRequest) -> Reference | None:
         tokens, words = request.audio_prompt_tokens, request.audio_prompt_transcription
         if not tokens and not words:
             return None
@@ -73,9 +103,15 @@ class SpeechPrompter:
         if not (tokens and words):
             missing = "audio_prompt_transcription" if tokens else "audio_prompt_tokens"
             raise ValueError(f"{missing}: a reference voice needs both its speech tokens and its words")
-        said = self._layout.prompt.render_reference(words, request.voice)
-        ids = self._tokenizer.encode(said, add_special_tokens=False)
-        return self._layout.reference(ids, np.array(tokens, np.int64))
+        return self._reference(words, np.array(tokens, np.int64), request.voice, request.normalize)
+
+    def _reference(self, words: str, tokens: NDArray[np.int64], voice: str | None, normalize: bool) -> Reference:
+        """Words that are written out as a text is, said by a `voice` where the format tells who, and their sound."""
+        spoken = self._read(words, normalize)
+        if not any(map(str.isalnum, spoken)):
+            raise ValueError(f"audio_prompt_transcription = {shown(words)}: has nothing that can be spoken")
+        said = self._layout.prompt.render_reference(spoken, voice)
+        return self._layout.reference(self._tokenizer.encode(said, add_special_tokens=False), tokens)
 
     def _raw(self, prompt: Sequence[int] | str) -> tuple[int, ...]:
         """Ids as they are, or a string in which special tokens written out are themselves."""

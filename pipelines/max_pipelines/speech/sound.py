@@ -52,8 +52,7 @@ class Sound:
         self._codec = codec
         self._layout = layout = form.layout
         self._fade_in = form.fade_in
-        voice = layout.prompt.voice(attempt.request.voice)
-        self._gain_db = 0.0 if voice is None else voice.gain_db
+        self._gain_db = layout.prompt.gain_db(attempt.request.voice)
         self._schedule = schedule
         self._assembler = FrameAssembler(layout)
         self._born = time.monotonic()

@@ -106,7 +106,8 @@ class WorkerCore:
         held = tuple([Held(key, one.attempt, one.resting) for key, one in self._running.items() if one.link == link])
         share, gauges = self.links.all[link].credits, {"pid": self._pid, **self._gauges()}
         age_s, revision, fitted = min(age_s, LONGEST_S), self.adapters.revision(link), self.adapters.fitted(link)
-        return link, Alive(self.name, self.steps, held, share, age_s, busy_s, gauges, revision, fitted), ()
+        voices = self._served.all_voices if self._served.added_voices is not None else ()
+        return link, Alive(self.name, self.steps, held, share, age_s, busy_s, gauges, revision, fitted, voices), ()
 
     def take(self, message: object, payload: Sequence[Frame] = (), now: float = 0.0, link: int = 0) -> list[Outgoing]:
         """A message from a dispatcher."""

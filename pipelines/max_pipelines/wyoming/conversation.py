@@ -84,7 +84,7 @@ class Conversation:
         match said:
             case Describe():
                 await self._face.wait_loaded()
-                await self._wire.write("info", describe(self._face.client.models, self._config.languages))
+                await self._wire.write("info", describe(await self._face.models(), self._config.languages))
             case Ping(text):
                 await self._wire.write("pong", {"text": text})
             case SelectProgram(name):

@@ -30,14 +30,14 @@ def voice_of(info: ModelInfo, voice: Voice | None, languages: Sequence[str]) -> 
     """The model's voice that is meant, None for its first. HttpProblem 422 for one that there is not."""
     if voice is None:
         return None
-    if voice.name is not None and voice.name not in voices(info):
+    if voice.name is not None and voice.name not in voices(info) and not info.takes_samples:
         text = f"there is no voice {voice.name!r}; there are: {', '.join(voices(info))}"
     elif voice.speaker is not None:
         text = f"there is no speaker {voice.speaker!r}: no voice here has several"
     elif voice.name is None and voice.language is not None and _base(voice.language) not in map(_base, languages):
         text = f"no voice speaks {voice.language!r}; they speak: {', '.join(languages)}"
     else:
-        return voice.name if voice.name in info.voices else None
+        return None if not info.voices and voice.name == info.name else voice.name
     raise HttpProblem(422, VALIDATION, text)
 
 

@@ -16,6 +16,7 @@ from max_pipelines.http.face import Face
 from max_pipelines.http.listening import listen, url
 from max_pipelines.http.process import build_server
 from max_pipelines.http.traces import Tracing
+from max_pipelines.http.uploads import Uploads
 
 PATIENCE_S = 60.0
 Body = dict[str, Any]
@@ -43,7 +44,8 @@ async def facing(
 ) -> AsyncIterator[Facing]:
     """A server of its own, and its face."""
     http = http or HttpConfig()
-    face = Face(AsyncClient.embedded(config), http, config.model.name)
+    uploads = Uploads(config) if http.voice_uploads else None
+    face = Face(AsyncClient.embedded(config), http, config.model.name, uploads=uploads)
     with listen(http, port=0) as socket:
         server = build_server(face, socket, tracing)
         serving = asyncio.ensure_future(server.serve([socket]))

@@ -83,6 +83,8 @@ def _operation(operation: Operation, schemas: Schemas, *, secured: bool) -> Json
         told["parameters"] = parameters
     if operation.body is not None:
         told["requestBody"] = {"required": True, **_content({"application/json": operation.body}, schemas)}
+    if operation.form is not None:
+        told["requestBody"] = {"required": True, **_content({"multipart/form-data": operation.form}, schemas)}
     return told
 
 

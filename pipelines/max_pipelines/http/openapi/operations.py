@@ -45,6 +45,7 @@ class Operation:
     body: Any = None
     query: tuple[tuple[str, JsonValue], ...] = ()
     refused: tuple[str, ...] = ()
+    form: JsonValue = None  # the schema of a body that is a form with files
 
 
 ANSWERED = {JSON: Answer, **EVENTS}
@@ -63,10 +64,18 @@ CHOSEN: JsonValue = {  # its choices are of several types, which only the path t
 CHAT = {JSON: CHOSEN, **EVENTS}
 ADAPTED = {JSON: AdapterAnswer}
 OF_ADAPTERS = ("409", "501")
+OF_VOICES = ("422", "501")
+NEW_VOICE: JsonValue = {
+    "type": "object",
+    "required": ["audio_sample", "name", "consent", "ref_text"],
+    "properties": {"audio_sample": BYTES, "name": TEXT, "consent": TEXT, "ref_text": TEXT},
+}
 
 OPERATIONS = (
     Operation("post", "/v1/audio/speech", "A text, spoken", {**SOUND, **EVENTS}, SpeechBody),
     Operation("get", "/v1/audio/voices", "The voices", {JSON: OBJECT}, query=(("legacy", {"type": "boolean"}),)),
+    Operation("post", "/v1/audio/voices", "Add a voice", {JSON: OBJECT}, refused=OF_ADAPTERS, form=NEW_VOICE),
+    Operation("delete", "/v1/audio/voices/{name}", "Remove a voice that was added", {JSON: OBJECT}, refused=OF_VOICES),
     Operation("post", "/v1/chat/completions", "An answer in a chat", CHAT, ChatBody),
     Operation("post", "/v1/completions", "How a text goes on", CHAT, CompletionBody),
     Operation("post", "/v1/embeddings", "The vectors of texts", {JSON: EmbeddingsAnswer}, EmbeddingsBody),

@@ -12,18 +12,18 @@ from .operations import TEXT, Operation
 REFUSALS = {
     "400": "the body is no JSON, or the request no HTTP",
     "401": "an API key is needed",
-    "403": "the name of the host is not one that is served",
+    "403": "the name of the host is not one that is served, or a page of another site asks",
     "404": "there is no such model",
     "408": "the request did not come in time",
-    "409": "an adapter of that name is loaded",
+    "409": "there is one of that name already",
     "413": "the body is too large",
-    "415": "the body is said to be something else than JSON",
+    "415": "the body is said to be of another type",
     "422": "the body has another shape, or asks for what cannot be had",
     "424": "the model has failed",
     "429": "too many ask at once",
     "431": "the request's head is too large",
     "500": "a mistake of the server",
-    "501": "this server loads no adapters while it runs",
+    "501": "this server is not to be changed while it runs",
     "503": "the model is loading, or the server is going",
     "504": "it took too long",
 }
@@ -74,6 +74,8 @@ def _statuses(operation: Operation, *, secured: bool) -> list[str]:
         statuses.add("401")
     if operation.body is not None:
         statuses |= {*OF_BODIES, *OF_MODELS}
+    if operation.form is not None:
+        statuses |= {*OF_BODIES, "429"}
     statuses |= set(operation.refused)
     if operation.query:
         statuses.add("422")

@@ -1,0 +1,1 @@
+"""Voices that were added as samples: cleaned (`sample`), encoded (`adding`), and kept in a folder (`folder`)."""
