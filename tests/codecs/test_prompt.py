@@ -46,14 +46,14 @@ def test_a_bad_reference_text_is_refused(text: str) -> None:
 
 
 def test_the_words_of_a_reference_voice_may_name_who_says_them() -> None:
-    turn = ReferenceFormat((1,), (2,), (), (3,), text="[{voice}]{text}")
+    turn = ReferenceFormat((1,), (2,), (), (3,), words="[{voice}]{text}")
     form = PromptFormat((1,), (2,), (), "[{voice}]{text}", (Voice("0"), Voice("1")), turn)
     assert form.render_reference("so {text}", "1") == "[1]so {text}"
     assert form.render_reference("so") == "[0]so"
     assert ORPHEUS.prompt.render_reference("so") == "so"
     assert EMBEDDED.render_reference("so") == "so"
     with pytest.raises(ValueError, match=r"text='\[0\]': must hold \{text\} once"):
-        PromptFormat((), (), (), reference=ReferenceFormat((), (), (), (), "[0]"))
+        PromptFormat((), (), (), reference=ReferenceFormat((), (), (), (), words="[0]"))
     with pytest.raises(ValueError, match="voices is empty"):
         PromptFormat((), (), (), reference=turn)
 
