@@ -20,15 +20,39 @@ class Hearing:
     heard: str
 
     @property
+    def aligned(self) -> tuple[tuple[str, str], ...]:
+        """Said words beside heard ones, with the fewest that differ; "" where a word was left out or added."""
+        said, heard = self.said.split(), self.heard.split()
+        errors = _errors(said, heard)
+        pairs, row, place = list[tuple[str, str]](), len(said), len(heard)
+        while row or place:
+            least = errors[row][place]
+            if row and place and least == errors[row - 1][place - 1] + (said[row - 1] != heard[place - 1]):
+                row, place = row - 1, place - 1
+                pairs.append((said[row], heard[place]))
+            elif row and least == errors[row - 1][place] + 1:
+                row -= 1
+                pairs.append((said[row], ""))
+            else:
+                place -= 1
+                pairs.append(("", heard[place]))
+        return tuple(reversed(pairs))
+
+    @property
     def errors(self) -> int:
         """Word substitutions, insertions and deletions."""
-        said, heard = self.said.split(), self.heard.split()
-        row = list(range(len(heard) + 1))
-        for number, word in enumerate(said, 1):
-            before, row[0] = row[0], number
-            for place, other in enumerate(heard, 1):
-                before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (word != other))
-        return row[-1]
+        return _errors(self.said.split(), self.heard.split())[-1][-1]
+
+
+def _errors(said: Sequence[str], heard: Sequence[str]) -> list[list[int]]:
+    """The fewest errors between the first words of both, for each two numbers of words (Levenshtein)."""
+    table = [list(range(len(heard) + 1))]
+    for number, word in enumerate(said, 1):
+        row = [number]
+        for place, other in enumerate(heard):
+            row.append(min(row[place] + 1, table[-1][place + 1] + 1, table[-1][place] + (word != other)))
+        table.append(row)
+    return table
 
 
 class Judge:
