@@ -71,7 +71,7 @@ $(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt hatch_build.py $(
 	touch $@
 
 $(VENV)/testing: $(VENV)/serving
-	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e ".[dev,train]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e ".[dev,judge]"
 	touch $@
 
 clean:

@@ -45,7 +45,7 @@ async def bench_speech(client: AsyncClient, runs: int) -> Figures:
             for words, text in SENTENCES.items():
                 params = SamplingParams(seed=abs(seed))
                 request = AudioGenerationRequest(RequestID(), model.name, text, sampling_params=params)
-                run = await _speak(client, request, model.sample_rate)
+                run = await timed(client, request, model.sample_rate)
                 if seed >= 0:
                     done[words].append(run)
     figures: Figures = {}
@@ -56,7 +56,8 @@ async def bench_speech(client: AsyncClient, runs: int) -> Figures:
     return figures | {"rtf": sum(run.total for run in every) / sum(run.sound for run in every)}
 
 
-async def _speak(client: AsyncClient, request: AudioGenerationRequest, rate: int) -> Run:
+async def timed(client: AsyncClient, request: AudioGenerationRequest, rate: int) -> Run:
+    """One utterance, timed. `audible` is 0 if nothing of it can be heard."""
     begin = time.perf_counter()
     first = audible = 0.0
     heard = 0

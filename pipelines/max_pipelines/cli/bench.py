@@ -1,10 +1,11 @@
-"""Measure: the queue against a bare echo, the voice's latency and speed, or the engine beside its peers."""
+"""Measure: the queue against a bare echo, a voice's speed and quality, or the engine beside its peers."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -24,10 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech = kinds.add_parser("speech", help="time to first audio and real-time factor of a voice")
     speech.add_argument("--runs", type=_positive, default=10, help="runs of each sentence (10)")
     connecting.add_arguments(speech)
+    voice = kinds.add_parser("voice", help="how well each voice is understood, how like its teacher it is, how fast")
+    _add_voice_arguments(voice)
     text = kinds.add_parser("text", help="tokens/s and latency of the engine, side by side with its peers")
     _add_text_arguments(text)
-    for kind in (queue, speech, text):
+    for kind in (queue, speech, voice, text):
         kind.add_argument("--json", metavar="FILE", help="write the figures here as well")
+
+
+def _add_voice_arguments(voice: argparse.ArgumentParser) -> None:
+    voice.add_argument("--voice", nargs="+", default=[], metavar="NAME", help="which voices (all of the model's)")
+    voice.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="a round for each (1 2 3)")
+    voice.add_argument("--sentences", type=_positive, default=100, metavar="N", help="of the 100, evenly spread (100)")
+    voice.add_argument("--html", metavar="FILE", help="a page to look at and to listen to")
+    connecting.add_arguments(voice)
 
 
 def _add_text_arguments(text: argparse.ArgumentParser) -> None:
@@ -51,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.json)
     if options.kind == "text":
         return _run_text(options)
+    if options.kind == "voice":
+        return _run_voice(options)
     if options.kind == "queue":
         from ..bench.queue import bench_queue
 
@@ -84,6 +97,35 @@ def _run_text(options: argparse.Namespace) -> int:
     if all(row.figures is None for row in report.rows):
         print("maxpipe bench: nothing could be measured; the table says why", file=sys.stderr)
         return 1
+    return 0
+
+
+def _run_voice(options: argparse.Namespace) -> int:
+    if find_spec("pocketsphinx") is None:
+        missing = "pocketsphinx, which hears what was said, is not installed: pip install 'maxpipe[judge]'"
+        print(f"maxpipe bench: {missing}", file=sys.stderr)
+        return 1
+    from max_voices.recipe.judge import Judge
+
+    from ..bench.voice.measuring import figures_of, listen, profiles
+    from ..bench.voice.page import page
+    from ..bench.voice.report import VoiceReport, table
+    from ..bench.voice.speaking import VoiceBench, speak
+
+    if options.html is not None:
+        check_writable(options.html)
+    bench = VoiceBench(tuple(options.voice), tuple(options.seeds), options.sentences)
+    client = connecting.client(options)
+    judge = Judge()
+    voices = [listen(judge, spoken) for spoken in running.run(speak(client, bench))]
+    known = profiles(voices)
+    figures = tuple(figures_of(voice, known) for voice in voices)
+    report = VoiceReport(client.model().name, len(voices[0].rounds[0]), bench.seeds, figures)
+    print(table(report))
+    if options.json is not None:
+        Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if options.html is not None:
+        Path(options.html).write_text(page(report, voices), encoding="utf-8")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""How good a voice is, over the whole road: `maxpipe bench voice`."""
