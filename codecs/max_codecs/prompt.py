@@ -26,12 +26,16 @@ class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A turn of speech before the one to speak, whose voice is taken on: ids around its words and its sound."""
+    """A turn of speech before the one to speak, whose voice is taken on: ids around its words and its sound.
+
+    `voice` stands before the text to speak, in place of a voice's own ids, where no voice is named.
+    """
 
     before_text: Ids
     after_text: Ids
     before_audio: Ids
     after_audio: Ids
+    voice: Ids = ()
 
 
 class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,7 +21,6 @@ from max_voices.embedded import FOLDER
 from max_voices.recipe.autoencoder import Autoencoder, encode
 from max_voices.recipe.corpus import everyday_sentences
 from max_voices.recipe.data import WORK, trimmed
-from max_voices.recipe.features import Features
 from max_voices.recipe.flite import SAMPLE_RATE, Teacher
 from max_voices.recipe.generate import Speaker
 from max_voices.recipe.judge import Hearing, Judge, word_error_rate
@@ -61,9 +60,9 @@ def judged(name: str, judge: Judge, texts: Sequence[str], sounds: Sequence[Sound
 
 def through_codec(work: Path, speaker: Speaker, sounds: Sequence[Sound]) -> list[Sound]:
     """The teacher's sounds through codes and back: what the codec alone costs."""
-    autoencoder, features = Autoencoder().eval(), Features()
+    autoencoder = Autoencoder().eval()
     restore(autoencoder, work / "autoencoder.safetensors")
-    codes = (encode(autoencoder, features, torch.from_numpy(sound)[None]) for sound in sounds)
+    codes = (encode(autoencoder, torch.from_numpy(sound)[None]) for sound in sounds)
     return [speaker.sound(interleave([level.numpy() for level in levels])) for levels in codes]
 
 
