@@ -12,14 +12,25 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from max_codecs.constraint import PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_voices.recipe.autoencoder import CODE_DIM, LATENT, STRIDES, Autoencoder
+from max_voices.recipe.autoencoder import (
+    ALIGNER_DEPTH,
+    ALIGNER_WIDTH,
+    CODE_DIM,
+    ENCODER_DEPTH,
+    ENCODER_WIDTH,
+    LATENT,
+    STRIDES,
+    Autoencoder,
+)
 from max_voices.recipe.corpus import LONGEST
 from max_voices.recipe.flite import SAMPLE_RATE
 from max_voices.recipe.layout import (
     AUDIO,
     CODES,
     EOS,
+    FIRST_PHONE,
     PAD,
+    PHONES,
     SAMPLE_TOKEN,
     SLOTS,
     SOH,
@@ -135,6 +146,12 @@ def export_codec(codec: nn.Module, folder: Path) -> None:
         "noise": False,
         "depthwise": True,
         "causal": True,
+        "mel_encoder": {"width": ENCODER_WIDTH, "depth": ENCODER_DEPTH},
+        "aligner": {
+            "stack": {"width": ALIGNER_WIDTH, "depth": ALIGNER_DEPTH},
+            "first_phone": FIRST_PHONE,
+            "phones": len(PHONES),
+        },
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(_half(codec.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
