@@ -122,16 +122,13 @@ def train(work: Path, speakers: Sequence[str], seconds: float, phones_only: bool
     torch.manual_seed(seed)
     place, log = device(), Log(work / "language.log")
     model = Tied([torch.randn(CODES, CODE_DIM)] * len(STRIDES) if phones_only else _codebooks(work))
-    gentle = 1.0
-    ours, before = work / "language.safetensors", work / "phones.safetensors"
-    if phones_only:
-        ours = before
-    else:
-        gentle = 0.35 if ours.exists() else 1.0  # a second run goes on from the first
-        start = load_file(ours if ours.exists() else before)
+    before, after = work / "phones.safetensors", work / "language.safetensors"
+    ours = before if phones_only else after
+    gentle = 0.35 if ours.exists() else 1.0  # a second run goes on from the first
+    start = ours if ours.exists() else before
+    if start.exists():
         # The phones were learnt before the codes were frozen: features of the codes come from the codec.
-        start["features"] = model.get_buffer("features")
-        model.load_state_dict(start)
+        model.load_state_dict(load_file(start) | {"features": model.get_buffer("features")})
     model.to(place)
     for layer in model.layers:
         layer.compile(dynamic=False)
