@@ -117,14 +117,19 @@ def _codebooks(work: Path) -> list[Tensor]:
     return [weights[f"quantizer.quantizers.{level}.codebook.weight"] for level in range(len(STRIDES))]
 
 
-def train(work: Path, speakers: Sequence[str], seconds: float, phones_only: bool, seed: int = 1) -> None:
-    """Writes ``phones.safetensors`` (text to phones alone), or, going on from that, ``language.safetensors``."""
+def train(
+    work: Path, speakers: Sequence[str], seconds: float, phones_only: bool, gentle: float = 0.35, seed: int = 1
+) -> None:
+    """Writes ``phones.safetensors`` (text to phones alone), or, going on from that, ``language.safetensors``.
+
+    A second run goes on from the first, ``gentle`` times as fast.
+    """
     torch.manual_seed(seed)
     place, log = device(), Log(work / "language.log")
     model = Tied([torch.randn(CODES, CODE_DIM)] * len(STRIDES) if phones_only else _codebooks(work))
     before, after = work / "phones.safetensors", work / "language.safetensors"
     ours = before if phones_only else after
-    gentle = 0.35 if ours.exists() else 1.0  # a second run goes on from the first
+    pace = gentle if ours.exists() else 1.0
     start = ours if ours.exists() else before
     if start.exists():
         # The phones were learnt before the codes were frozen: features of the codes come from the codec.
@@ -139,7 +144,7 @@ def train(work: Path, speakers: Sequence[str], seconds: float, phones_only: bool
         if budget.done:
             break
         for optimizer in steps:
-            set_rate(optimizer, gentle * budget.rate(step))
+            set_rate(optimizer, pace * budget.rate(step))
         loss = losses(model, batch, place)
         for optimizer in steps:
             optimizer.zero_grad()

@@ -22,23 +22,24 @@ _ENCODE = 0.06  # encoding takes about this share
 _CHECKPOINTS = ("autoencoder", "phones", "decoder", "codec", "language")
 
 
-def phase(name: str, work: Path, speakers: Sequence[str], seconds: float) -> None:
+def phase(name: str, work: Path, speakers: Sequence[str], seconds: float, gentle: float) -> None:
     """Runs one phase in this process."""
     if name == "autoencoder":
         autoencoder.train(work, speakers, seconds)
     elif name == "phones":
-        language.train(work, speakers, seconds, phones_only=True)
+        language.train(work, speakers, seconds, phones_only=True, gentle=gentle)
     elif name == "encode":
         autoencoder.encode_all(work, speakers)
     elif name == "sound":
-        sound.train(work, speakers, seconds)
+        sound.train(work, speakers, seconds, gentle=gentle)
     else:
-        language.train(work, speakers, seconds, phones_only=False)
+        language.train(work, speakers, seconds, phones_only=False, gentle=gentle)
 
 
-def side_by_side(work: Path, speakers: Sequence[str], phases: dict[str, float]) -> None:
+def side_by_side(work: Path, speakers: Sequence[str], phases: dict[str, float], gentle: float) -> None:
     """Runs phases at the same time; raises ``CalledProcessError`` for the first that fails, and ends the others."""
     command = [sys.executable, "-m", "max_voices.recipe.train", "--work", str(work), "--speakers", *speakers]
+    command += ["--gentle", str(gentle)]
     running = [
         subprocess.Popen([*command, "--phase", name, "--minutes", str(seconds / 60)])
         for name, seconds in phases.items()
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="where the data are and checkpoints go")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the voice goes")
     parser.add_argument("--speakers", nargs="+", default=SPEAKERS, choices=SPEAKERS)
+    parser.add_argument("--gentle", type=float, default=0.35, help="how fast a second run learns, times the first")
     parser.add_argument("--start", type=Path, help="begin with the weights of the voice in this folder")
     parser.add_argument("--fresh", action="store_true", help="delete the checkpoints first")
     parser.add_argument(
@@ -68,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     work, speakers, seconds = options.work, options.speakers, options.minutes * 60
     if options.phase:
-        phase(options.phase, work, speakers, seconds)
+        phase(options.phase, work, speakers, seconds, options.gentle)
         return
     if options.fresh:
         for name in _CHECKPOINTS:
@@ -76,10 +78,10 @@ def main() -> None:
     if options.start:
         thaw(options.start, work)
     first = {"autoencoder": _CODES * seconds, "phones": _CODES * seconds}
-    side_by_side(work, speakers, first)
-    side_by_side(work, speakers, {"encode": 0.0})
+    side_by_side(work, speakers, first, options.gentle)
+    side_by_side(work, speakers, {"encode": 0.0}, options.gentle)
     rest = (1 - _CODES - _ENCODE) * seconds
-    side_by_side(work, speakers, {"sound": rest, "language": rest})
+    side_by_side(work, speakers, {"sound": rest, "language": rest}, options.gentle)
     export(work, options.out, tuple(speakers))
     print(f"the voice is in {options.out}; python -m max_voices.recipe.evaluate measures it", file=sys.stderr)
 
