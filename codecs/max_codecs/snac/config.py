@@ -27,11 +27,20 @@ class StackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlignerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The stack that tells phones from latents: its output k stands for the phone id `first_phone` + k."""
+    """The stack that tells phones from latents: its output k stands for the phone id `first_phone` + k. `pause` is
+    that of silence.
+    """
 
     stack: StackConfig
     first_phone: TokenId
     phones: Annotated[int, Meta(ge=1, le=4096)]
+    pause: TokenId
+
+    def __post_init__(self) -> None:
+        if not self.first_phone <= self.pause < self.first_phone + self.phones:
+            raise ValueError(
+                f"aligner.pause={self.pause}: is none of the {self.phones} phones from {self.first_phone} on"
+            )
 
 
 class SnacConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

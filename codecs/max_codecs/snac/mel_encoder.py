@@ -42,6 +42,7 @@ class Stack(nn.Module):
         super().__init__()
         blocks = [Block(width, _KERNEL, causal) for _ in range(depth)]
         self.layers = nn.Sequential(nn.Linear(inputs, width), *blocks, nn.Linear(width, outputs))
+        self.context = depth * (_KERNEL - 1)  # steps before its own that an output depends on, if causal
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers(x.transpose(1, 2))

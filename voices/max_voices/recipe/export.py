@@ -23,7 +23,7 @@ from max_voices.recipe.autoencoder import (
     Autoencoder,
 )
 from max_voices.recipe.corpus import LONGEST
-from max_voices.recipe.flite import SAMPLE_RATE
+from max_voices.recipe.flite import PAUSE, SAMPLE_RATE
 from max_voices.recipe.layout import (
     AUDIO,
     CODES,
@@ -151,6 +151,7 @@ def export_codec(codec: nn.Module, folder: Path) -> None:
             "stack": {"width": ALIGNER_WIDTH, "depth": ALIGNER_DEPTH},
             "first_phone": FIRST_PHONE,
             "phones": len(PHONES),
+            "pause": TOKENS["@" + PAUSE],
         },
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
