@@ -13,10 +13,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from max_codecs.constraint import FrameBounds
+from max_codecs.constraint import FrameBounds, PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_codecs.layout import SpeechLayout
+from max_codecs.layout import PhoneFormat, SpeechLayout
 from max_codecs.prompt import PromptFormat, Voice
+from max_codecs.snac.config import AlignerConfig, StackConfig
+from max_codecs.snac.mel_encoder import Stack
 from max_pipelines.config import CodecConfig, Config, ModelConfig, PipelineConfig, SpeechConfig, WorkersConfig
 from tests.random_snac import SMALL, random_state
 
@@ -32,13 +34,28 @@ LAYOUT = SpeechLayout(
     ),
 )
 FRAMES = FrameBounds(min_frames=12, max_frames=40)
+PHONES = PhoneFormat(phones=((44, 59),), start_of_frames=60, next_clause=61, word_border=62)
+PHASES = PhaseBounds(
+    min_frames_per_phone=0.5, max_frames=2, max_frames_per_phone=1.0, max_phones=9, min_clauses=2, max_clauses=4
+)
+ALIGNER = AlignerConfig(StackConfig(width=8, depth=1), first_phone=44, phones=16, pause=44)
 
 
-def make_tiny_voice(folder: Path, *, causal: bool = True) -> Config:
-    """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time."""
+def make_tiny_voice(folder: Path, *, causal: bool = True, timed: bool = False) -> Config:
+    """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time.
+
+    One that is `timed` writes phones, which its codec tells.
+    """
     _write_language_model(folder / "lm")
-    _write_codec(folder / "codec", causal)
-    form = SpeechFormat(LAYOUT, spell=True, max_words=12, frames=FRAMES, sampling=SamplingDefaults(0.8, 0.95))
+    _write_codec(folder / "codec", causal, timed)
+    form = SpeechFormat(
+        msgspec.structs.replace(LAYOUT, phones=PHONES if timed else None),
+        spell=True,
+        max_words=12,
+        frames=FRAMES,
+        phases=PHASES,
+        sampling=SamplingDefaults(0.8, 0.95),
+    )
     return Config(
         http=None,
         model=ModelConfig(name="tiny", path=str(folder / "lm"), dtype="float32"),
@@ -75,9 +92,13 @@ def _write_language_model(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def _write_codec(folder: Path, causal: bool) -> None:
+def _write_codec(folder: Path, causal: bool, timed: bool) -> None:
     folder.mkdir(parents=True)
-    config = msgspec.structs.replace(SMALL, causal=causal)
+    config = msgspec.structs.replace(SMALL, causal=causal, aligner=ALIGNER if timed else None)
+    if timed:
+        torch.manual_seed(1)
+        head = Stack(SMALL.latent, ALIGNER.stack.width, ALIGNER.phones, ALIGNER.stack.depth, causal=True)
+        save_file(head.half().state_dict(), folder / "aligner.safetensors")
     (folder / "config.json").write_text(json.dumps(msgspec.to_builtins(config)), encoding="utf-8")
     save_file(
         {name: tensor.contiguous() for name, tensor in random_state(config).items()}, folder / "model.safetensors"

@@ -43,6 +43,7 @@ from .outputs import adapters_of, join_audio, join_texts, model_of, prefix_of, s
 from .session import Session
 from .speaking import Flush, Manner, check_speaks, check_voice, parts_as_written, parts_of, spoken
 from .stream import OutputStream
+from .transcript import Transcript
 
 NO_OPTIONS = RequestOptions()
 NO_PARAMS = SamplingParams()
@@ -190,16 +191,19 @@ class AsyncClient:
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
+        word_timestamps: bool = False,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
-        The next part is made while the current one is heard, all with the `adapter` if one is named. Raises
-        InvalidRequest for an empty text or an unknown voice, RequestFailed as `stream` does.
+        The next part is made while the current one is heard, all with the `adapter` if one is named. With
+        `word_timestamps` the outputs' `metadata.words` say when each word of the text is heard. Raises InvalidRequest
+        for an empty text or an unknown voice, RequestFailed as `stream` does.
         """
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        return spoken(self, parts_of(info, text), info, Manner(voice, sampling_params, options, adapter))
+        manner = Manner(voice, sampling_params, options, adapter, word_timestamps)
+        return spoken(self, parts_of(info, text), info, manner, Transcript(text))
 
     def stream_text(
         self,
@@ -210,6 +214,7 @@ class AsyncClient:
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
+        word_timestamps: bool = False,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text that is still being written, spoken: each sentence when it is complete, at first each clause.
 
@@ -219,7 +224,9 @@ class AsyncClient:
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
-        return spoken(self, parts_as_written(info, texts), info, Manner(voice, sampling_params, options, adapter))
+        manner, transcript = Manner(voice, sampling_params, options, adapter, word_timestamps), Transcript()
+        noted = transcript if word_timestamps else None
+        return spoken(self, parts_as_written(info, texts, noted), info, manner, transcript)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""

@@ -19,6 +19,7 @@ from max_interfaces import (
     RequestID,
     RequestOptions,
     SamplingParams,
+    WordTimestamp,
 )
 from max_interfaces.messages import ModelInfo
 from max_interfaces.problems import shown
@@ -28,6 +29,7 @@ from ..speech.splitting import Part, split_text
 from .feed import Feed
 from .outputs import rebuilt
 from .stream import OutputStream
+from .transcript import Transcript
 
 MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in one breath
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
@@ -45,6 +47,7 @@ class Manner:
     sampling_params: SamplingParams
     options: RequestOptions
     adapter: str | None = None
+    word_timestamps: bool = False
 
 
 class Speaker(Protocol):
@@ -62,12 +65,14 @@ async def spoken(
     parts: AsyncIterator[Part],
     info: ModelInfo,
     manner: Manner,
+    transcript: Transcript,
 ) -> AsyncGenerator[AudioGenerationOutput, None]:
     """The sound of parts as they come, a request each: the next is made while the current one is heard.
 
-    Only what goes on within a sentence waits for the end of what it goes on from, and begins where that has ended.
+    Only what goes on within a sentence waits for the end of what it goes on from, and begins where that has ended. The
+    parts are those of the text in `transcript`.
     """
-    joiner = Joiner(info.sample_rate)
+    joiner = Joiner(info.sample_rate, transcript)
     streams: list[OutputStream[AudioGenerationOutput]] = []  # the one that is heard, and the one that is made ahead
 
     def begin(part: Part, behind: AudioGenerationOutput | None = None, *, ahead: bool = False) -> None:
@@ -146,10 +151,14 @@ async def parts_of(info: ModelInfo, text: str) -> AsyncIterator[Part]:
         yield part
 
 
-async def parts_as_written(info: ModelInfo, texts: AsyncIterator[str | Flush]) -> AsyncIterator[Part]:
-    """The parts of a text that comes in pieces of any size, each as soon as it can be spoken."""
+async def parts_as_written(
+    info: ModelInfo, texts: AsyncIterator[str | Flush], transcript: Transcript | None = None
+) -> AsyncIterator[Part]:
+    """The parts of a text that comes in pieces of any size, each as soon as it can be spoken, noted in a transcript."""
     arriving = ArrivingText(info.max_words, word_count(info))
     async for piece in texts:
+        if transcript is not None and not isinstance(piece, Flush):
+            transcript.write(piece)
         for part in speakable(info, arriving.flush() if isinstance(piece, Flush) else arriving.push(piece)):
             yield part
     for part in speakable(info, arriving.flush()):
@@ -191,6 +200,7 @@ def request_of(
         buffer_speech_tokens=None if behind is None else behind.buffer_speech_tokens,
         buffer_position=None if behind is None else behind.buffer_position,
         to_be_continued=part.followed,
+        word_timestamps=manner.word_timestamps,
     )
 
 
@@ -199,20 +209,29 @@ class Joiner:
     """Turns the outputs of several requests into those of one: numbered through, faded into the pauses between."""
 
     rate: int
+    transcript: Transcript
     chunks: int = 0
     steps: int = 0
     prompts: int = 0  # tokens of the prompts of the parts that have ended
     _tail: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     _pause: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     _fresh: bool = False  # the next sample is the first after a pause
+    _samples: int = 0  # that were given out or are held back
+    _start: int | None = None  # where among them the part's sound begins, once it has
     ended: bool = False
 
     def join(self, output: AudioGenerationOutput, part: Part, last: bool) -> AudioGenerationOutput:
         """The output as part of the whole; `last` for the outputs of what is known to be the last part."""
         samples = output.audio_data
+        if samples.size and self._start is None:
+            self._start = self._samples + (self._pause.size if self._fresh else 0)
         if samples.size and self._fresh:
             samples = np.concatenate([self._pause, _faded(samples, self._fade, 1)])
             self._fresh = False
+        self._samples += samples.size
+        words = self.transcript.place(output.metadata.words, (self._start or 0) / self.rate)
+        if output.is_done:
+            self._start = None
         samples = np.concatenate([self._tail, samples])
         self._tail = np.zeros(0, np.float32)
         status = output.final_status
@@ -220,7 +239,7 @@ class Joiner:
             status = GenerationStatus.ACTIVE
             if not part.is_joined:
                 samples = self._hold_back(samples, output.is_done, part)
-        return self._numbered(output, samples, status)
+        return self._numbered(output, samples, status, words)
 
     def end(self, info: ModelInfo) -> AudioGenerationOutput:
         """The last output, where the one before it did not know that it was."""
@@ -243,7 +262,11 @@ class Joiner:
         return samples[: samples.size - kept]
 
     def _numbered(
-        self, output: AudioGenerationOutput, samples: NDArray[np.float32], status: GenerationStatus
+        self,
+        output: AudioGenerationOutput,
+        samples: NDArray[np.float32],
+        status: GenerationStatus,
+        words: tuple[WordTimestamp, ...] = (),
     ) -> AudioGenerationOutput:
         self.steps += output.steps_executed
         number, self.chunks = self.chunks, self.chunks + 1
@@ -257,6 +280,7 @@ class Joiner:
             duration=samples.size / self.rate,
             final_chunk=status.is_done,
             tokens_generated=self.steps,
+            words=words,
             prompt_tokens=prompts,
         )
         return rebuilt(output, audio_data=samples, final_status=status, metadata=metadata)

@@ -136,10 +136,17 @@ class Client:
         sampling_params: SamplingParams = NO_PARAMS,
         options: RequestOptions = NO_OPTIONS,
         adapter: str | None = None,
+        word_timestamps: bool = False,
     ) -> Iterator[AudioGenerationOutput]:
         """A text of any length, spoken. See `AsyncClient.speak`."""
         spoken = self._client.speak(
-            text, voice=voice, model=model, sampling_params=sampling_params, options=options, adapter=adapter
+            text,
+            voice=voice,
+            model=model,
+            sampling_params=sampling_params,
+            options=options,
+            adapter=adapter,
+            word_timestamps=word_timestamps,
         )
         return self._iterate(spoken)
 

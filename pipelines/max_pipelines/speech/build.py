@@ -19,6 +19,7 @@ from ..engines import build_generator, build_tokenizer
 from ..registry import ServedPipeline
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
+from .word_times import clock_of
 
 WARM_UP_TOKENS = 64  # enough for phones, a few frames and a chunk of sound
 
@@ -32,7 +33,8 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     codec = build_codec(config)
     speller: Callable[[str], str] = spell if form.spell else str
     prompter = SpeechPrompter(form, tokenizer, speller, served.adapters)
-    pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size)
+    clock = clock_of(form.layout, codec, speller)
+    pipeline = SpeechPipeline(form, speech.chunk_frames, prompter, served.generator, codec, served.vocab_size, clock)
     return ServedPipeline(
         pipeline,
         AudioGenerationRequest,

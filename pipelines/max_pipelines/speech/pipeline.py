@@ -22,6 +22,7 @@ from max_interfaces import (
 from ..problems import failure_of, report
 from .prompting import SpeechPrompter, tuned
 from .sound import Sound
+from .word_times import WordClock
 
 SpeechChunk = Chunk[AudioGenerationOutput]
 
@@ -37,11 +38,14 @@ class SpeechPipeline:
         generator: TokenGenerator,
         codec: AudioCodec,
         vocab_size: int,
+        clock: WordClock | None = None,
     ) -> None:
+        """Without a `clock` nobody can be told when words are heard."""
         self._form = form
         self._prompter = prompter
         self._generator = generator
         self._codec = codec
+        self._clock = clock
         self._schedule = ChunkSchedule(chunk_frames)
         self._constraint = form.constraint(vocab_size)
         self._sounds: dict[RequestID, Sound] = {}
@@ -51,7 +55,10 @@ class SpeechPipeline:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
         prompt = self._prompter.prompt(request)
-        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt))
+        clock = self._clock if request.word_timestamps else None
+        if request.word_timestamps and clock is None:
+            raise ValueError("word_timestamps: this voice cannot tell when its words are heard; leave it out")
+        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt), clock)
         self._generator.add(
             SequenceStart(
                 request.request_id,
