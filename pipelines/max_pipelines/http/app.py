@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from max_interfaces import InvalidRequest, NotServing, RequestFailed
 
-from . import adapters, conversation, health, models, speech, static
+from . import adapters, captioned, conversation, health, models, speech, static
 from .face import Face
 from .guard import Guard, Keys
 from .hosts import Hosts, checked_hosts
@@ -53,6 +53,7 @@ ROUTES = (
     Route("/models/{name:path}/v1/embeddings", embeddings.embed, methods=["POST"]),
     Route("/v1/audio/speech", speech.speak, methods=["POST"]),
     Route("/v1/audio/voices", speech.voices, methods=["GET"]),
+    Route("/dev/captioned_speech", captioned.speak, methods=["POST"]),
     Route("/v1/load_lora_adapter", adapters.load, methods=["POST"]),
     Route("/v1/unload_lora_adapter", adapters.unload, methods=["POST"]),
     Route("/metrics", health.metrics, methods=["GET"]),
