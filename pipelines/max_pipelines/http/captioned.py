@@ -20,7 +20,7 @@ from .speech import Sound, SpeechFields, open_sound, voice_of
 from .streaming import Streamed
 from .whole import Whole, WholeAnswer
 
-JSON = "application/json"
+LINES = "application/x-ndjson"  # Kokoro-FastAPI says application/json, which several lines of it are not
 
 
 class CaptionedBody(SpeechFields, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ async def speak(request: Request) -> ASGIApp:
         word_timestamps=body.return_timestamps,
     )
     pieces = _captioned(outputs, sound, form.mime, body.return_timestamps)
-    return Streamed(_lines(pieces), JSON) if body.stream else Whole(_whole(pieces))
+    return Streamed(_lines(pieces), LINES) if body.stream else Whole(_whole(pieces))
 
 
 async def _captioned(

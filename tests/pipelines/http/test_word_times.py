@@ -96,7 +96,7 @@ async def test_the_websocket_tells_words_before_their_utterance_is_done(timed: F
 async def test_captioned_speech_line_by_line_and_whole(timed: Facing) -> None:
     body = {"input": TEXT, "response_format": "pcm", "sample_rate": RATE, "seed": 3, "model": "kokoro"}
     answer = await timed.post(CAPTIONED, body)
-    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["content-type"] == "application/x-ndjson"
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert len(lines) > 1
     assert all(line["audio_format"] == "audio/pcm" for line in lines)

@@ -13,7 +13,7 @@ from max_interfaces.values import JsonValue
 
 from .. import sse
 from ..adapters import AdapterAnswer, LoadBody, UnloadBody
-from ..captioned import Captioned, CaptionedBody
+from ..captioned import LINES, Captioned, CaptionedBody
 from ..metrics import MIME as METRICS
 from ..openai.chat_body import ChatBody
 from ..openai.completions_body import CompletionBody
@@ -68,7 +68,13 @@ OF_ADAPTERS = ("409", "501")
 OPERATIONS = (
     Operation("post", "/v1/audio/speech", "A text, spoken", {**SOUND, **EVENTS}, SpeechBody),
     Operation("get", "/v1/audio/voices", "The voices", {JSON: OBJECT}, query=(("legacy", {"type": "boolean"}),)),
-    Operation("post", "/dev/captioned_speech", "The same, with its words' times", {JSON: Captioned}, CaptionedBody),
+    Operation(
+        "post",
+        "/dev/captioned_speech",
+        "The same, with its words' times",
+        {JSON: Captioned, LINES: TEXT},
+        CaptionedBody,
+    ),
     Operation("post", "/v1/chat/completions", "An answer in a chat", CHAT, ChatBody),
     Operation("post", "/v1/completions", "How a text goes on", CHAT, CompletionBody),
     Operation("post", "/v1/embeddings", "The vectors of texts", {JSON: EmbeddingsAnswer}, EmbeddingsBody),
