@@ -66,6 +66,7 @@ class AudioGenerationRequest(Bounded):
     with `buffer_position`, as that request's last output gave both, the sounds join exactly.
     `to_be_continued` withholds the last look-ahead frames for the follow-up.
     `speed` is a factor on the speaking rate, `normalize` whether numbers and the like are written out first.
+    With `word_timestamps` the outputs' metadata say when each word of `input` is heard.
 
     Raises ValueError naming the field, its value and its bound.
     Source: https://docs.modular.com/max/api/python/generated/max.interfaces.AudioGenerationRequest/
@@ -87,6 +88,7 @@ class AudioGenerationRequest(Bounded):
     adapter_id: Name | None = None
     to_be_continued: bool = False
     buffer_position: StreamPosition | None = None
+    word_timestamps: bool = False
 
     def check_rules(self) -> None:
         """Something to say, and nothing that contradicts it."""
@@ -99,6 +101,8 @@ class AudioGenerationRequest(Bounded):
             raise ValueError(f"{name}.prompt = {self.prompt!r}: must not be empty")
         if self.buffer_position is not None and self.buffer_speech_tokens is None:
             raise ValueError(f"{name}.buffer_position = {self.buffer_position}: needs buffer_speech_tokens beside it")
+        if self.word_timestamps and (self.input is None or self.prompt is not None):
+            raise ValueError(f"{name}.word_timestamps = True: needs input and no prompt, whose words nobody knows")
 
     def __eq__(self, other: object) -> bool:
         return same_fields(self, other)
@@ -109,18 +113,25 @@ class AudioGenerationRequest(Bounded):
 
 @dataclass(frozen=True, slots=True)
 class WordTimestamp(Bounded):
-    """When a word is heard, in seconds from the start of the sound."""
+    """When a word is heard, in seconds from the start of the sound.
 
-    word: Name
+    `word` is how the text that is spoken has it, from its character `text_start` up to `text_end`, counted from 0.
+    Several words are one where they are read otherwise than they are written, as "$5 million" is.
+    """
+
+    word: Annotated[str, Meta(min_length=1, max_length=MAX_INPUT_LENGTH)]
     start: Seconds
     end: Seconds
+    text_start: Position = 0
+    text_end: Position = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AudioGenerationMetadata(Bounded):
     """What is known about one chunk. `chunk_id` counts from 0 without gaps; durations and times are in seconds.
 
-    `leading_silence` was left out of the sound just before this chunk.
+    `words` are those that have become known since the chunk before, in order; each comes once. `leading_silence` was
+    left out of the sound just before this chunk.
     """
 
     sample_rate: Annotated[int, Meta(ge=1, le=768_000)] | None = None

@@ -248,7 +248,8 @@ class Ended(_Header, frozen=True):
 
 
 class Start(_Header, frozen=True):
-    """A request for a worker, in the payload. `tokens` and `next_*` say where an earlier attempt had got to.
+    """A request for a worker, in the payload. `tokens` and `next_*` say where an earlier attempt had got to,
+    and `first_sample` where its sound began.
 
     `deadline_s` is the time that is left. The dispatcher keeps it; a worker that hears nothing more does, too. It runs
     with these `adapters`, or not at all: a worker that does not have them takes it for lost on the way.
@@ -266,6 +267,7 @@ class Start(_Header, frozen=True):
     priority: Priority = 0
     tenant: Tenant = ""
     adapters: Generations = ()
+    first_sample: Position = 0
 
 
 class Stop(_Header, frozen=True):

@@ -39,7 +39,8 @@ class Attempt(Generic[RequestT]):
     """A request on its way into a pipeline, complete: the same attempt gives the same output in any process.
 
     `seed` is set even where the request has none. On a later attempt, after a worker was lost, `tokens` are the
-    ids generated so far, `next_sample` the samples and `next_seq` the outputs that the caller has.
+    ids generated so far, `next_sample` the samples and `next_seq` the outputs that the caller has; those samples began
+    with number `first_sample`.
     """
 
     request: RequestT
@@ -49,6 +50,7 @@ class Attempt(Generic[RequestT]):
     next_sample: Position = 0
     next_seq: Count = 0
     options: RequestOptions = DEFAULT_OPTIONS
+    first_sample: Position = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,10 +13,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from max_codecs.constraint import FrameBounds
+from max_codecs.constraint import FrameBounds, PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_codecs.layout import SpeechLayout
+from max_codecs.layout import PhoneFormat, SpeechLayout
 from max_codecs.prompt import PromptFormat, ReferenceFormat, Voice
+from max_codecs.snac.config import AlignerConfig, StackConfig
+from max_codecs.snac.mel_encoder import Stack
 from max_pipelines.config import (
     CodecConfig,
     Config,
@@ -41,19 +43,28 @@ LAYOUT = SpeechLayout(
 )
 REFERENCE = ReferenceFormat(before_text=(1,), after_text=(2,), before_audio=(3,), after_audio=(4,), voice=(0,))
 FRAMES = FrameBounds(min_frames=12, max_frames=40)
+PHONES = PhoneFormat(phones=((44, 59),), start_of_frames=60, next_clause=61, word_border=62)
+PHASES = PhaseBounds(
+    min_frames_per_phone=0.5, max_frames=2, max_frames_per_phone=1.0, max_phones=9, min_clauses=2, max_clauses=4
+)
+ALIGNER = AlignerConfig(StackConfig(width=8, depth=1), first_phone=44, phones=16, pause=44)
 
 
-def make_tiny_voice(folder: Path, *, causal: bool = True, cloning: bool = False) -> Config:
+def make_tiny_voice(folder: Path, *, causal: bool = True, cloning: bool = False, timed: bool = False) -> Config:
     """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time.
 
-    With `cloning` it takes samples: the codec has its encoder, and added voices lie in the folder, too.
+    With `cloning` it takes samples: the codec has its encoder, and added voices lie in the folder, too. One that is
+    `timed` writes phones, which its codec tells.
     """
     _write_language_model(folder / "lm")
-    _write_codec(folder / "codec", causal, cloning)
-    form = SpeechFormat(LAYOUT, spell=True, max_words=12, frames=FRAMES, sampling=SamplingDefaults(0.8, 0.95))
+    _write_codec(folder / "codec", causal, cloning, timed)
+    layout = msgspec.structs.replace(LAYOUT, phones=PHONES if timed else None)
+    form = SpeechFormat(
+        layout, spell=True, max_words=12, frames=FRAMES, phases=PHASES, sampling=SamplingDefaults(0.8, 0.95)
+    )
     if cloning:
         prompt = msgspec.structs.replace(LAYOUT.prompt, reference=REFERENCE)
-        form = msgspec.structs.replace(form, layout=msgspec.structs.replace(LAYOUT, prompt=prompt))
+        form = msgspec.structs.replace(form, layout=msgspec.structs.replace(layout, prompt=prompt))
     return Config(
         http=None,
         model=ModelConfig(name="tiny", path=str(folder / "lm"), dtype="float32"),
@@ -90,9 +101,14 @@ def _write_language_model(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def _write_codec(folder: Path, causal: bool, encoder: bool) -> None:
+def _write_codec(folder: Path, causal: bool, encoder: bool, timed: bool) -> None:
     folder.mkdir(parents=True)
-    config = msgspec.structs.replace(SMALL, causal=causal, latent_dim=None if encoder else SMALL.latent_dim)
+    latent = None if encoder else SMALL.latent_dim
+    config = msgspec.structs.replace(SMALL, causal=causal, latent_dim=latent, aligner=ALIGNER if timed else None)
     state = random_state(config) | (random_encoder_state(config) if encoder else {})
+    if timed:
+        torch.manual_seed(1)
+        head = Stack(config.latent, ALIGNER.stack.width, ALIGNER.phones, ALIGNER.stack.depth, causal=True)
+        save_file(head.half().state_dict(), folder / "aligner.safetensors")
     (folder / "config.json").write_text(json.dumps(msgspec.to_builtins(config)), encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")

@@ -155,11 +155,13 @@ def _mend_sampling(fields: Fields) -> Fields:
 
 
 def _mend_audio(fields: Fields) -> Fields:
-    """There is something to say, and a position only with its tokens."""
+    """There is something to say, a position only with its tokens, and words only of a text."""
     if not fields.get("prompt"):
         fields |= {"prompt": None, "input": (fields.get("input") or "") + "a"}
     if fields.get("buffer_speech_tokens") is None:
         fields["buffer_position"] = None
+    if fields.get("input") is None or fields.get("prompt") is not None:
+        fields["word_timestamps"] = False
     return fields
 
 

@@ -175,6 +175,12 @@ def test_buffer_position_belongs_to_buffer_speech_tokens() -> None:
         request(buffer_position=position)
 
 
+def test_word_timestamps_belong_to_a_text() -> None:
+    assert request(word_timestamps=True).word_timestamps
+    with pytest.raises(ValueError, match=r"word_timestamps = True: needs input and no prompt"):
+        request(word_timestamps=True, prompt=(1, 2))
+
+
 def test_a_request_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         request().input = "bye"  # type: ignore[misc]

@@ -84,13 +84,13 @@ class Desk:
     def chunk(
         self, key: str, attempt: int, seq: int, status: GenerationStatus = ACTIVE, *, worker: str = "w1"
     ) -> list[Action]:
-        """A worker delivers a chunk of ten samples and one token."""
+        """A worker delivers a chunk of ten samples and one token; the sound begins with sample 5."""
         return self.hear(worker.encode(), Delivery(self.peer(key), (self.head(key, attempt, seq, status),)))
 
     def head(self, key: str, attempt: int, seq: int, status: GenerationStatus = ACTIVE) -> ChunkHead:
         """Where such a chunk belongs."""
         request = self.dispatcher.requests.get(key)
-        return ChunkHead(key, request.serial if request else 0, attempt, seq, 10 * seq, 10, status, seq, (seq,))
+        return ChunkHead(key, request.serial if request else 0, attempt, seq, 5 + 10 * seq, 10, status, seq, (seq,))
 
     def peer(self, key: str) -> bytes:
         """The client of a request."""

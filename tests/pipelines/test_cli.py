@@ -11,8 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import soundfile
+
+from tests.tiny_voice import make_tiny_voice
 
 TEXT_CONFIG = Path(__file__).parents[2] / "configs" / "text.yaml"
 MAXPIPE = [sys.executable, "-m", "max_pipelines.cli"]
@@ -61,6 +64,18 @@ def test_speak_writes_a_file(tiny_voice_file: Path, tmp_path: Path) -> None:
     assert rate == 8000
     assert samples.size >= 12 * 96
     assert os.listdir(tmp_path) == ["hello.wav"]
+
+
+def test_speak_writes_down_when_words_are_heard(tmp_path: Path) -> None:
+    file, words = tmp_path / "timed.yaml", tmp_path / "words.json"
+    file.write_bytes(msgspec.yaml.encode(make_tiny_voice(tmp_path / "voice", timed=True)))
+    arguments = ("speak", "hello  there", "-o", tmp_path / "x.wav", "--seed", "3", "--config", file)
+    done = run(*arguments, "--timestamps", words)
+    assert done.returncode == 0, done.stderr
+    first, *_ = json.loads(words.read_text(encoding="utf-8"))
+    assert (first["word"], first["text_start"], first["text_end"]) == ("hello", 0, 5)
+    assert 0 <= first["start"] <= first["end"] <= soundfile.info(tmp_path / "x.wav").duration
+    fails(*arguments, "--timestamps", tmp_path / "nowhere" / "words.json", says="its folder does not exist")
 
 
 def test_speak_streams_wav_to_standard_output(tiny_voice_file: Path) -> None:

@@ -57,7 +57,8 @@ def test_what_a_resume_needs_is_recorded() -> None:
     for seq in range(3):
         desk.chunk("a", desk.attempt("a"), seq)
     request = desk.dispatcher.requests["a"]
-    assert (request.tokens, request.next_sample, request.next_seq) == ([0, 1, 2], 30, 3)
+    assert (request.tokens, request.next_sample, request.next_seq) == ([0, 1, 2], 35, 3)
+    assert request.first_sample == 5
 
 
 # -- admission ---------------------------------------------------------------------------------------------------

@@ -67,7 +67,8 @@ def test_what_a_dead_worker_had_begun_goes_on_elsewhere_from_what_was_heard() ->
     desk.worker("w2")
     old = desk.attempt("a")
     (start,) = starts(die(desk, "w1"))
-    assert (start.tokens, start.next_sample, start.next_seq) == ((0, 1, 2), 30, 3)
+    assert (start.tokens, start.next_sample, start.next_seq) == ((0, 1, 2), 35, 3)
+    assert start.first_sample == 5
     assert start.attempt > old
     assert not desk.chunk("a", old, 3, worker="w1")  # what the dead one still says
     assert to(b"c1", desk.chunk("a", start.attempt, 3, DONE, worker="w2"))

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from max_interfaces import AudioGenerationMetadata, AudioGenerationOutput, GenerationStatus
+from max_interfaces import AudioGenerationMetadata, AudioGenerationOutput, GenerationStatus, WordTimestamp
 from max_interfaces.messages import ModelInfo
 from max_pipelines.client.joining import Joiner
+from max_pipelines.client.transcript import Transcript
 from max_pipelines.speech.splitting import Part
 from tests.hearing import AUDIBLE
 
@@ -31,6 +32,7 @@ class Said:
     behind: int
     chunks: tuple[int, ...]
     joined: bool = False
+    said_late: bool = False  # its word is told with its last output, else with its first
 
     @property
     def samples(self) -> Samples:
@@ -46,14 +48,21 @@ class Said:
             left = left[size:]
         pieces.append(left)
         states = [GenerationStatus.ACTIVE] * (len(pieces) - 1) + [GenerationStatus.END_OF_SEQUENCE]
+        words = [()] * len(pieces)
+        words[-1 if self.said_late else 0] = self.words
         return [
-            AudioGenerationOutput(state, 1, piece, metadata=AudioGenerationMetadata(prompt_tokens=3))
-            for state, piece in zip(states, pieces, strict=True)
+            AudioGenerationOutput(state, 1, piece, metadata=AudioGenerationMetadata(prompt_tokens=3, words=told))
+            for state, piece, told in zip(states, pieces, words, strict=True)
         ]
+
+    @property
+    def words(self) -> tuple[WordTimestamp, ...]:
+        """One, which is what is loud."""
+        return (WordTimestamp("x", self.before / RATE, (self.before + self.loud) / RATE),)
 
 
 def joined(parts: list[Said], *, last_is_known: bool) -> list[AudioGenerationOutput]:
-    joiner, outputs = Joiner(INFO), []
+    joiner, outputs = Joiner(INFO, Transcript("x " * len(parts))), []
     for number, said in enumerate(parts):
         last = last_is_known and number + 1 == len(parts)
         outputs += [joiner.join(output, Part("x", said.joined), last) for output in said.outputs]
@@ -74,7 +83,7 @@ def gaps(samples: Samples) -> list[int]:
 
 quiet = st.integers(0, 900)
 chunks = st.lists(st.integers(0, 400), max_size=6).map(tuple)
-said = st.builds(Said, quiet, st.integers(20, 400), quiet, chunks)
+said = st.builds(Said, quiet, st.integers(20, 400), quiet, chunks, said_late=st.booleans())
 
 
 @given(st.lists(said, min_size=1, max_size=4), st.booleans())
@@ -87,6 +96,31 @@ def test_pauses_are_of_natural_length_and_nothing_heard_is_lost(parts: list[Said
     loud = np.flatnonzero(sound > AUDIBLE)
     assert loud.size >= sum(one.loud for one in parts) - 2 * FADE * (len(parts) - 1)
     assert (loud[0], sound.size - 1 - loud[-1]) == (parts[0].before, parts[-1].behind)  # neither end is cut
+
+
+@given(st.lists(said, min_size=1, max_size=4), st.booleans())
+def test_words_are_where_they_are_heard(parts: list[Said], known: bool) -> None:
+    outputs = joined(parts, last_is_known=known)
+    sound, words = heard(outputs), [word for output in outputs for word in output.metadata.words]
+    loud = np.flatnonzero(np.abs(sound) > AUDIBLE)
+    breaks = np.flatnonzero(np.diff(loud) > 1)
+    starts, ends = loud[[0, *(breaks + 1)]], loud[[*breaks, -1]] + 1
+    assert len(words) == len(parts)
+    for number, (word, start, end) in enumerate(zip(words, starts, ends, strict=True)):
+        assert 0 <= start - round(word.start * RATE) <= FADE
+        assert 0 <= round(word.end * RATE) - end <= FADE
+        assert word.text_start == 2 * number
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+def test_words_of_what_cannot_be_heard_wait_for_its_place(known: bool, late: bool) -> None:
+    silent = Said(700, 0, 0, (100, 100), said_late=late)
+    parts = [Said(10, 50, 100, ()), silent, silent, Said(50, 50, 20, ())]
+    words = [word for output in joined(parts, last_is_known=known) for word in output.metadata.words]
+    last = 10 + 50 + MOST
+    cut = 10 + 50 + 100  # where silence is left out, the first of the two words in it with it
+    assert [round(word.start * RATE) for word in words] == [10, cut, last - 50, last]
 
 
 @given(said, said)

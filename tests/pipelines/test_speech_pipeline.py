@@ -451,7 +451,8 @@ class Caller:
         self.attempts += 1
         heard = [chunk for chunk in self.chunks if chunk.output is not None]
         sample = heard[-1].first_sample + heard[-1].samples if heard else 0
-        return Attempt(self.asked, 7, self.attempts, tokens_of(self.chunks), sample, len(heard))
+        first = heard[0].first_sample if heard else 0
+        return Attempt(self.asked, 7, self.attempts, tokens_of(self.chunks), sample, len(heard), first_sample=first)
 
     def hear(self, bench: Bench, steps: int, lost: int = 0) -> None:
         """Take what so many steps of a worker give, but for its last notes, of which some are lost with the worker."""

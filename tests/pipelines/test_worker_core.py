@@ -190,10 +190,11 @@ def test_one_message_a_step_for_each_client_item_by_head() -> None:
 def test_what_an_earlier_attempt_had_reached_is_passed_on() -> None:
     pipeline = Scripted()
     worker = core(pipeline)
-    start = Start("a", b"c1", 2, 7, 60.0, SERIAL, tokens=(5, 6), next_sample=1, next_seq=4)
+    start = Start("a", b"c1", 2, 7, 60.0, SERIAL, tokens=(5, 6), next_sample=1, next_seq=4, first_sample=1)
     worker.take(start, request("a"))
     (attempt,) = pipeline.admitted
     assert (attempt.seed, attempt.tokens, attempt.next_sample, attempt.next_seq) == (7, (5, 6), 1, 4)
+    assert attempt.first_sample == 1
     (head,) = heads(worker.step())
     assert (head.seq, head.attempt, head.serial, head.first_token, head.tokens) == (4, 2, SERIAL, 2, (1,))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from max_voices.recipe.corpus import LONGEST, everyday_sentences, plain
+from max_voices.recipe.data import Record
 from max_voices.recipe.flite import Phone
 from max_voices.recipe.grammar import sentence
 from max_voices.recipe.layout import (
@@ -19,7 +20,10 @@ from max_voices.recipe.layout import (
     frames_of,
     interleave,
     prompt,
+    sample,
+    speech_layout,
 )
+from max_voices.recipe.rows import IGNORE, speech_row
 from max_voices.text import ALPHABET, spell
 
 
@@ -89,3 +93,26 @@ def test_the_grammar_writes_what_the_voice_reads() -> None:
         assert spell(text).split() == text.split(), text
     assert {"@" + phone for phone in PHONES} <= set(TOKENS)
     assert LONGEST == 30
+
+
+def test_a_row_after_a_sample_learns_the_same_and_nothing_of_the_sample() -> None:
+    record = Record(
+        "yes, no", (Clause(("y", "eh1", "s"), (0.1, 0.15, 0.2)), Clause(("n", "ow1"), (0.3, 0.5))), (1, 3), 0
+    )
+    codes = [np.arange(4 << level) % 1024 for level in range(3)]
+    before = sample("go on", interleave([np.zeros(2 << level, np.int64) for level in range(3)]).tolist())
+    plain_row, after = speech_row(record, codes, "rms"), speech_row(record, codes, None, before)
+    start = len(before)
+    assert list(after.ids[:start]) == before
+    assert set(after.target[:start].tolist()) == {IGNORE}
+    np.testing.assert_array_equal(after.target[start:], plain_row.target)
+    assert [TOKENS["<voice_rms>"], TOKENS["<voice_sample>"]] == [plain_row.ids[1], after.ids[start + 1]]
+    for shown, moved in ((plain_row.low, after.low), (plain_row.high, after.high)):
+        np.testing.assert_array_equal(np.where(shown < 0, shown, shown + start), moved[start:])
+
+
+def test_a_sample_is_what_serving_writes_before_the_text() -> None:
+    layout, audio = speech_layout(("slt",)), interleave([np.arange(2 << level) for level in range(3)])
+    ids = [TOKENS[character] for character in "go on"]
+    turn = layout.prompt.build(ids, voice=None, reference=layout.reference(ids, audio)).reference
+    assert list(turn) == sample("go on", audio.tolist())

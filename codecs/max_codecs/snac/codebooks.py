@@ -36,6 +36,11 @@ class Codebooks:
         self._columns = torch.tensor(columns, device=self._table.device)
         self._offsets = torch.tensor([k * config.codebook_size for k in levels], device=self._table.device)
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self._table.device
+
     def latents(self, frames: Tensor) -> Tensor:
         """Frames int64[n, codes] to latents float[n * latents_per_frame, latent]; codes must be in range."""
         rows = frames.to(self._table.device)[:, self._columns] + self._offsets

@@ -8,6 +8,7 @@ from pathlib import Path
 from max_interfaces.protocols import StreamStart
 
 from ..slots import Slot
+from ..spoken_words import PhoneHead
 from ..streaming.codec import CodecShape, StreamingCodec
 from ..streaming.decoder import StreamingDecoder
 from ..streaming.stage import NoiseSource
@@ -31,6 +32,7 @@ class SnacCodec(StreamingCodec):
         device = next(model.decoder.parameters()).device
         super().__init__(shape, model.codebooks, StreamingDecoder(stages_of(model.decoder.model)), device)
         self._noise = noise and config.noise
+        self.phone_head: PhoneHead | None = model.phones
 
     def noise(self, start: StreamStart) -> NoiseSource | None:
         return CounterNoise(start.seed) if self._noise else None

@@ -12,13 +12,42 @@ from msgspec import Meta
 
 from max_interfaces.errors import ConfigError
 
+from ..prompt import TokenId
+
 Width = Annotated[int, Meta(ge=1, le=2**16)]
 Rate = Annotated[int, Meta(ge=1, le=64)]
 Rates = Annotated[tuple[Rate, ...], Meta(min_length=1, max_length=8)]
 
 
+class StackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The size of a `mel_encoder.Stack`."""
+
+    width: Width
+    depth: Annotated[int, Meta(ge=1, le=64)]
+
+
+class AlignerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The stack that tells phones from latents: its output k stands for the phone id `first_phone` + k. `pause` is
+    that of silence.
+    """
+
+    stack: StackConfig
+    first_phone: TokenId
+    phones: Annotated[int, Meta(ge=1, le=4096)]
+    pause: TokenId
+
+    def __post_init__(self) -> None:
+        if not self.first_phone <= self.pause < self.first_phone + self.phones:
+            raise ValueError(
+                f"aligner.pause={self.pause}: is none of the {self.phones} phones from {self.first_phone} on"
+            )
+
+
 class SnacConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Defaults are the package's. `causal`: every layer of the decoder is, see `CausalDecoder`."""
+    """Defaults are the package's. `causal`: every layer of the decoder is, see `CausalDecoder`.
+
+    `mel_encoder`: the encoder is a `MelEncoder`, in `encoder.safetensors`; `aligner`: `aligner.safetensors` is there.
+    """
 
     sampling_rate: Annotated[int, Meta(ge=1, le=768_000)] = 44100
     encoder_dim: Width = 64
@@ -33,6 +62,8 @@ class SnacConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise: bool = True
     depthwise: bool = True
     causal: bool = False
+    mel_encoder: StackConfig | None = None
+    aligner: AlignerConfig | None = None
 
     def __post_init__(self) -> None:
         if math.prod(self.encoder_rates) != math.prod(self.decoder_rates):

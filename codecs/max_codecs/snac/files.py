@@ -10,6 +10,8 @@ from max_interfaces.errors import ConfigError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+ENCODER = "encoder.safetensors"
+ALIGNER = "aligner.safetensors"
 PUBLISHED = "pytorch_model.bin"  # how the snac models are published; `convert` reads it
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -21,6 +21,7 @@ from .codebooks import Codebooks
 from .config import SnacConfig, read_config
 from .decoder import Decoder
 from .files import CodecFiles, locate
+from .phone_head import SnacPhones, load_phones
 from .weights import State, folded, part, read_weights
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -29,12 +30,15 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SnacModel:
-    """Quantizer and decoder, weight norm folded. `slots` says where each code of a frame belongs."""
+    """Quantizer and decoder, weight norm folded. `slots` says where each code of a frame belongs. `phones` tells which
+    phone sounds, if the codec was trained for it.
+    """
 
     config: SnacConfig
     slots: tuple[Slot, ...]
     codebooks: Codebooks
     decoder: Decoder
+    phones: SnacPhones | None = None
 
     @torch.inference_mode()
     def decode(self, frames: NDArray[np.int64], noise: NoiseSource | None = None) -> NDArray[np.float32]:
@@ -62,7 +66,8 @@ def load_model(
     """
     files, config, state = read_model(source, offline=offline)
     try:
-        return build_model(config, state, device=device, dtype=dtype, slots=slots)
+        model = build_model(config, state, device=device, dtype=dtype, slots=slots)
+        return replace(model, phones=load_phones(files.config.parent, config, model.codebooks))
     except ConfigError:
         raise
     except ValueError as error:

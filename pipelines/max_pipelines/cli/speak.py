@@ -1,6 +1,7 @@
 """Speak a text into a WAV file, or onto standard output while it is made.
 
-`speak "text" -o out.wav`; `-o -` streams WAV to standard output; `speak -` reads the text from standard input.
+`speak "text" -o out.wav`; `-o -` streams WAV to standard output; `speak -` reads the text from standard input. With
+`--timestamps words.json` it is written down when each word is heard.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from max_codecs.wav import WavFile, WavStream
-from max_interfaces import AudioGenerationOutput, SamplingParams
+from max_interfaces import AudioGenerationOutput, SamplingParams, WordTimestamp
 
 from ..client.speaking import check_speaks
 from . import connecting, running
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-normalize", action="store_false", dest="normalize", help="leave numbers, dates and the like as they are"
     )
     parser.add_argument("--seed", type=int, help="say it in the same way again")
+    parser.add_argument("--timestamps", metavar="FILE", help="write when each word is heard, as JSON")
     connecting.add_arguments(parser)
 
 
@@ -52,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     if not text.strip():
         raise ValueError("there is nothing to say; give some text")
     _check_output(options.output)
+    if options.timestamps is not None:
+        check_writable(options.timestamps)
     return running.run(_speak(options, text))
 
 
@@ -79,20 +84,27 @@ async def _speak(options: argparse.Namespace, text: str) -> int:
                 model=options.model,
                 sampling_params=params,
                 normalize=options.normalize,
+                word_timestamps=options.timestamps is not None,
             )
             async with contextlib.aclosing(spoken):
-                await _write(spoken, sink, rate)
+                words = await _write(spoken, sink, rate)
+    if options.timestamps is not None:
+        Path(options.timestamps).write_bytes(msgspec.json.format(msgspec.json.encode(words)) + b"\n")
     if options.output != "-":
         print(options.output)
     return 0
 
 
-async def _write(outputs: AsyncIterator[AudioGenerationOutput], sink: Sink, rate: int) -> None:
+async def _write(outputs: AsyncIterator[AudioGenerationOutput], sink: Sink, rate: int) -> list[WordTimestamp]:
+    """Write the sound; the words that have come with it."""
+    words: list[WordTimestamp] = []
     bar = "{desc}: {n:.1f} s of sound in {elapsed}"
     with tqdm(desc="speaking", bar_format=bar, disable=not sys.stderr.isatty()) as progress:
         async for output in outputs:
             sink.write(output.audio_data)
+            words += output.metadata.words
             progress.update(output.audio_data.size / rate)
+    return words
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from .outputs import adapters_of, join_audio, join_texts, model_of, prefix_of, s
 from .session import Session
 from .speaking import Flush, Manner, check_speaks, check_voice, parts_as_written, parts_of, spoken
 from .stream import OutputStream
+from .transcript import Transcript
 
 NO_OPTIONS = RequestOptions()
 NO_PARAMS = SamplingParams()
@@ -193,20 +194,21 @@ class AsyncClient:
         normalize: bool = True,
         audio_prompt_tokens: Sequence[int] = (),
         audio_prompt_transcription: str = "",
+        word_timestamps: bool = False,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text of any length, spoken: cut at sentences, joined with pauses; long ones at clauses, joined without.
 
         The next part is made while the current one is heard, all with the `adapter` if one is named, and each in the
         voice of the sample, if its speech tokens and its words are given. `normalize=False` has numbers and the like
-        not written out first. Raises InvalidRequest for an empty text or an unknown voice, RequestFailed as `stream`
-        does.
+        not written out first. With `word_timestamps` the outputs' `metadata.words` say when each word of the text is
+        heard. Raises InvalidRequest for an empty text or an unknown voice, RequestFailed as `stream` does.
         """
         info = self.model(model)
         check_speaks(info)
         check_voice(info, voice)
         sample = tuple(audio_prompt_tokens), audio_prompt_transcription
-        manner = Manner(voice, sampling_params, options, adapter, normalize, *sample)
-        return spoken(self, parts_of(info, text, normalize), info, manner)
+        manner = Manner(voice, sampling_params, options, adapter, normalize, *sample, word_timestamps)
+        return spoken(self, parts_of(info, text, normalize), info, manner, Transcript(text))
 
     def stream_text(
         self,
@@ -220,6 +222,7 @@ class AsyncClient:
         normalize: bool = True,
         audio_prompt_tokens: Sequence[int] = (),
         audio_prompt_transcription: str = "",
+        word_timestamps: bool = False,
     ) -> AsyncGenerator[AudioGenerationOutput, None]:
         """A text that is still being written, spoken: each sentence when it is complete, at first each clause.
 
@@ -230,8 +233,10 @@ class AsyncClient:
         check_speaks(info)
         check_voice(info, voice)
         sample = tuple(audio_prompt_tokens), audio_prompt_transcription
-        manner = Manner(voice, sampling_params, options, adapter, normalize, *sample)
-        return spoken(self, parts_as_written(info, texts, normalize), info, manner)
+        manner = Manner(voice, sampling_params, options, adapter, normalize, *sample, word_timestamps)
+        transcript = Transcript()
+        noted = transcript if word_timestamps else None
+        return spoken(self, parts_as_written(info, texts, normalize, noted), info, manner, transcript)
 
     def cancel(self, request_id: RequestID) -> None:
         """End a request now, in whatever phase it is. Its stream ends with status `cancelled`."""

@@ -89,7 +89,8 @@ def join_audio(outputs: Sequence[AudioGenerationOutput]) -> AudioGenerationOutpu
     steps = sum(output.steps_executed for output in outputs)
     rate = last.metadata.sample_rate
     duration = audio.size / rate if rate else None
-    metadata = replace(last.metadata, chunk_id=0, duration=duration, tokens_generated=steps)
+    words = tuple(word for output in outputs for word in output.metadata.words)
+    metadata = replace(last.metadata, chunk_id=0, duration=duration, tokens_generated=steps, words=words)
     return rebuilt(last, audio_data=audio, steps_executed=steps, metadata=metadata)
 
 

@@ -26,6 +26,7 @@ from ..speech.splitting import Part, split_text
 from .feed import Feed
 from .joining import Joiner
 from .stream import OutputStream
+from .transcript import Transcript
 
 MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in one breath
 
@@ -45,6 +46,7 @@ class Manner:
     normalize: bool = True
     audio_prompt_tokens: Sequence[int] = ()
     audio_prompt_transcription: str = ""
+    word_timestamps: bool = False
 
 
 class Speaker(Protocol):
@@ -62,12 +64,14 @@ async def spoken(
     parts: AsyncIterator[Part],
     info: ModelInfo,
     manner: Manner,
+    transcript: Transcript,
 ) -> AsyncGenerator[AudioGenerationOutput, None]:
     """The sound of parts as they come, a request each: the next is made while the current one is heard.
 
-    Only what goes on within a sentence waits for the end of what it goes on from, and begins where that has ended.
+    Only what goes on within a sentence waits for the end of what it goes on from, and begins where that has ended. The
+    parts are those of the text in `transcript`.
     """
-    joiner = Joiner(info)
+    joiner = Joiner(info, transcript)
     streams: list[OutputStream[AudioGenerationOutput]] = []  # the one that is heard, and the one that is made ahead
 
     def begin(part: Part, behind: AudioGenerationOutput | None = None, *, ahead: bool = False) -> None:
@@ -145,12 +149,16 @@ async def parts_of(info: ModelInfo, text: str, normalize: bool) -> AsyncIterator
         yield part
 
 
-async def parts_as_written(info: ModelInfo, texts: AsyncIterator[str | Flush], normalize: bool) -> AsyncIterator[Part]:
-    """The parts of a text that comes in pieces of any size, each as soon as it can be spoken."""
+async def parts_as_written(
+    info: ModelInfo, texts: AsyncIterator[str | Flush], normalize: bool, transcript: Transcript | None = None
+) -> AsyncIterator[Part]:
+    """The parts of a text that comes in pieces of any size, each as soon as it can be spoken, noted in a transcript."""
     read = reading(info, normalize)
     arriving = ArrivingText(info.max_words, lambda part: len(read(part).split()))
     async for piece in texts:
         check_encodable("" if isinstance(piece, Flush) else piece)
+        if transcript is not None and not isinstance(piece, Flush):
+            transcript.write(piece)
         for part in speakable(info, arriving.flush() if isinstance(piece, Flush) else arriving.push(piece), read):
             yield part
     for part in speakable(info, arriving.flush(), read):
@@ -207,4 +215,5 @@ def request_of(
         buffer_speech_tokens=None if behind is None else behind.buffer_speech_tokens,
         buffer_position=None if behind is None else behind.buffer_position,
         to_be_continued=part.followed,
+        word_timestamps=manner.word_timestamps,
     )

@@ -139,6 +139,7 @@ class Client:
         normalize: bool = True,
         audio_prompt_tokens: Sequence[int] = (),
         audio_prompt_transcription: str = "",
+        word_timestamps: bool = False,
     ) -> Iterator[AudioGenerationOutput]:
         """A text of any length, spoken. See `AsyncClient.speak`."""
         spoken = self._client.speak(
@@ -151,6 +152,7 @@ class Client:
             normalize=normalize,
             audio_prompt_tokens=audio_prompt_tokens,
             audio_prompt_transcription=audio_prompt_transcription,
+            word_timestamps=word_timestamps,
         )
         return self._iterate(spoken)
 

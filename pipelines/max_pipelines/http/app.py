@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from max_interfaces import InvalidRequest, NotServing, RequestFailed
 
-from . import adapters, conversation, health, models, speech, static, voices
+from . import adapters, captioned, conversation, health, models, speech, static, voices
 from .face import Face
 from .guard import Guard, Keys
 from .hosts import Hosts, checked_hosts
@@ -66,6 +66,7 @@ ROUTES = (
     Route("/v1/audio/speech", speech.speak, methods=["POST"]),
     Route("/v1/audio/voices", Voices),
     Route("/v1/audio/voices/{name:path}", voices.remove, methods=["DELETE"]),
+    Route("/dev/captioned_speech", captioned.speak, methods=["POST"]),
     Route("/v1/load_lora_adapter", adapters.load, methods=["POST"]),
     Route("/v1/unload_lora_adapter", adapters.unload, methods=["POST"]),
     Route("/metrics", health.metrics, methods=["GET"]),

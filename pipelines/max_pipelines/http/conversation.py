@@ -12,6 +12,7 @@ The client says, each as a JSON text message:
 and hears
 
     {"type": "start", "response_format", "sample_rate"}   an utterance begins; its sound follows as binary messages
+    {"type": "words", "words"}                            when words are heard, if `word_timestamps` is set
     {"type": "done", "usage"}                             it is whole
     {"type": "cancelled"}                                 it is not, and nothing more of it comes
     {"type": "error", "error", "error_type"}              it has failed; what comes next is a new one
@@ -218,11 +219,15 @@ class Conversation:
             sampling_params=params,
             adapter=chosen.adapter,
             normalize=fields.normalization_options.normalize,
+            word_timestamps=fields.word_timestamps,
         )
         await self._tell({"type": "start", "response_format": form.name, "sample_rate": to_rate})
         async with contextlib.aclosing(outputs):
             async for output in outputs:
-                if data := sound.push(output):
+                data = sound.push(output)
+                if words := sound.take_words():
+                    await self._tell({"type": "words", "words": words})
+                if data:
                     await self._websocket.send_bytes(data)
         await self._tell({"type": "done", "usage": sound.usage})
 

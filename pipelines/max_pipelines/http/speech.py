@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -25,6 +25,7 @@ from max_interfaces import (
     RequestID,
     SamplingParams,
     StreamPosition,
+    WordTimestamp,
 )
 from max_interfaces.messages import ModelInfo
 
@@ -66,7 +67,8 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
     """How something is to be spoken: OpenAI's fields, then our own.
 
     `instructions` is taken and changes nothing: no model here follows any. `sample_rate` is that of what is sent;
-    without it each format has its own, pcm always 24,000.
+    without it each format has its own, pcm always 24,000. With `word_timestamps` it is said when each word is heard,
+    where the answer has a place for that.
     """
 
     model: Name = ""
@@ -82,6 +84,7 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
     max_new_tokens: Annotated[int, Meta(ge=1)] | None = None
     normalization_options: Normalization = Normalization()
+    word_timestamps: bool = False
 
     @property
     def voice_name(self) -> str | None:
@@ -121,13 +124,21 @@ async def speak(request: Request) -> Streamed:
     body = await face.read(request, SpeechBody)
     chosen = await face.chosen(body.model, PipelineTask.AUDIO_GENERATION)
     with asked():
+        if body.stream_format == "audio":
+            check_wordless(body)
         form, to_rate, sound = open_sound(face, body, chosen.info)
-        outputs = _outputs(face, chosen, body)
+        outputs = outputs_of(face, chosen, body)
     if body.stream_format == "sse":
         return Streamed(
             _events(outputs, sound, body), sse.MIME, sse.HEADERS, lambda problem: problem.event(request.url.path)
         )
     return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
+
+
+def check_wordless(fields: SpeechFields) -> None:
+    """ValueError if words' times are asked for where there is nothing but sound."""
+    if fields.word_timestamps:
+        raise ValueError("word_timestamps = true: a sound has no place for them; ask for stream_format sse")
 
 
 class SpeechParameters(SpeechFields, frozen=True, kw_only=True):
@@ -141,6 +152,7 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
     fields = SpeechParameters() if parameters == NULL else bodies.shaped(parameters, SpeechParameters)
     voice = voice_of(face, info, fields)
     with asked():
+        check_wordless(fields)
         form, to_rate, sound = open_sound(face, fields, info)
         params = fields.sampling
     normalize = fields.normalization_options.normalize
@@ -156,7 +168,7 @@ def open_sound(face: Face, fields: SpeechFields, info: ModelInfo) -> tuple[Sound
     encoders = face.encoders
     another = partial(encoders.prepare, form, rate, to_rate)
     encoder, tempo = encoders.take(form, rate, to_rate), Tempo(rate, fields.speed)
-    return form, to_rate, Sound(encoder, tempo, Playback(face.metrics, rate), another)
+    return form, to_rate, Sound(encoder, tempo, fields.speed, Playback(face.metrics, rate), another)
 
 
 def voice_of(face: Face, info: ModelInfo, fields: SpeechFields) -> str | None:
@@ -168,8 +180,17 @@ def voice_of(face: Face, info: ModelInfo, fields: SpeechFields) -> str | None:
 class Sound:
     """Outputs, as the bytes that are sent of them, and what they have cost. At the end it calls `when_ended`."""
 
-    def __init__(self, encoder: SoundEncoder, tempo: Tempo, playback: Playback, when_ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        encoder: SoundEncoder,
+        tempo: Tempo,
+        speed: float,
+        playback: Playback,
+        when_ended: Callable[[], None],
+    ) -> None:
         self._when_ended = when_ended
+        self._speed = speed
+        self._words: list[WordTimestamp] = []
         self._encoder = encoder
         self._tempo = tempo
         self._playback = playback
@@ -182,6 +203,7 @@ class Sound:
             raise HttpProblem(503, "unavailable", "the request was cancelled")
         self.last = output
         self.tokens += output.steps_executed
+        self._words += output.metadata.words
         data = self._encoder.push(self._tempo.push(output.audio_data))
         if output.is_done:
             data += self._encoder.push(self._tempo.flush()) + self._encoder.finish()
@@ -194,6 +216,11 @@ class Sound:
             self._when_ended()
         return data
 
+    def take_words(self) -> list[WordTimestamp]:
+        """The words that have become known, in seconds of what is sent; each is given once."""
+        words, self._words = self._words, []
+        return [replace(word, start=word.start / self._speed, end=word.end / self._speed) for word in words]
+
     @property
     def usage(self) -> dict[str, int]:
         """The tokens of the text, and of the sound."""
@@ -201,7 +228,7 @@ class Sound:
         return {"input_tokens": prompt, "output_tokens": self.tokens, "total_tokens": prompt + self.tokens}
 
 
-def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[AudioGenerationOutput, None]:
+def outputs_of(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[AudioGenerationOutput, None]:
     """The sound of a text of any length, or of one request where the caller goes on from another."""
     info, adapter = chosen.info, chosen.adapter
     voice = voice_of(face, info, body)
@@ -216,6 +243,7 @@ def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[Aud
             normalize=normalize,
             audio_prompt_tokens=body.audio_prompt_tokens,
             audio_prompt_transcription=body.audio_prompt_transcription,
+            word_timestamps=body.word_timestamps,
         )
     position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
     tokens = body.buffer_speech_tokens
@@ -232,6 +260,7 @@ def _outputs(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[Aud
         adapter_id=adapter,
         to_be_continued=body.to_be_continued,
         buffer_position=position,
+        word_timestamps=body.word_timestamps,
     )
     return _streamed(face.client.stream(request))
 
@@ -254,11 +283,19 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     async with contextlib.aclosing(_bytes(outputs, sound)) as pieces:
         async for piece in pieces:
+            if words := sound.take_words():
+                yield _words_event(words)
             yield sse.event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+    if words := sound.take_words():
+        yield _words_event(words)
     done: dict[str, object] = {"type": "speech.audio.done", "usage": sound.usage}
     if body.to_be_continued and sound.last is not None:
         done |= _follow_up(sound.last)
     yield sse.event(done)
+
+
+def _words_event(words: list[WordTimestamp]) -> bytes:
+    return sse.event({"type": "speech.audio.words", "words": words})
 
 
 def _follow_up(last: AudioGenerationOutput) -> dict[str, object]:
@@ -266,5 +303,5 @@ def _follow_up(last: AudioGenerationOutput) -> dict[str, object]:
     tokens, position = last.buffer_speech_tokens, last.buffer_position
     return {
         "buffer_speech_tokens": [] if tokens is None else tokens.tolist(),
-        "buffer_position": None if position is None else dataclasses.asdict(position),
+        "buffer_position": None if position is None else asdict(position),
     }

@@ -102,6 +102,7 @@ class Placement:
             request.priority,
             request.tenant,
             tuple([adapter.generation for adapter in request.adapters]),
+            request.first_sample,
         )
         return Send(worker.peer, start, request.payload)
 

@@ -22,7 +22,8 @@ SLACK = 64  # entries of ended requests that a heap may always hold
 class LiveRequest(msgspec.Struct, eq=False):
     """A request between its admission and its one terminal message.
 
-    `tokens`, `next_sample` and `next_seq` are what a worker has shown for it: enough for another to go on from.
+    `tokens`, `first_sample`, `next_sample` and `next_seq` are what a worker has shown for it: enough for another to go
+    on from.
     """
 
     request_id: str
@@ -40,6 +41,7 @@ class LiveRequest(msgspec.Struct, eq=False):
     worker: WorkerRecord | None = None
     attempt: int = 0
     tokens: list[int] = []  # a fresh one for each, as Structs do it
+    first_sample: int = 0
     next_sample: int = 0
     next_seq: int = 0
     # -- what became of it on its workers

@@ -71,6 +71,8 @@ class WorkerMessages:
             ):
                 stale.append(index)
                 continue
+            if not request.next_seq:
+                request.first_sample = head.first_sample
             request.next_seq += 1
             request.next_sample = head.first_sample + head.samples
             request.tokens.extend(head.tokens)

@@ -18,7 +18,8 @@ class Beginning:
 
     Of those before number `decoded` the caller has all samples that were certain; the others were not decoded yet, or
     nobody heard of it. `heard`: samples. `unheard_tokens` came after those that made the `decoded` frames, and
-    `loose_tokens` of them after those that made any.
+    `loose_tokens` of them after those that made any. The frames of the request itself begin with number `before`, its
+    sound with sample `origin`.
     """
 
     seed: int
@@ -28,6 +29,8 @@ class Beginning:
     heard: int
     unheard_tokens: int
     loose_tokens: int
+    before: int
+    origin: int
 
     @classmethod
     def of(
@@ -48,7 +51,7 @@ class Beginning:
         decoded = before if heard == position.sample else min(max(before, _frames_behind(heard, codec)), end)
         unheard = len(attempt.tokens) - _tokens_of(decoded - before, attempt.tokens, layout)
         loose = len(attempt.tokens) - _tokens_of(assembler.frames, attempt.tokens, layout)
-        return cls(position.seed, frames, position.frame, decoded, heard, unheard, loose)
+        return cls(position.seed, frames, position.frame, decoded, heard, unheard, loose, before, position.sample)
 
     def start(self, codec: AudioCodec) -> StreamStart:
         """What the codec needs of it: no more frames before the first unheard one than that depends on."""
@@ -56,6 +59,11 @@ class Beginning:
         surplus = self.heard // codec.frame_samples - codec.context_frames - self.first
         cut = min(max(0, surplus), len(frames))
         return StreamStart(self.seed, frames[cut:], self.first + cut, self.heard)
+
+    @property
+    def earlier(self) -> NDArray[np.int64]:
+        """The frames of earlier requests."""
+        return self.frames[: self.before - self.first]
 
     @property
     def up_to_decoded(self) -> NDArray[np.int64]:

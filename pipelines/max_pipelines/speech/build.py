@@ -17,6 +17,7 @@ from ..registry import ServedPipeline
 from ..voices.folder import folder_of
 from .pipeline import SpeechPipeline
 from .prompting import SpeechPrompter
+from .word_times import clock_of
 
 WARM_UP_TOKENS = 64  # enough for phones, a few frames and a chunk of sound
 
@@ -30,7 +31,8 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
     codec = build_codec(config)
     added = folder_of(config) if form.layout.supports_reference else None
     prompter = SpeechPrompter(form, tokenizer, served.adapters, added)
-    pipeline = SpeechPipeline(form, speech, prompter, served.generator, codec, served.vocab_size)
+    clock = clock_of(form.layout, codec, prompter.read)
+    pipeline = SpeechPipeline(form, speech, prompter, served.generator, codec, served.vocab_size, clock)
     return ServedPipeline(
         pipeline,
         AudioGenerationRequest,

@@ -24,6 +24,7 @@ from ..config import SpeechConfig
 from ..problems import failure_of, report
 from .prompting import SpeechPrompter, tuned
 from .sound import Sound
+from .word_times import WordClock
 
 CONSTRAINTS = 64  # that are kept, for texts of so many lengths
 SpeechChunk = Chunk[AudioGenerationOutput]
@@ -40,11 +41,14 @@ class SpeechPipeline:
         generator: TokenGenerator,
         codec: AudioCodec,
         vocab_size: int,
+        clock: WordClock | None = None,
     ) -> None:
+        """Without a `clock` nobody can be told when words are heard."""
         self._form = form
         self._prompter = prompter
         self._generator = generator
         self._codec = codec
+        self._clock = clock
         self._schedule = ChunkSchedule(config.chunk_frames)
         self._trim_s = config.trim_silence_s
         self._constraint = lru_cache(CONSTRAINTS)(partial(form.constraint, vocab_size))
@@ -56,7 +60,10 @@ class SpeechPipeline:
         request = attempt.request
         prompt = self._prompter.prompt(request)
         text = self._prompter.text(request)
-        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt), self._trim_s)
+        clock = self._clock if request.word_timestamps else None
+        if request.word_timestamps and clock is None:
+            raise ValueError("word_timestamps: this voice cannot tell when its words are heard; leave it out")
+        sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt), self._trim_s, clock)
         self._generator.add(
             SequenceStart(
                 request.request_id,

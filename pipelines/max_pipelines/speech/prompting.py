@@ -47,6 +47,11 @@ class SpeechPrompter:
             return None
         return self._text(request)
 
+    def read(self, text: str, normalize: bool) -> str:
+        """A text as the model reads it."""
+        form = self._form
+        return read(text, normalized=form.normalizes and normalize, spelled=form.spell, tags=form.tags)
+
     def prompt(self, request: AudioGenerationRequest) -> tuple[int, ...]:
         """The ids for a request. ValueError for what this model cannot do: nothing is silently ignored."""
         self._refuse_unsupported(request)
@@ -69,7 +74,7 @@ class SpeechPrompter:
 
     def _text(self, request: AudioGenerationRequest) -> str:
         form = self._form
-        spoken = self._read(request.input or "", request.normalize)
+        spoken = self.read(request.input or "", request.normalize)
         if not any(map(str.isalnum, spoken)):
             raise ValueError(f"input = {shown(request.input)}: has nothing that can be spoken; give some words")
         words = len(spoken.split())
@@ -77,10 +82,6 @@ class SpeechPrompter:
             raise ValueError(f"input: has {words} words when written out, this voice takes {form.max_words} at most")
         ends = form.full_stop and not request.to_be_continued and spoken[-1].isalnum()
         return f"{spoken}." if ends else spoken
-
-    def _read(self, text: str, normalize: bool) -> str:
-        form = self._form
-        return read(text, normalized=form.normalizes and normalize, spelled=form.spell, tags=form.tags)
 
     def _voice(self, request: AudioGenerationRequest) -> tuple[str | None, Reference | None]:
         """Which of the model's own voices is named, and the reference: the request's, or that of a voice added."""
@@ -107,7 +108,7 @@ class SpeechPrompter:
 
     def _reference(self, words: str, tokens: NDArray[np.int64], voice: str | None, normalize: bool) -> Reference:
         """Words that are written out as a text is, said by a `voice` where the format tells who, and their sound."""
-        spoken = self._read(words, normalize)
+        spoken = self.read(words, normalize)
         if not any(map(str.isalnum, spoken)):
             raise ValueError(f"audio_prompt_transcription = {shown(words)}: has nothing that can be spoken")
         said = self._layout.prompt.render_reference(spoken, voice)

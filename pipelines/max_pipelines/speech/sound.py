@@ -23,11 +23,13 @@ from max_interfaces import (
     GenerationStatus,
     StreamPosition,
     TokenDelta,
+    WordTimestamp,
 )
 from max_interfaces.audio import MAX_SPEECH_TOKENS
 
 from .beginning import Beginning
 from .leading import LeadingSilence
+from .word_times import WordClock
 
 MOST_AT_ONCE = 32  # frames a step decodes, if no more are due: so what another worker left holds nobody up for long
 
@@ -47,7 +49,9 @@ class Sound:
         schedule: ChunkSchedule,
         prompt_tokens: int,
         trim_silence_s: float = 0.0,
+        clock: WordClock | None = None,
     ) -> None:
+        """With a `clock`, the chunks say when words are heard."""
         self._request = attempt.request
         self._codec = codec
         self._layout = layout = form.layout
@@ -70,9 +74,12 @@ class Sound:
         self._next_sample = self._decoded = beginning.heard
         self._tail = beginning.up_to_decoded  # the frames that a follow-up needs, the first of them `_tail_frame`
         self._tail_frame = beginning.first
+        self._first_sample = max(beginning.origin, attempt.first_sample)
         begins = beginning.heard == 0 and attempt.request.buffer_speech_tokens is None
         self._trimmed = 0  # samples, left out in front of the next chunk
         self._leading = LeadingSilence(codec.sample_rate, trim_silence_s) if begins and trim_silence_s else None
+        self._end = beginning.decoded  # the number of the next frame to decode
+        self._words = None if clock is None else clock.open(attempt, beginning)
         self._stream = codec.open(beginning.start(codec))
         self._trim_tail()
 
@@ -85,6 +92,8 @@ class Sound:
         self._loose = 0 if len(frames) else self._loose + new
         if len(frames):
             self._frames.append(frames)
+        if self._words is not None:
+            self._words.push(delta.tokens)
         samples = self._due(delta.status.is_done)
         if samples is not None:
             return self._chunk(samples, delta)
@@ -118,6 +127,7 @@ class Sound:
             frames, self._frames = frames[:most], [frames[most:]]
         self._decodes += 1
         samples = self._stream.push(frames)
+        self._end += len(frames)
         if done and not self._request.to_be_continued:
             samples = np.concatenate([samples, self._stream.flush()])
         self._tail = np.concatenate([self._tail, frames])
@@ -130,7 +140,7 @@ class Sound:
             return samples
         samples = self._leading.push(samples, done)
         if self._leading.trimmed is not None:
-            self._next_sample = self._trimmed = self._leading.trimmed
+            self._first_sample = self._next_sample = self._trimmed = self._leading.trimmed
             self._leading = None
         return samples
 
@@ -164,24 +174,34 @@ class Sound:
             samples,
             buffer_speech_tokens=self._layout.ids(self._tail) if done else None,
             buffer_position=StreamPosition(self._seed, self._tail_frame, self._next_sample) if done else None,
-            metadata=self._metadata(samples.size, done),
+            metadata=self._metadata(samples.size, delta.status),
         )
         self._chunks += 1
         self._trimmed = 0
         return Chunk(self._request.request_id, output, delta.tokens, first, samples.size)
 
-    def _metadata(self, samples: int, done: bool) -> AudioGenerationMetadata:
+    def _metadata(self, samples: int, status: GenerationStatus) -> AudioGenerationMetadata:
         rate = self._codec.sample_rate
         return AudioGenerationMetadata(
             sample_rate=rate,
             duration=samples / rate,
             chunk_id=self._chunks,
             timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            final_chunk=done,
+            final_chunk=status.is_done,
             model_name=self._request.model,
             request_id=self._request.request_id,
             tokens_generated=self._tokens,
             processing_time=time.monotonic() - self._born,
+            words=self._due_words(status),
             prompt_tokens=self._prompt_tokens,
             leading_silence=self._trimmed / rate if self._trimmed else None,
         )
+
+    def _due_words(self, status: GenerationStatus) -> tuple[WordTimestamp, ...]:
+        """The words that leave with a chunk."""
+        if self._words is None:
+            return ()
+        if not status.is_done:
+            return self._words.take(self._first_sample, self._end)
+        self._words.finish(cut_off=status is not GenerationStatus.END_OF_SEQUENCE)
+        return self._words.take(self._first_sample)

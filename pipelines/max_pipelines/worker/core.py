@@ -254,4 +254,13 @@ def _attempt(request: AnyRequest, start: Start) -> Attempt[AnyRequest]:
     options = DEFAULT_OPTIONS  # as nearly always
     if start.priority or start.tenant:
         options = RequestOptions(priority=start.priority, tenant=start.tenant)
-    return Attempt(request, start.seed, start.attempt, start.tokens, start.next_sample, start.next_seq, options)
+    return Attempt(
+        request,
+        start.seed,
+        start.attempt,
+        start.tokens,
+        start.next_sample,
+        start.next_seq,
+        options,
+        start.first_sample,
+    )

@@ -99,7 +99,7 @@ HEADERS: list[Header] = [
         (1,),
     ),
     Ended("r1", GenerationStatus.FAILED, FailureKind.OVERLOADED, "later", 1.5, 2, 7),
-    Start("r1", b"c" + bytes(15), 2, 2**40, 29.5, 7, (5, 70_000), 960, 3, 5, "a tenant", (4, 70_000)),
+    Start("r1", b"c" + bytes(15), 2, 2**40, 29.5, 7, (5, 70_000), 960, 3, 5, "a tenant", (4, 70_000), 480),
     Stop("r1", 2),
     Pace("r1", 2, True),
     Equip(9, (Adapter(4, "an adapter", "a folder"), Adapter(70_000, "a soft prompt", "another"))),

@@ -6,7 +6,7 @@ decoder needs at that moment. A second head tells the phone from the quantised l
 heard as different from being coded as the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from max_voices.recipe.data import Record, load_shard
-from max_voices.recipe.features import BANDS, HOP, LATENT_HOP, Features
+from max_codecs.snac.mel_encoder import MelEncoder, Stack
+from max_codecs.snac.spectra import BANDS, MEL_HOP, fold, unfold
+from max_voices.recipe.data import Record, load_shard, shards_of
 from max_voices.recipe.flite import PAUSE, SAMPLE_RATE
 from max_voices.recipe.layout import CODES, FRAME, PHONES
 from max_voices.recipe.quantizer import Quantized, Quantizer
@@ -25,67 +26,28 @@ from max_voices.recipe.tools import Budget, Log, device, restore, save, set_rate
 LATENT = 256
 STRIDES = (4, 2, 1)
 CODE_DIM = 8
-_FOLD = LATENT_HOP // HOP  # mel frames in a latent
+LATENT_HOP = 512  # samples of one latent: 31.25 Hz
+ENCODER_WIDTH, ENCODER_DEPTH = 256, 6
+ALIGNER_WIDTH, ALIGNER_DEPTH = 192, 1
+_DECODER_WIDTH, _DECODER_DEPTH = 384, 4
+_FOLD = LATENT_HOP // MEL_HOP  # mel frames in a latent
 _LATENTS = FRAME // LATENT_HOP  # latents in a frame
 _CROP, _BATCH = 16, 14  # frames (2 s), rows
 _RESTART = 100  # steps between restarts of unused codes
 
 
-class Block(nn.Module):
-    """Residual convolution over time of (B, T, width), its norm per latent: one over time would depend on the crop.
+class Autoencoder(nn.Module):
+    """Sound → latents (B, 256, T) at 31.25 Hz → codes → log-mel spectra and phones.
 
-    Written as one matrix product over shifted copies: on a CPU far faster than ``Conv1d``.
+    Encoder, quantizer and the head for phones are served; the decoder is there for training alone.
     """
 
-    def __init__(self, width: int, kernel: int, causal: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.kernel = kernel
-        self.pad = (kernel - 1, 0) if causal else (kernel // 2, kernel // 2)
-        self.norm = nn.LayerNorm(width)
-        self.mix = nn.Linear(kernel * width, width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = functional.pad(self.norm(x), (0, 0, *self.pad))
-        shifted = [h[:, shift : shift + x.shape[1]] for shift in range(self.kernel)]
-        mixed: Tensor = self.out(functional.gelu(self.mix(torch.cat(shifted, dim=-1))))
-        return x + mixed
-
-
-class Stack(nn.Module):
-    """(B, inputs, T) → (B, outputs, T) by ``depth`` blocks."""
-
-    def __init__(self, inputs: int, width: int, outputs: int, depth: int, causal: bool) -> None:
-        super().__init__()
-        blocks = [Block(width, 5, causal) for _ in range(depth)]
-        self.layers = nn.Sequential(nn.Linear(inputs, width), *blocks, nn.Linear(width, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(x.transpose(1, 2))
-        return y.transpose(1, 2)
-
-
-class Autoencoder(nn.Module):
-    """Features (B, BANDS · 4, T) at 31.25 Hz → latents (B, 256, T) → codes → features and phones."""
-
-    def __init__(self, width: int = 384) -> None:
-        super().__init__()
-        self.encoder = Stack(BANDS * _FOLD, width, LATENT, 6, causal=False)
+        self.encoder = MelEncoder(SAMPLE_RATE, LATENT_HOP, LATENT, ENCODER_WIDTH, ENCODER_DEPTH)
         self.quantizer = Quantizer(LATENT, CODES, CODE_DIM, STRIDES)
-        self.decoder = Stack(LATENT, width, BANDS * _FOLD, 4, causal=True)
-        self.phones = Stack(LATENT, 192, len(PHONES), 1, causal=True)
-
-
-def fold(features: Tensor) -> Tensor:
-    """(B, BANDS, 4 T) → (B, BANDS · 4, T)."""
-    b, bands, t = features.shape
-    return features.view(b, bands, t // _FOLD, _FOLD).permute(0, 1, 3, 2).reshape(b, bands * _FOLD, -1)
-
-
-def unfold(folded: Tensor) -> Tensor:
-    """The inverse of ``fold``."""
-    b, rows, t = folded.shape
-    return folded.view(b, rows // _FOLD, _FOLD, t).permute(0, 1, 3, 2).reshape(b, rows // _FOLD, -1)
+        self.decoder = Stack(LATENT, _DECODER_WIDTH, BANDS * _FOLD, _DECODER_DEPTH, causal=True)
+        self.phones = Stack(LATENT, ALIGNER_WIDTH, len(PHONES), ALIGNER_DEPTH, causal=True)
 
 
 def phone_labels(records: list[Record], latents: int) -> npt.NDArray[np.int64]:
@@ -104,15 +66,13 @@ def phone_labels(records: list[Record], latents: int) -> npt.NDArray[np.int64]:
 class Crops:
     """Random crops of all whole shards in a folder; new shards are found as they appear."""
 
-    def __init__(self, work: Path, speaker: str) -> None:
-        self._glob, self._shards = (
-            (work / "audio", f"{speaker}_*.npy"),
-            dict[Path, tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]](),
-        )
+    def __init__(self, work: Path, speakers: Sequence[str]) -> None:
+        self._work, self._speakers = work, speakers
+        self._shards = dict[Path, tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]]()
         self.refresh()
 
     def refresh(self) -> None:
-        for path in sorted(self._glob[0].glob(self._glob[1])):
+        for path in shards_of(self._work / "audio", self._speakers, ".npy"):
             if path not in self._shards:
                 records, samples = load_shard(path)
                 self._shards[path] = samples, phone_labels(records, len(samples) // LATENT_HOP)
@@ -134,11 +94,11 @@ class Crops:
             yield torch.from_numpy(np.stack(sounds)), torch.from_numpy(np.stack(phones))
 
 
-def train(work: Path, speaker: str, seconds: float, seed: int = 1) -> None:
+def train(work: Path, speakers: Sequence[str], seconds: float, seed: int = 1) -> None:
     """Writes ``autoencoder.safetensors``."""
     torch.manual_seed(seed)
     place, log = device(), Log(work / "autoencoder.log")
-    model, features, data = Autoencoder().to(place), Features().to(place), Crops(work, speaker)
+    model, data = Autoencoder().to(place), Crops(work, speakers)
     if (work / "autoencoder.safetensors").exists():
         restore(model, work / "autoencoder.safetensors")  # a second run goes on from the first
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.8, 0.98), weight_decay=0.01)
@@ -147,12 +107,12 @@ def train(work: Path, speaker: str, seconds: float, seed: int = 1) -> None:
         if budget.done:
             break
         set_rate(optimizer, budget.rate(step))
-        target = features(sound.to(place))
+        target = model.encoder.spectra(sound.to(place))
         with torch.autocast(place.type, torch.bfloat16):
-            z = model.encoder(fold(target))
+            z = model.encoder.stack(fold(target, _FOLD))
         q: Quantized = model.quantizer(z.float())
         with torch.autocast(place.type, torch.bfloat16):
-            heard, said = unfold(model.decoder(q.latents)).float(), model.phones(q.latents).float()
+            heard, said = unfold(model.decoder(q.latents), _FOLD).float(), model.phones(q.latents).float()
         mel = functional.l1_loss(heard, target)
         delta = functional.l1_loss(heard.diff(dim=-1), target.diff(dim=-1))
         phone = functional.cross_entropy(said, phones.to(place))
@@ -188,25 +148,25 @@ def train(work: Path, speaker: str, seconds: float, seed: int = 1) -> None:
 
 
 @torch.no_grad()
-def encode(model: Autoencoder, features: Features, sound: Tensor) -> list[Tensor]:
+def encode(model: Autoencoder, sound: Tensor) -> list[Tensor]:
     """Sound (1, samples), whole frames → codes (n,), (2n,), (4n,)."""
     with torch.autocast(sound.device.type, torch.bfloat16):
-        z = model.encoder(fold(features(sound)))
+        z = model.encoder(sound)
     return [code.squeeze(0) for code in model.quantizer(z.float()).codes]
 
 
-def encode_all(work: Path, speaker: str) -> None:
-    """Every shard's codes, utterance by utterance (no context from the neighbour): ``codes_00.npz``."""
+def encode_all(work: Path, speakers: Sequence[str]) -> None:
+    """Every shard's codes, utterance by utterance (no context from the neighbour): ``codes/speaker_00.npz``."""
     place = device()
-    model, features = Autoencoder().to(place).eval(), Features().to(place)
+    model = Autoencoder().to(place).eval()
     restore(model, work / "autoencoder.safetensors")
     (work / "codes").mkdir(exist_ok=True)
-    for path in sorted((work / "audio").glob(f"{speaker}_*.npy")):
+    for path in shards_of(work / "audio", speakers, ".npy"):
         records, samples = load_shard(path)
         levels: list[list[npt.NDArray[np.int16]]] = [[], [], []]
         for record in records:
             cut = samples[record.first * FRAME : (record.first + record.frames) * FRAME].astype(np.float32) / 32768
-            for level, code in zip(levels, encode(model, features, torch.from_numpy(cut)[None].to(place)), strict=True):
+            for level, code in zip(levels, encode(model, torch.from_numpy(cut)[None].to(place)), strict=True):
                 level.append(code.cpu().numpy().astype(np.int16))
         arrays = {f"level{number}": np.concatenate(level) for number, level in enumerate(levels)}
         part = work / "codes" / f"{path.stem}.part"

@@ -8,6 +8,7 @@ import argparse
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from max_voices.recipe.corpus import texts
-from max_voices.recipe.flite import PAUSE, SAMPLE_RATE, Teacher, Utterance
+from max_voices.recipe.flite import PAUSE, SAMPLE_RATE, SPEAKERS, Teacher, Utterance
 from max_voices.recipe.layout import FRAME, Clause, clauses, frames_of
 
 WORK = Path("voices/work")  # not in git; every command takes --work
@@ -54,6 +55,11 @@ def trimmed(utterance: Utterance) -> tuple[Samples, float]:
     return np.pad(sound, (0, -len(sound) % FRAME)).astype(np.int16), lead
 
 
+def seed_of(speaker: str) -> int:
+    """Every speaker reads texts of their own, so that more words are heard."""
+    return 11 + SPEAKERS.index(speaker)
+
+
 def make_shard(work: Path, speaker: str, shard: int, shards: int, count: int, seed: int) -> float:
     """Writes shard number ``shard``; returns hours of sound. Texts are dealt round robin to the shards."""
     teacher = Teacher(speaker)
@@ -82,6 +88,12 @@ def make_shard(work: Path, speaker: str, shard: int, shards: int, count: int, se
     return first * FRAME / SAMPLE_RATE / 3600
 
 
+def shards_of(folder: Path, speakers: Sequence[str], suffix: str) -> list[Path]:
+    """The shards of these speakers that are in ``folder``, the first of each speaker first."""
+    found = [path for speaker in speakers for path in folder.glob(f"{speaker}_*{suffix}")]
+    return sorted(found, key=lambda path: (path.stem.rsplit("_", 1)[1], path.stem))
+
+
 def load_shard(path: Path) -> tuple[list[Record], Samples]:
     """The records of the shard at ``path`` (its ``.npy``), and its samples, mapped into memory."""
     records = list[Record]()
@@ -96,19 +108,19 @@ def load_shard(path: Path) -> tuple[list[Record], Samples]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=WORK, help="where audio and checkpoints go")
-    parser.add_argument("--speaker", default="slt")
-    parser.add_argument("--count", type=int, default=20_000, help="texts; 1,000 are about one hour of sound")
-    parser.add_argument("--shards", type=int, default=20)
+    parser.add_argument("--speakers", nargs="+", default=SPEAKERS, choices=SPEAKERS)
+    parser.add_argument("--count", type=int, default=7_000, help="texts of each; 1,000 are about one hour of sound")
+    parser.add_argument("--shards", type=int, default=10, help="of each speaker")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     (options.work / "audio").mkdir(parents=True, exist_ok=True)
-    missing = [n for n in range(options.shards) if not (options.work / f"audio/{options.speaker}_{n:02d}.npy").exists()]
+    wanted = [(speaker, n) for n in range(options.shards) for speaker in options.speakers]
+    missing = [(speaker, n) for speaker, n in wanted if not (options.work / f"audio/{speaker}_{n:02d}.npy").exists()]
     context = get_context("spawn")  # flite keeps global state: no fork of a process that has loaded it
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
         jobs = [
-            pool.submit(make_shard, options.work, options.speaker, n, options.shards, options.count, options.seed)
-            for n in missing
+            pool.submit(make_shard, options.work, speaker, n, options.shards, options.count, seed_of(speaker))
+            for speaker, n in missing
         ]
         hours = sum(job.result() for job in tqdm(as_completed(jobs), total=len(jobs), desc="shards"))
     print(f"{hours:.1f} hours in {options.work / 'audio'}", file=sys.stderr)

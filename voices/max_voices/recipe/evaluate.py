@@ -23,7 +23,6 @@ from max_voices.hearing.spectra import RATE, Sound
 from max_voices.recipe.autoencoder import Autoencoder, encode
 from max_voices.recipe.corpus import everyday_sentences
 from max_voices.recipe.data import WORK
-from max_voices.recipe.features import Features
 from max_voices.recipe.generate import Speaker
 from max_voices.recipe.judge import Hearing, Judge, word_error_rate
 from max_voices.recipe.layout import interleave
@@ -65,10 +64,10 @@ class Evaluation:
 
     def through_codec(self, work: Path, voice: Speaker) -> Iterable[Sound]:
         """The teacher's sounds through codes and back: what the codec alone costs."""
-        autoencoder, features = Autoencoder().eval(), Features()
+        autoencoder = Autoencoder().eval()
         restore(autoencoder, work / "autoencoder.safetensors")
         for sound in self.teacher:
-            levels = encode(autoencoder, features, torch.from_numpy(sound)[None])
+            levels = encode(autoencoder, torch.from_numpy(sound)[None])
             yield voice.sound(interleave([level.numpy() for level in levels]))
 
 

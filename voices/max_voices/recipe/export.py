@@ -12,14 +12,26 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from max_codecs.constraint import PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
-from max_voices.recipe.autoencoder import CODE_DIM, LATENT, STRIDES
+from max_voices.recipe.autoencoder import (
+    ALIGNER_DEPTH,
+    ALIGNER_WIDTH,
+    CODE_DIM,
+    ENCODER_DEPTH,
+    ENCODER_WIDTH,
+    LATENT,
+    STRIDES,
+    Autoencoder,
+)
 from max_voices.recipe.corpus import LONGEST
-from max_voices.recipe.flite import SAMPLE_RATE
+from max_voices.recipe.flite import PAUSE, SAMPLE_RATE
 from max_voices.recipe.layout import (
     AUDIO,
     CODES,
     EOS,
+    FIRST_PHONE,
     PAD,
+    PHONES,
+    SAMPLE_TOKEN,
     SLOTS,
     SOH,
     SPEAKER_TOKENS,
@@ -31,6 +43,7 @@ from max_voices.recipe.layout import (
 from max_voices.recipe.model import EPSILON, HEAD, HEADS, HIDDEN, LAYERS, POSITIONS, THETA, WIDTH, Tied
 from max_voices.recipe.sound import RATES, Codec
 from max_voices.recipe.sound import WIDTH as DECODER_WIDTH
+from max_voices.recipe.tools import restore, save
 
 SAMPLING = SamplingDefaults(temperature=0.2, top_p=0.9, max_new_tokens=1500)
 
@@ -43,12 +56,12 @@ def speech_format(speakers: tuple[str, ...]) -> SpeechFormat:
         spell=True,
         max_words=LONGEST,
         sampling=SAMPLING,
-        # A little wider than anything the teacher said in 6,000 texts: 49 phone tokens and 9 clauses at most, and
-        # between 0.35 P - 0.5 and 0.9 P + 3.7 frames for P phones. So no clause can run away, nor be empty.
+        # A little wider than anything the teachers said in 28,000 texts: 49 phone tokens and 10 clauses at most, and
+        # between 0.35 P - 0.5 and 0.9 P + 5.9 frames for P phones. So no clause can run away, nor be empty.
         phases=PhaseBounds(
             min_frames=-1.5,
             min_frames_per_phone=0.35,
-            max_frames=5.0,
+            max_frames=6.5,
             max_frames_per_phone=0.9,
             max_phones=60,
             max_clauses=12,
@@ -67,7 +80,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
     core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     core.decoder = decoders.Fuse()
-    core.add_special_tokens([*SPECIALS, *SPEAKER_TOKENS])
+    core.add_special_tokens([*SPECIALS, *SPEAKER_TOKENS, SAMPLE_TOKEN])
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         pad_token="<pad>",
@@ -134,21 +147,49 @@ def export_codec(codec: nn.Module, folder: Path) -> None:
         "noise": False,
         "depthwise": True,
         "causal": True,
+        "mel_encoder": {"width": ENCODER_WIDTH, "depth": ENCODER_DEPTH},
+        "aligner": {
+            "stack": {"width": ALIGNER_WIDTH, "depth": ALIGNER_DEPTH},
+            "first_phone": FIRST_PHONE,
+            "phones": len(PHONES),
+            "pause": TOKENS["@" + PAUSE],
+        },
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(_half(codec.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def export(work: Path, folder: Path, speakers: tuple[str, ...] = ("slt",)) -> None:
+def export_listeners(model: Autoencoder, folder: Path) -> None:
+    """What hears: the encoder of samples, and the head that tells phones from codes."""
+    save_file(_half(model.encoder.state_dict()), folder / "encoder.safetensors", metadata={"format": "pt"})
+    save_file(_half(model.phones.state_dict()), folder / "aligner.safetensors", metadata={"format": "pt"})
+
+
+def thaw(folder: Path, work: Path) -> None:
+    """The inverse of ``export`` as far as it goes: checkpoints to begin with, whose codes are still to be made."""
+    weights = load_file(folder / "lm" / "model.safetensors")
+    model = Tied([torch.randn(CODES, CODE_DIM)] * len(STRIDES))
+    state = {name.removeprefix("model."): tensor.float() for name, tensor in weights.items()}
+    state["plain"] = state.pop("embed_tokens.weight")[:AUDIO]
+    model.load_state_dict(model.state_dict() | state)
+    save(model, work / "phones.safetensors")
+    codec = Codec()
+    codec.load_state_dict(load_file(folder / "codec" / "model.safetensors"))
+    save(codec.decoder, work / "decoder.safetensors")
+
+
+def export(work: Path, folder: Path, speakers: tuple[str, ...]) -> None:
     """Everything from the checkpoints in ``work``."""
 
-    codec = Codec()
+    codec, listener = Codec(), Autoencoder()
+    restore(listener, work / "autoencoder.safetensors")
     codec.load_state_dict(load_file(work / "codec.safetensors"))
     books = [level.codebook.weight.detach() for level in codec.quantizer.levels]
     model = Tied(books)
     model.load_state_dict(load_file(work / "language.safetensors"))
     export_language(model, folder / "lm")
     export_codec(codec, folder / "codec")
+    export_listeners(listener, folder / "codec")
     text = msgspec.json.format(msgspec.json.encode(speech_format(speakers)), indent=2)
     (folder / "voice.json").write_bytes(text + b"\n")
     for path in folder.rglob("*.safetensors"):

@@ -1,7 +1,7 @@
 """Training of the language model: first text to phones alone, then text to phones to audio codes."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from max_voices.recipe.autoencoder import CODE_DIM, STRIDES
 from max_voices.recipe.corpus import texts
+from max_voices.recipe.data import shards_of
 from max_voices.recipe.layout import AUDIO, CODES, EOS, FIRST_PHONE, LAST_PHONE, SLOTS, SOC, SOS
 from max_voices.recipe.model import Tied, guide_loss
 from max_voices.recipe.rows import Batch, Row, batches, phone_rows, speech_rows
@@ -97,13 +98,14 @@ def optimizers(model: Tied) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _spoken(work: Path, speaker: str, seed: int) -> Iterator[Row]:
+def _spoken(work: Path, speakers: Sequence[str], seed: int) -> Iterator[Row]:
     """All utterances in a new order in every round; a round finds the shards encoded since the last."""
-    rows, chance, files = list[Row](), random.Random(seed), 0
+    rows, chance, known = list[Row](), random.Random(seed), set[Path]()
     while True:
-        found = len(list((work / "codes").glob(f"{speaker}_*.npz")))
-        if found > files:
-            rows, files = list(speech_rows(work, speaker)), found
+        for path in shards_of(work / "codes", speakers, ".npz"):
+            if path not in known:
+                rows.extend(speech_rows(path, seed))
+                known.add(path)
         if not rows:
             raise ValueError(f"no codes in {work / 'codes'}: train the autoencoder first")
         chance.shuffle(rows)
@@ -115,32 +117,34 @@ def _codebooks(work: Path) -> list[Tensor]:
     return [weights[f"quantizer.quantizers.{level}.codebook.weight"] for level in range(len(STRIDES))]
 
 
-def train(work: Path, speaker: str, seconds: float, phones_only: bool, seed: int = 1) -> None:
-    """Writes ``phones.safetensors`` (text to phones alone), or, going on from that, ``language.safetensors``."""
+def train(
+    work: Path, speakers: Sequence[str], seconds: float, phones_only: bool, gentle: float = 0.35, seed: int = 1
+) -> None:
+    """Writes ``phones.safetensors`` (text to phones alone), or, going on from that, ``language.safetensors``.
+
+    A second run goes on from the first, ``gentle`` times as fast.
+    """
     torch.manual_seed(seed)
     place, log = device(), Log(work / "language.log")
     model = Tied([torch.randn(CODES, CODE_DIM)] * len(STRIDES) if phones_only else _codebooks(work))
-    gentle = 1.0
-    ours, before = work / "language.safetensors", work / "phones.safetensors"
-    if phones_only:
-        ours = before
-    else:
-        gentle = 0.35 if ours.exists() else 1.0  # a second run goes on from the first
-        start = load_file(ours if ours.exists() else before)
+    before, after = work / "phones.safetensors", work / "language.safetensors"
+    ours = before if phones_only else after
+    pace = gentle if ours.exists() else 1.0
+    start = ours if ours.exists() else before
+    if start.exists():
         # The phones were learnt before the codes were frozen: features of the codes come from the codec.
-        start["features"] = model.get_buffer("features")
-        model.load_state_dict(start)
+        model.load_state_dict(load_file(start) | {"features": model.get_buffer("features")})
     model.to(place)
     for layer in model.layers:
         layer.compile(dynamic=False)
-    rows = phone_rows(texts(_OTHER_SEED), speaker) if phones_only else _spoken(work, speaker, seed)
+    rows = phone_rows(texts(_OTHER_SEED), speakers) if phones_only else _spoken(work, speakers, seed)
     steps, budget, tokens = optimizers(model), Budget(seconds), 0
     sums = dict.fromkeys(("phones", "slots", "full", "guide"), 0.0)
     for step, batch in enumerate(batches(rows)):
         if budget.done:
             break
         for optimizer in steps:
-            set_rate(optimizer, gentle * budget.rate(step))
+            set_rate(optimizer, pace * budget.rate(step))
         loss = losses(model, batch, place)
         for optimizer in steps:
             optimizer.zero_grad()

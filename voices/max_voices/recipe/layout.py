@@ -2,6 +2,10 @@
 
     <soh> <voice_slt> text <eot> <soa>  phones <sos> frames <soc> phones <sos> frames … <eos>
 
+or, to speak in the voice of a sample, with its words and its frames before that:
+
+    <soh> words <eot> <soa> <sos> frames <eos>  <soh> <voice_sample> text <eot> <soa>  phones <sos> …
+
 The model writes the phones of a clause, then its frames of 7 audio tokens, then the next clause's: so
 the first sound need not wait for all the phones. Where to cut is a rule of the training data only; the
 model learns it. Audio id = ``AUDIO`` + slot · 1024 + code, the slots interleaved 1-2-4 as in Orpheus.
@@ -15,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from max_codecs.layout import PhoneFormat, SpeechLayout
-from max_codecs.prompt import PromptFormat, Voice
+from max_codecs.prompt import PromptFormat, ReferenceFormat, Voice
 from max_voices.recipe.flite import PAUSE, Phone
 
 FRAME = 2048  # samples: 128 ms at 16 kHz, one code of the coarsest level
@@ -25,7 +29,8 @@ WORD = "|"  # between the phones of two words
 
 SPECIALS = ("<pad>", "<soh>", "<eot>", "<soa>", "<sos>", "<soc>", "<eos>")
 SPEAKER_TOKENS = ("<voice_slt>", "<voice_rms>", "<voice_awb>", "<voice_kal16>")
-_SPARE = tuple(f"<spare_{number}>" for number in range(5))
+SAMPLE_TOKEN = "<voice_sample>"  # the voice that was just heard
+_SPARE = tuple(f"<spare_{number}>" for number in range(1, 5))
 CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyz ',.?!")
 _CONSONANTS = [
     "b",
@@ -58,7 +63,7 @@ PHONES = (WORD, PAUSE, *_CONSONANTS, *(vowel + stress for vowel in _VOWELS for s
 AUDIO = 160  # the first audio id
 VOCABULARY = AUDIO + SLOTS * CODES
 
-_NAMES = (*SPECIALS, *SPEAKER_TOKENS, *_SPARE, *CHARACTERS, *PHONES)
+_NAMES = (*SPECIALS, *SPEAKER_TOKENS, SAMPLE_TOKEN, *_SPARE, *CHARACTERS, *PHONES)
 # Phones start with an @ in the vocabulary: "b" is a letter already.
 TOKENS = {("@" + name if number >= len(_NAMES) - len(PHONES) else name): number for number, name in enumerate(_NAMES)}
 PAD, SOH, EOT, SOA, SOS, SOC, EOS = range(len(SPECIALS))
@@ -215,6 +220,13 @@ def speech_layout(speakers: Sequence[str] = ()) -> SpeechLayout:
             after_text=(EOT,),
             speech=(SOA,),
             voices=tuple(Voice(speaker, (TOKENS[f"<voice_{speaker}>"],)) for speaker in speakers),
+            reference=ReferenceFormat(
+                before_text=(SOH,),
+                after_text=(EOT,),
+                before_audio=(SOA, SOS),
+                after_audio=(EOS,),
+                voice=(TOKENS[SAMPLE_TOKEN],),
+            ),
         ),
         phones=PhoneFormat(
             phones=((FIRST_PHONE + 1, LAST_PHONE),), start_of_frames=SOS, next_clause=SOC, word_border=FIRST_PHONE
@@ -235,6 +247,12 @@ def deinterleave(ids: Ids) -> list[Ids]:
     return _LAYOUT.levels(_LAYOUT.frames(ids))
 
 
-def prompt(text: str, speaker: str = "slt") -> list[int]:
-    """The ids that the model is given: ``<soh> <voice> text <eot> <soa>``."""
-    return [SOH, TOKENS[f"<voice_{speaker}>"], *(TOKENS[character] for character in text), EOT, SOA]
+def prompt(text: str, speaker: str | None = "slt") -> list[int]:
+    """The ids that the model is given: ``<soh> <voice> text <eot> <soa>``; ``speaker`` is None after a sample."""
+    voice = SAMPLE_TOKEN if speaker is None else f"<voice_{speaker}>"
+    return [SOH, TOKENS[voice], *(TOKENS[character] for character in text), EOT, SOA]
+
+
+def sample(words: str, audio: Sequence[int]) -> list[int]:
+    """The ids of a voice's sample, before a ``prompt``: what it says and its audio ids."""
+    return [SOH, *(TOKENS[character] for character in words), EOT, SOA, SOS, *audio, EOS]

@@ -1,9 +1,11 @@
 """Utterances as rows of token ids, with what each position is to learn and where it may look."""
 
+import random
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +29,15 @@ from max_voices.recipe.layout import (
     clauses,
     interleave,
     prompt,
+    sample,
 )
 
 _SECONDS = FRAME / SAMPLE_RATE
 # Which part of its frame a slot's code stands for: the whole, a half, a quarter.
 _SPANS = ((0.0, 1.0), (0.0, 0.5), (0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (0.5, 0.75), (0.75, 1.0))
 IGNORE = -1
+_SAMPLED = 0.15  # share of the rows that begin with a sample of the voice
+_SAMPLE = (8, 48)  # frames: 1 to 6 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,13 @@ class Row:
 class _Builder:
     """Collects ids with, for each, whether it is learnt and where it comes from."""
 
-    def __init__(self, text: str) -> None:
-        self.ids = prompt(text)
+    def __init__(self, text: str, speaker: str | None, before: Sequence[int] = ()) -> None:
+        self.ids = [*before, *prompt(text, speaker)]
         self.learn = [False] * len(self.ids)
         self.span = [(-1, -1)] * len(self.ids)
         self.position = list(range(len(self.ids)))
-        self.words = [(match.start() + 2, match.end() + 2) for match in re.finditer(r"\S+", text)]
+        start = len(before) + 2
+        self.words = [(match.start() + start, match.end() + start) for match in re.finditer(r"\S+", text)]
         self.word = 0
 
     def add(self, token: int, span: tuple[int, int] = (-1, -1), learn: bool = True, gap: int = 0) -> None:
@@ -82,9 +88,11 @@ class _Builder:
         return Row(ids, np.array(self.position, np.int16), shift[0], shift[1], shift[2])
 
 
-def speech_row(record: Record, codes: Sequence[npt.NDArray[np.integer]]) -> Row:
-    """Text, then phones and frames by clause. ``codes`` are those of this utterance."""
-    build, audio = _Builder(record.text), interleave(codes).reshape(-1, SLOTS)
+def speech_row(
+    record: Record, codes: Sequence[npt.NDArray[np.integer]], speaker: str | None, before: Sequence[int] = ()
+) -> Row:
+    """Text, then phones and frames by clause. ``codes`` are those of this utterance; ``before``, a sample's ids."""
+    build, audio = _Builder(record.text, speaker, before), interleave(codes).reshape(-1, SLOTS)
     places, ends = list[int](), list[float]()
     frame = 0
     for number, (clause, count) in enumerate(zip(record.clauses, record.counts, strict=True)):
@@ -102,9 +110,9 @@ def speech_row(record: Record, codes: Sequence[npt.NDArray[np.integer]]) -> Row:
     return build.row()
 
 
-def phone_row(text: str, spoken: Sequence[Clause]) -> Row:
+def phone_row(text: str, spoken: Sequence[Clause], speaker: str) -> Row:
     """Text and phones only. Positions jump over the frames that are missing, so distances are as in speech."""
-    build = _Builder(text)
+    build = _Builder(text, speaker)
     for clause in spoken:
         build.phones(clause)
         build.add(SOS)
@@ -112,23 +120,32 @@ def phone_row(text: str, spoken: Sequence[Clause]) -> Row:
     return build.row()
 
 
-def speech_rows(work: Path, speaker: str) -> Iterator[Row]:
-    """All utterances whose shard has codes."""
-    for path in sorted((work / "codes").glob(f"{speaker}_*.npz")):
-        records, _ = load_shard(work / "audio" / f"{path.stem}.npy")
-        with np.load(path, allow_pickle=False) as file:
-            levels = [file[f"level{number}"] for number in range(3)]
-        for record in records:
-            first, last = record.first, record.first + record.frames
-            yield speech_row(record, [level[first * 2**n : last * 2**n] for n, level in enumerate(levels)])
+def speech_rows(path: Path, seed: int) -> Iterator[Row]:
+    """All utterances of the shard whose codes are at ``path``; some are told whose voice it is by a sample alone."""
+    records, _ = load_shard(path.parents[1] / "audio" / f"{path.stem}.npy")
+    speaker, chance = path.stem.rsplit("_", 1)[0], random.Random(f"{seed} {path.stem}")
+    with np.load(path, allow_pickle=False) as file:
+        levels = [file[f"level{number}"] for number in range(3)]
+
+    def codes(record: Record) -> list[npt.NDArray[np.integer]]:
+        first, last = record.first, record.first + record.frames
+        return [level[first << n : last << n] for n, level in enumerate(levels)]
+
+    short = [record for record in records if _SAMPLE[0] <= record.frames <= _SAMPLE[1]]
+    for record in records:
+        other = chance.choice(short) if chance.random() < _SAMPLED else record
+        if other is record:
+            yield speech_row(record, codes(record), speaker)
+        else:
+            yield speech_row(record, codes(record), None, sample(other.text, interleave(codes(other)).tolist()))
 
 
-def phone_rows(texts: Iterable[str], speaker: str) -> Iterator[Row]:
-    teacher = Teacher(speaker)
-    for text in texts:
-        phones = teacher.phones(text)
+def phone_rows(texts: Iterable[str], speakers: Sequence[str]) -> Iterator[Row]:
+    teachers = {speaker: Teacher(speaker) for speaker in speakers}
+    for text, speaker in zip(texts, cycle(speakers)):
+        phones = teachers[speaker].phones(text)
         if max(phone.word for phone in phones) + 1 == len(text.split()):
-            yield phone_row(text, [c for c in clauses(text, phones) if PAUSE not in c.phones[:1]])
+            yield phone_row(text, [c for c in clauses(text, phones) if PAUSE not in c.phones[:1]], speaker)
 
 
 # Rows of a batch share one of few lengths, so that little is padding; about 4,096 tokens a step.

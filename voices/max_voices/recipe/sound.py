@@ -4,7 +4,7 @@ First spectral losses alone; then, for the last part of the time, small adversar
 the buzz that such losses leave.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from max_codecs.snac.causal import CausalDecoder
+from max_codecs.snac.spectra import magnitude, mel_filters
 from max_voices.recipe.autoencoder import CODE_DIM, LATENT, STRIDES, Autoencoder
-from max_voices.recipe.data import load_shard
-from max_voices.recipe.features import magnitude, mel_filters
+from max_voices.recipe.data import load_shard, shards_of
+from max_voices.recipe.flite import SAMPLE_RATE
 from max_voices.recipe.layout import CODES, FRAME
 from max_voices.recipe.quantizer import Quantizer
 from max_voices.recipe.tools import Budget, Log, device, restore, save, set_rate
@@ -59,12 +60,12 @@ class Piece:
 class Pieces:
     """Random crops of all shards that have codes; new ones are found as they appear."""
 
-    def __init__(self, work: Path, speaker: str) -> None:
-        self._work, self._speaker = work, speaker
+    def __init__(self, work: Path, speakers: Sequence[str]) -> None:
+        self._work, self._speakers = work, speakers
         self._shards = dict[Path, tuple[npt.NDArray[np.int16], list[npt.NDArray[np.int16]], npt.NDArray[np.int64]]]()
 
     def refresh(self) -> None:
-        for path in sorted((self._work / "codes").glob(f"{self._speaker}_*.npz")):
+        for path in shards_of(self._work / "codes", self._speakers, ".npz"):
             if path not in self._shards:
                 with np.load(path, allow_pickle=False) as file:
                     levels = [file[f"level{number}"] for number in range(len(STRIDES))]
@@ -96,7 +97,7 @@ class Spectral(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("filters", mel_filters(_MEL_SIZE, _MEL_BANDS))
+        self.register_buffer("filters", mel_filters(_MEL_SIZE, _MEL_BANDS, SAMPLE_RATE))
 
     def forward(self, heard: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         total, mel = heard.new_zeros(()), heard.new_zeros(())
@@ -176,8 +177,17 @@ def _fight(
     return 0.05 * fooled + 0.5 * feature, {"fooled": fooled, "feature": feature, "judge": judge}
 
 
-def train(work: Path, speaker: str, seconds: float, adversarial: float | None = None, seed: int = 1) -> None:
+def train(
+    work: Path,
+    speakers: Sequence[str],
+    seconds: float,
+    adversarial: float | None = None,
+    gentle: float = 0.4,
+    seed: int = 1,
+) -> None:
     """Writes ``codec.safetensors``. ``adversarial``: the last share of the time, in which the adversaries take part.
+
+    A second run goes on from the first, ``gentle`` times as fast.
 
     By default 0.35 on a GPU, and none on a CPU: there a step with them takes 2.3 times as long, and there are only
     some thousand steps.
@@ -188,14 +198,16 @@ def train(work: Path, speaker: str, seconds: float, adversarial: float | None = 
     autoencoder, path = Autoencoder(), work / "codec.safetensors"
     restore(autoencoder, work / "autoencoder.safetensors")
     codec.quantizer.load_state_dict(autoencoder.quantizer.state_dict())
-    again = path.exists()
+    again, start = path.exists(), work / "decoder.safetensors"
     if again:
-        restore(codec, path)  # a second run goes on from the first, more gently
+        restore(codec, path)
+    elif start.exists():
+        restore(codec.decoder, start)  # of a voice whose codes were others
     codec.decoder.compile(dynamic=False)
     share = (0.35 if place.type == "cuda" else 0.0) if adversarial is None else adversarial
-    data, budget = Pieces(work, speaker), Budget(seconds)
+    data, budget = Pieces(work, speakers), Budget(seconds)
     optimizer = torch.optim.AdamW(
-        codec.decoder.parameters(), 4e-4 if again else 1e-3, betas=(0.8, 0.99), weight_decay=0.01, fused=True
+        codec.decoder.parameters(), 1e-3 * (gentle if again else 1), betas=(0.8, 0.99), weight_decay=0.01, fused=True
     )
     against = torch.optim.AdamW(judges.parameters(), 4e-4, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
     sums = dict.fromkeys(("loss", "mel", "onset", "fooled", "feature", "judge"), 0.0)

@@ -8,35 +8,38 @@ share it. A phase whose checkpoint is there goes on from it; ``--fresh`` forgets
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from max_voices.embedded import FOLDER
 from max_voices.recipe import autoencoder, language, sound
 from max_voices.recipe.data import WORK
-from max_voices.recipe.export import export
+from max_voices.recipe.export import export, thaw
+from max_voices.recipe.flite import SPEAKERS
 
 _CODES = 0.22  # share of the budget until the codes are frozen
 _ENCODE = 0.06  # encoding takes about this share
-_CHECKPOINTS = ("autoencoder", "phones", "codec", "language")
+_CHECKPOINTS = ("autoencoder", "phones", "decoder", "codec", "language")
 
 
-def phase(name: str, work: Path, speaker: str, seconds: float) -> None:
+def phase(name: str, work: Path, speakers: Sequence[str], seconds: float, gentle: float) -> None:
     """Runs one phase in this process."""
     if name == "autoencoder":
-        autoencoder.train(work, speaker, seconds)
+        autoencoder.train(work, speakers, seconds)
     elif name == "phones":
-        language.train(work, speaker, seconds, phones_only=True)
+        language.train(work, speakers, seconds, phones_only=True, gentle=gentle)
     elif name == "encode":
-        autoencoder.encode_all(work, speaker)
+        autoencoder.encode_all(work, speakers)
     elif name == "sound":
-        sound.train(work, speaker, seconds)
+        sound.train(work, speakers, seconds, gentle=gentle)
     else:
-        language.train(work, speaker, seconds, phones_only=False)
+        language.train(work, speakers, seconds, phones_only=False, gentle=gentle)
 
 
-def side_by_side(work: Path, speaker: str, phases: dict[str, float]) -> None:
+def side_by_side(work: Path, speakers: Sequence[str], phases: dict[str, float], gentle: float) -> None:
     """Runs phases at the same time; raises ``CalledProcessError`` for the first that fails, and ends the others."""
-    command = [sys.executable, "-m", "max_voices.recipe.train", "--work", str(work), "--speaker", speaker]
+    command = [sys.executable, "-m", "max_voices.recipe.train", "--work", str(work), "--speakers", *speakers]
+    command += ["--gentle", str(gentle)]
     running = [
         subprocess.Popen([*command, "--phase", name, "--minutes", str(seconds / 60)])
         for name, seconds in phases.items()
@@ -57,24 +60,29 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=95.0, help="wall time of all training; 15 do on a GPU")
     parser.add_argument("--work", type=Path, default=WORK, help="where the data are and checkpoints go")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the voice goes")
-    parser.add_argument("--speaker", default="slt")
+    parser.add_argument("--speakers", nargs="+", default=SPEAKERS, choices=SPEAKERS)
+    parser.add_argument("--gentle", type=float, default=0.35, help="how fast a second run learns, times the first")
+    parser.add_argument("--start", type=Path, help="begin with the weights of the voice in this folder")
     parser.add_argument("--fresh", action="store_true", help="delete the checkpoints first")
     parser.add_argument(
         "--phase", choices=("autoencoder", "phones", "encode", "sound", "language"), help="one phase alone"
     )
     options = parser.parse_args()
-    work, speaker, seconds = options.work, options.speaker, options.minutes * 60
+    work, speakers, seconds = options.work, options.speakers, options.minutes * 60
     if options.phase:
-        phase(options.phase, work, speaker, seconds)
+        phase(options.phase, work, speakers, seconds, options.gentle)
         return
     if options.fresh:
         for name in _CHECKPOINTS:
             (work / f"{name}.safetensors").unlink(missing_ok=True)
-    side_by_side(work, speaker, {"autoencoder": _CODES * seconds, "phones": _CODES * seconds})
-    side_by_side(work, speaker, {"encode": 0.0})
+    if options.start:
+        thaw(options.start, work)
+    first = {"autoencoder": _CODES * seconds, "phones": _CODES * seconds}
+    side_by_side(work, speakers, first, options.gentle)
+    side_by_side(work, speakers, {"encode": 0.0}, options.gentle)
     rest = (1 - _CODES - _ENCODE) * seconds
-    side_by_side(work, speaker, {"sound": rest, "language": rest})
-    export(work, options.out, (speaker,))
+    side_by_side(work, speakers, {"sound": rest, "language": rest}, options.gentle)
+    export(work, options.out, tuple(speakers))
     print(f"the voice is in {options.out}; python -m max_voices.recipe.evaluate measures it", file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ from max_interfaces.values import JsonValue
 
 from .. import sse
 from ..adapters import AdapterAnswer, LoadBody, UnloadBody
+from ..captioned import LINES, Captioned, CaptionedBody
 from ..metrics import MIME as METRICS
 from ..openai.chat_body import ChatBody
 from ..openai.completions_body import CompletionBody
@@ -76,6 +77,13 @@ OPERATIONS = (
     Operation("get", "/v1/audio/voices", "The voices", {JSON: OBJECT}, query=(("legacy", {"type": "boolean"}),)),
     Operation("post", "/v1/audio/voices", "Add a voice", {JSON: OBJECT}, refused=OF_ADAPTERS, form=NEW_VOICE),
     Operation("delete", "/v1/audio/voices/{name}", "Remove a voice that was added", {JSON: OBJECT}, refused=OF_VOICES),
+    Operation(
+        "post",
+        "/dev/captioned_speech",
+        "The same, with its words' times",
+        {JSON: Captioned, LINES: TEXT},
+        CaptionedBody,
+    ),
     Operation("post", "/v1/chat/completions", "An answer in a chat", CHAT, ChatBody),
     Operation("post", "/v1/completions", "How a text goes on", CHAT, CompletionBody),
     Operation("post", "/v1/embeddings", "The vectors of texts", {JSON: EmbeddingsAnswer}, EmbeddingsBody),

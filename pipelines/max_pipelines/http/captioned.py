@@ -1,0 +1,102 @@
+"""`POST /dev/captioned_speech` as Kokoro-FastAPI has it: speech, and when each of its words is heard."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from max_interfaces import AudioGenerationOutput, PipelineTask, WordTimestamp
+
+from .face import Face
+from .json import encode
+from .problems import asked
+from .speech import Sound, SpeechFields, open_sound, voice_of
+from .streaming import Streamed
+from .whole import Whole, WholeAnswer
+
+LINES = "application/x-ndjson"  # Kokoro-FastAPI says application/json, which several lines of it are not
+
+
+class CaptionedBody(SpeechFields, frozen=True, kw_only=True):
+    """The fields of `POST /v1/audio/speech` that say what is spoken and how. Of its own: `stream` for lines of JSON
+    while it is made, and `return_timestamps`.
+    """
+
+    input: Annotated[str, Meta(min_length=1, max_length=2**21)]
+    stream: bool = True
+    return_timestamps: bool = True
+
+
+class CaptionedWord(msgspec.Struct, frozen=True):
+    """A word, and when it is heard, in seconds from the start of the sound."""
+
+    word: str
+    start_time: float
+    end_time: float
+
+    @classmethod
+    def of(cls, word: WordTimestamp) -> CaptionedWord:
+        """A word under the names that it has here."""
+        return cls(word.word, word.start, word.end)
+
+
+class Captioned(msgspec.Struct, frozen=True):
+    """Sound, in base64 on the wire, its media type, and the words that have become known; None if nobody asked."""
+
+    audio: bytes
+    audio_format: str
+    timestamps: list[CaptionedWord] | None
+
+
+async def speak(request: Request) -> ASGIApp:
+    """`POST /dev/captioned_speech`: JSON, whole or line by line."""
+    face = Face.of(request)
+    body = await face.read(request, CaptionedBody)
+    chosen = await face.chosen(body.model, PipelineTask.AUDIO_GENERATION)
+    info = chosen.info
+    with asked():
+        form, _, sound = open_sound(face, body, info)
+        params = body.sampling
+    outputs = face.client.speak(
+        body.input,
+        voice=voice_of(face, info, body),
+        model=info.name,
+        sampling_params=params,
+        adapter=chosen.adapter,
+        word_timestamps=body.return_timestamps,
+    )
+    pieces = _captioned(outputs, sound, form.mime, body.return_timestamps)
+    return Streamed(_lines(pieces), LINES) if body.stream else Whole(_whole(pieces))
+
+
+async def _captioned(
+    outputs: AsyncGenerator[AudioGenerationOutput, None], sound: Sound, mime: str, timed: bool
+) -> AsyncGenerator[Captioned, None]:
+    """Pieces of sound, each with the words that are known by then; the last may be words alone."""
+    async with contextlib.aclosing(outputs):
+        async for output in outputs:
+            data = sound.push(output)
+            if data or output.is_done:
+                words = [CaptionedWord.of(word) for word in sound.take_words()]
+                yield Captioned(data, mime, words if timed else None)
+
+
+async def _lines(pieces: AsyncGenerator[Captioned, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            yield encode(piece) + b"\n"
+
+
+async def _whole(pieces: AsyncGenerator[Captioned, None]) -> WholeAnswer:
+    async with contextlib.aclosing(pieces):
+        gathered = [piece async for piece in pieces]
+    audio = b"".join(piece.audio for piece in gathered)
+    words = [word for piece in gathered for word in piece.timestamps or ()]
+    timed = gathered[-1].timestamps is not None
+    return WholeAnswer(encode(Captioned(audio, gathered[-1].audio_format, words if timed else None)))
