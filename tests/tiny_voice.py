@@ -17,8 +17,9 @@ from max_codecs.constraint import FrameBounds, PhaseBounds
 from max_codecs.format import SamplingDefaults, SpeechFormat
 from max_codecs.layout import PhoneFormat, SpeechLayout
 from max_codecs.prompt import PromptFormat, ReferenceFormat, Voice
-from max_codecs.snac.config import AlignerConfig, StackConfig
-from max_codecs.snac.mel_encoder import Stack
+from max_codecs.snac.config import AlignerConfig, SnacConfig, StackConfig
+from max_codecs.snac.mel_encoder import MelEncoder, Stack
+from max_codecs.snac.weights import State
 from max_pipelines.config import (
     CodecConfig,
     Config,
@@ -50,14 +51,17 @@ PHASES = PhaseBounds(
 ALIGNER = AlignerConfig(StackConfig(width=8, depth=1), first_phone=44, phones=16, pause=44)
 
 
-def make_tiny_voice(folder: Path, *, causal: bool = True, cloning: bool = False, timed: bool = False) -> Config:
+def make_tiny_voice(
+    folder: Path, *, causal: bool = True, cloning: bool = False, mel: bool = False, timed: bool = False
+) -> Config:
     """Write the model, the tokenizer and the codec; return the config that serves them. The same weights each time.
 
-    With `cloning` it takes samples: the codec has its encoder, and added voices lie in the folder, too. One that is
-    `timed` writes phones, which its codec tells.
+    With `cloning` it takes samples: the codec has its encoder, a `MelEncoder` with `mel`, and added voices lie in the
+    folder, too. One that is `timed` writes phones, which its codec tells.
     """
     _write_language_model(folder / "lm")
-    _write_codec(folder / "codec", causal, cloning, timed)
+    config, weights = _mel_codec(folder / "codec") if mel else _snac(cloning)
+    _write_codec(folder / "codec", msgspec.structs.replace(config, causal=causal), weights, timed)
     layout = msgspec.structs.replace(LAYOUT, phones=PHONES if timed else None)
     form = SpeechFormat(
         layout, spell=True, max_words=12, frames=FRAMES, phases=PHASES, sampling=SamplingDefaults(0.8, 0.95)
@@ -101,11 +105,26 @@ def _write_language_model(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def _write_codec(folder: Path, causal: bool, encoder: bool, timed: bool) -> None:
+def _snac(encoder: bool) -> tuple[SnacConfig, State]:
+    config = msgspec.structs.replace(SMALL, latent_dim=None if encoder else SMALL.latent_dim)
+    return config, random_encoder_state(config) if encoder else {}
+
+
+def _mel_codec(folder: Path) -> tuple[SnacConfig, State]:
+    """One whose encoder is a file of its own, which is written; the quantizer's share is returned."""
+    size = StackConfig(width=8, depth=1)
+    config = msgspec.structs.replace(SMALL, encoder_rates=(4, 4, 8), decoder_rates=(8, 4, 4), mel_encoder=size)
+    state = random_encoder_state(config)  # its encoder is not the one
+    encoder = MelEncoder(config.sampling_rate, config.hop, config.latent, size.width, size.depth)
     folder.mkdir(parents=True)
-    latent = None if encoder else SMALL.latent_dim
-    config = msgspec.structs.replace(SMALL, causal=causal, latent_dim=latent, aligner=ALIGNER if timed else None)
-    state = random_state(config) | (random_encoder_state(config) if encoder else {})
+    save_file(encoder.half().state_dict(), folder / "encoder.safetensors")
+    return config, {name: tensor for name, tensor in state.items() if name.startswith("quantizer.")}
+
+
+def _write_codec(folder: Path, config: SnacConfig, encoder: State, timed: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = msgspec.structs.replace(config, aligner=ALIGNER if timed else None)
+    state = random_state(config) | encoder
     if timed:
         torch.manual_seed(1)
         head = Stack(config.latent, ALIGNER.stack.width, ALIGNER.phones, ALIGNER.stack.depth, causal=True)

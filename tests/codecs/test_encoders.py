@@ -23,13 +23,18 @@ from max_codecs.pretrained import encoders
 from max_codecs.pretrained.encoders import dac_encoder, encodec_encoder, mimi_encoder
 from max_codecs.samples import padded
 from max_codecs.slots import columns, depth_first, frames_of
-from max_codecs.snac.config import SnacConfig
+from max_codecs.snac.config import SnacConfig, StackConfig
 from max_codecs.snac.encoder import build_encoder, load_encoder
+from max_codecs.snac.mel_encoder import MelEncoder
 from max_codecs.snac.model import build_model
 from max_interfaces.errors import ConfigError
 from max_interfaces.protocols import SpeechEncoder
+from max_voices.recipe.autoencoder import Autoencoder
+from max_voices.recipe.export import export_codec, export_listeners
+from max_voices.recipe.sound import Codec
 from tests.random_snac import SMALL, random_state
-from tests.tiny_codecs import LEVELS, Codec, save_dac, save_encodec, save_mimi, tiny_dac, tiny_encodec, tiny_mimi
+from tests.tiny_codecs import LEVELS, save_dac, save_encodec, save_mimi, tiny_dac, tiny_encodec, tiny_mimi
+from tests.tiny_codecs import Codec as AnyCodec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the package's own, of torch.jit
@@ -48,7 +53,7 @@ def sound(count: int, seed: int = 0) -> NDArray[np.float32]:
 def published(config: SnacConfig) -> Any:
     """The snac package's own model, with random weights."""
     fields: dict[str, Any] = msgspec.to_builtins(config)
-    del fields["causal"]
+    del fields["causal"], fields["mel_encoder"], fields["aligner"]  # which are not the package's
     torch.manual_seed(1)
     model = SNAC(**fields)
     with torch.no_grad():
@@ -127,16 +132,67 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, spoilt: str
         load_encoder(tmp_path)
 
 
+# -- a MelEncoder ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A codec and its encoder as the recipe exports them, in half precision, untrained."""
+    folder = tmp_path_factory.mktemp("exported")
+    torch.manual_seed(3)
+    listener, codec = Autoencoder(), Codec()
+    codec.quantizer.load_state_dict(listener.quantizer.state_dict())
+    export_codec(codec, folder)
+    export_listeners(listener, folder)
+    return folder
+
+
+@pytest.mark.parametrize("count", [1, 2048, 30_000])
+def test_codes_are_those_that_the_recipe_trains_with(exported: Path, count: int) -> None:
+    """Which are in bfloat16 there, for speed alone."""
+    encoder, listener = load_encoder(exported), Autoencoder().eval()
+    for name, module in (("encoder", listener.encoder), ("model", Codec())):
+        weights = {key: tensor.float() for key, tensor in load_file(exported / f"{name}.safetensors").items()}
+        module.load_state_dict(weights)
+        if isinstance(module, Codec):
+            listener.quantizer = module.quantizer
+    frames = encoder.encode(sound(count))
+    assert (encoder.sample_rate, encoder.codes_per_frame) == (16_000, 7)
+    levels = [frames[:, places].reshape(-1) for places in columns(depth_first((4, 2, 1)))]
+    with torch.inference_mode():
+        given = torch.from_numpy(padded(sound(count), 2048))[None]
+        expected = listener.quantizer(listener.encoder(given)).codes
+    for got, codes in zip(levels, expected, strict=True):
+        np.testing.assert_array_equal(got, codes[0].numpy())
+    assert len(np.unique(frames)) > (1 if count < 3000 else 15)
+
+
+def test_an_encoder_that_is_missing_or_does_not_fit_is_refused_by_name(exported: Path, tmp_path: Path) -> None:
+    for path in exported.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = tmp_path / "config.json"
+    fields = msgspec.json.decode(config.read_bytes(), type=SnacConfig)
+    config.write_bytes(msgspec.json.encode(msgspec.structs.replace(fields, mel_encoder=StackConfig(255, 6))))
+    with pytest.raises(ConfigError, match=r"encoder\.safetensors: does not fit config\.json: encoder: size mismatch"):
+        load_encoder(tmp_path)
+    config.write_bytes(msgspec.json.encode(fields))
+    (tmp_path / "encoder.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"encoder\.safetensors: cannot read"):
+        load_encoder(tmp_path)
+    with pytest.raises(ValueError, match="a latent has 24 samples"):
+        MelEncoder(8000, 24, 8, 8, 1)
+
+
 # -- transformers ----------------------------------------------------------------------------------------------------
 
 
-def encoder_of(model: Codec, slots: list[tuple[int, int]] | None = None) -> SpeechEncoder:
+def encoder_of(model: AnyCodec, slots: list[tuple[int, int]] | None = None) -> SpeechEncoder:
     if isinstance(model, MimiModel):
         return mimi_encoder(model, slots)
     return dac_encoder(model, slots) if isinstance(model, DacModel) else encodec_encoder(model, slots)
 
 
-def whole_codes(model: Codec, samples: NDArray[np.float32]) -> NDArray[np.int64]:
+def whole_codes(model: AnyCodec, samples: NDArray[np.float32]) -> NDArray[np.int64]:
     """What transformers encodes, as frames int64[n, levels]."""
     given: Tensor = torch.from_numpy(samples)[None, None]
     coder: Any = model
@@ -149,7 +205,7 @@ def whole_codes(model: Codec, samples: NDArray[np.float32]) -> NDArray[np.int64]
     return frames
 
 
-CASES: dict[str, Callable[[], Codec]] = {
+CASES: dict[str, Callable[[], AnyCodec]] = {
     "mimi": tiny_mimi,
     "dac": tiny_dac,
     "dac, odd ratios": lambda: tiny_dac(downsampling_ratios=[3, 2, 5]),
@@ -158,7 +214,7 @@ CASES: dict[str, Callable[[], Codec]] = {
 }
 
 
-def hearing(model: Codec) -> Codec:
+def hearing(model: AnyCodec) -> AnyCodec:
     """With an encoder for whose codes the sound is what counts."""
     parts: Any = model
     with torch.no_grad():
@@ -187,7 +243,7 @@ def test_codes_are_transformers_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("model", [tiny_mimi, tiny_dac, tiny_encodec])
-def test_fewer_codebooks_are_the_first_ones_in_the_wanted_order(model: Callable[[], Codec]) -> None:
+def test_fewer_codebooks_are_the_first_ones_in_the_wanted_order(model: Callable[[], AnyCodec]) -> None:
     given = hearing(model())
     all_codes, some = encoder_of(given).encode(sound(700)), encoder_of(given, [(1, 0), (0, 0)]).encode(sound(700))
     np.testing.assert_array_equal(some, all_codes[:, [1, 0]])

@@ -23,6 +23,7 @@ from max_interfaces import (
     TokenDelta,
     TokenGenerator,
 )
+from max_pipelines.cli import main
 from max_pipelines.client import Client
 from max_pipelines.config import Config
 from max_pipelines.media.access import NOTHING
@@ -119,6 +120,30 @@ async def test_over_http(config: Config, served: Facing) -> None:
         folder_of(config).remove("cat")
         while await voices_of(served) != ["ann", "bob"]:
             await asyncio.sleep(0.05)
+
+
+def test_where_the_codec_hears_by_a_mel_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command that adds a voice to its sound, which is timed like any other."""
+    config = with_folder(make_tiny_voice(tmp_path / "model", cloning=True, mel=True, timed=True), tmp_path / "voices")
+    file, sample = tmp_path / "tiny.yaml", tmp_path / "sample.wav"
+    file.write_bytes(msgspec.yaml.encode(config))
+    sample.write_bytes(wav(speech(0.9)))
+    assert main(["voices", "add", "cat", str(sample), "a cat sat", "--config", str(file)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'voices/cat.safetensors'}\n"
+    voice = folder_of(config).find("cat")
+    assert voice is not None
+    assert len(set(voice.tokens.tolist())) > 7  # codes of a sound, not the same again and again
+    with Client.embedded(config) as client:
+        cat = list(client.speak("hello there.", voice="cat", sampling_params=SEEDED, word_timestamps=True))
+        tokens = tuple(voice.tokens.tolist())
+        given = client.speak(
+            "hello there.", sampling_params=SEEDED, audio_prompt_tokens=tokens, audio_prompt_transcription="a cat sat"
+        )
+        np.testing.assert_array_equal(audio(cat), audio(list(given)))
+        ann = audio(list(client.speak("hello there.", voice="ann", sampling_params=SEEDED)))
+        assert audio(cat).shape != ann.shape or not np.allclose(audio(cat), ann)
+    words = [word.word for output in cat for word in output.metadata.words]
+    assert words[:1] == ["hello"]
 
 
 class Watched:

@@ -1,4 +1,4 @@
-"""SNAC's own encoder, for samples of a voice: the package's parameters under their names, the whole sound at once."""
+"""Encoders for samples of a voice, the whole sound at once: SNAC's own, named as in the package, or a `MelEncoder`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from max_interfaces.protocols import SpeechEncoder
 from ..samples import padded
 from ..slots import Slot, frames_of
 from .codebooks import of_shape
-from .config import SnacConfig
+from .config import SnacConfig, StackConfig
 from .decoder import DILATIONS, KERNEL, Conv1d, ResidualUnit, Snake1d
+from .files import CONFIG, ENCODER
+from .mel_encoder import MelEncoder
 from .model import fill, order_of, read_model, usable_device, without_norm
-from .weights import State, folded, part
+from .weights import State, folded, part, read_weights
 
 
 class EncoderBlock(nn.Module):
@@ -155,11 +157,27 @@ def load_encoder(source: str | Path, *, device: str = "cpu", slots: Sequence[Slo
     ConfigError as `load_model` has it, and for weights without an encoder.
     """
     files, config, state = read_model(source)
-    if not part(state, "encoder."):
+    if config.mel_encoder is None and not part(state, "encoder."):
         raise ConfigError(f"{files.weights}: has no encoder, so this voice can take no samples")
     try:
-        return build_encoder(config, state, device=device, slots=slots)
+        if config.mel_encoder is None:
+            return build_encoder(config, state, device=device, slots=slots)
+        place = usable_device(device)
+        encoder = _mel_encoder(files.config.parent / ENCODER, config, config.mel_encoder, place)
+        quantizer = {name: tensor.to(place) for name, tensor in folded(state).items()}
+        return SnacEncoder(config, encoder, part(quantizer, "quantizer."), place, slots)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(f"{files.weights}: does not fit {files.config.name}: {error}") from error
+
+
+def _mel_encoder(path: Path, config: SnacConfig, size: StackConfig, device: torch.device) -> MelEncoder:
+    """The encoder in a file, in float32. ConfigError, with the path, if the file is missing or does not fit."""
+    state = {name: tensor.to(device, torch.float32) for name, tensor in read_weights(path).items()}
+    try:
+        encoder = MelEncoder(config.sampling_rate, config.hop, config.latent, size.width, size.depth).to(device)
+        fill(encoder, state, "encoder")
+    except ValueError as error:
+        raise ConfigError(f"{path}: does not fit {CONFIG}: {error}") from error
+    return encoder
