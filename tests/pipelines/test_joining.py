@@ -48,7 +48,7 @@ class Said:
             left = left[size:]
         pieces.append(left)
         states = [GenerationStatus.ACTIVE] * (len(pieces) - 1) + [GenerationStatus.END_OF_SEQUENCE]
-        words = [()] * len(pieces)
+        words: list[tuple[WordTimestamp, ...]] = [()] * len(pieces)
         words[-1 if self.said_late else 0] = self.words
         return [
             AudioGenerationOutput(state, 1, piece, metadata=AudioGenerationMetadata(prompt_tokens=3, words=told))
