@@ -2,10 +2,10 @@
 
     python benchmarks/utterances.py [--count 500] [--config FILE] [--voice NAME] [--json FILE]
 
-The texts are drawn from the 100 test sentences' words and from whole sentences, with and without an end mark, some with
-numbers in them. An utterance babbles if it lasts longer than a slow reader would take, or does not end by itself; it is
-cut if it is shorter than a fast one's, or if its tail is loud up to the last sample; it is empty if nothing can be
-heard in it. Each result is a line of `--log`, so that a run that was interrupted goes on from there.
+The texts are runs of the 100 test sentences' words, often broken off within a sentence, a third of them without an end
+mark, a fifth with a number in them. An utterance babbles if it lasts longer than a slow reader would take, or does not
+end by itself; it is cut if it is shorter than a fast one's, or if its tail is loud up to the last sample; it is empty
+if nothing can be heard in it. Each result is a line of `--log`, so that a run that was interrupted goes on from there.
 """
 
 from __future__ import annotations

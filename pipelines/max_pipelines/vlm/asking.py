@@ -62,12 +62,15 @@ def text_of(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     return prompt
 
 
-def check_media(model: Model, given: GivenMedia) -> None:
-    """ValueError naming what the model does not take. It has to be running."""
+def check_media(model: Model, given: GivenMedia, *, several: bool = False) -> None:
+    """ValueError naming the argument, in its plural if there are `several`, that the model cannot take.
+
+    It has to be running.
+    """
     kinds = model.media
     for kind in given.counts:
         if kind.value not in kinds:
-            raise ValueError(f"{kind.value}: {what_is_taken(kinds)}")
+            raise ValueError(f"{kind.value}{'s' * several}: {what_is_taken(kinds)}")
 
 
 def _begun(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool:

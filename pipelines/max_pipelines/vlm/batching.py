@@ -50,7 +50,7 @@ def batch_generate(
     begin = time.perf_counter()
     held = model.held
     for one in given:
-        check_media(model, one)
+        check_media(model, one, several=True)
     sized = track_image_sizes and any(one.images for one in given)
     media = [read_media(one, options.shape, sized=sized) for one in given]
     texts = held.run(_all(model, processor, prompts, media, limits, options))

@@ -50,7 +50,7 @@ def test_the_text_config_serves_text(tmp_path: Path) -> None:
     with serving_file(file, "--port", "0") as served, httpx2.Client(base_url=served.url, timeout=PATIENCE_S) as asks:
         (model,) = asks.get("/v1/models").json()["data"]
         assert (model["id"], model["task"]) == ("qwen2.5-0.5b", "text_generation")
-        body = asking(model=model["id"])
+        body = asking(model=model["id"], temperature=0)
         assert asks.post(CHAT, json=body).json()["usage"]["completion_tokens"] == 8
         assert len(events(asks.post(CHAT, json=body | {"stream": True}))) > 2
         assert asks.post(COMPLETIONS, json=prompting(model="dummy")).json()["choices"][0]["text"]

@@ -54,6 +54,7 @@ def speech_format(speakers: tuple[str, ...]) -> SpeechFormat:
         fade_in=160,  # 10 ms: the decoder begins from nothing, and speech only some 50 ms later
         layout=speech_layout(speakers),
         spell=True,
+        full_stop=True,  # behind an open end it stops in mid-word now and then
         max_words=LONGEST,
         sampling=SAMPLING,
         # A little wider than anything the teachers said in 28,000 texts: 49 phone tokens and 10 clauses at most, and
