@@ -32,6 +32,7 @@ class Desk:
     """Talks to a dispatcher as clients and workers do, and keeps what it sent."""
 
     def __init__(self, limits: Limits | None = None, models: Iterable[str] = (MODEL,), active: int = 1) -> None:
+        self.first_sample = 0  # of each sound
         self.dispatcher = Dispatcher(limits or Limits(), models, active)
         self.now = 1000.0
         self.sent: list[Action] = []
@@ -84,13 +85,15 @@ class Desk:
     def chunk(
         self, key: str, attempt: int, seq: int, status: GenerationStatus = ACTIVE, *, worker: str = "w1"
     ) -> list[Action]:
-        """A worker delivers a chunk of ten samples and one token; the sound begins with sample 5."""
+        """A worker delivers a chunk of ten samples and one token."""
         return self.hear(worker.encode(), Delivery(self.peer(key), (self.head(key, attempt, seq, status),)))
 
     def head(self, key: str, attempt: int, seq: int, status: GenerationStatus = ACTIVE) -> ChunkHead:
         """Where such a chunk belongs."""
         request = self.dispatcher.requests.get(key)
-        return ChunkHead(key, request.serial if request else 0, attempt, seq, 5 + 10 * seq, 10, status, seq, (seq,))
+        return ChunkHead(
+            key, request.serial if request else 0, attempt, seq, self.first_sample + 10 * seq, 10, status, seq, (seq,)
+        )
 
     def peer(self, key: str) -> bytes:
         """The client of a request."""

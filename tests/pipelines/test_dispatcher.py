@@ -52,6 +52,7 @@ def test_a_request_goes_to_the_worker_and_its_chunks_to_the_client_as_they_came(
 
 def test_what_a_resume_needs_is_recorded() -> None:
     desk = Desk()
+    desk.first_sample = 5
     desk.worker()
     desk.submit("a")
     for seq in range(3):

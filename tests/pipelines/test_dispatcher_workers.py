@@ -60,6 +60,7 @@ def die(desk: Desk, name: str) -> list[Action]:
 
 def test_what_a_dead_worker_had_begun_goes_on_elsewhere_from_what_was_heard() -> None:
     desk = Desk()
+    desk.first_sample = 5
     desk.worker("w1", places=1)
     desk.submit("a")
     for seq in range(3):
