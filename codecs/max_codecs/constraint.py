@@ -156,7 +156,8 @@ class SpeechPhases:
         another = self._phones.next_clause is not None
         left = self._words_left(tokens)
         room = another and (self._bounds.max_clauses is None or clauses < self._bounds.max_clauses)
-        end = (clauses >= self._bounds.min_clauses and not (left and room)) or not another
+        enough = clauses >= self._bounds.min_clauses or left == 0  # no word is left for another clause
+        end = (enough and not (left and room)) or not another
         return self._masks.border(most is None or frames < most, room and left != 0, end)
 
     def _count_frames(self, tokens: Sequence[int]) -> tuple[int, int]:

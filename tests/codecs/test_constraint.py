@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random as chances
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from max_codecs.constraint import FrameBounds, PhaseBounds, SlotOrder, SpeechPhases
@@ -78,7 +79,8 @@ class Automaton:
         unsaid = self.words is not None and self.begun < self.words
         if room and (self.words is None or unsaid):
             allowed = allowed | {NEXT}
-        return allowed | ({END} if self.clause >= self.bounds.min_clauses and not (unsaid and room) else set())
+        enough = self.clause >= self.bounds.min_clauses or self.words == self.begun
+        return allowed | ({END} if enough and not (unsaid and room) else set())
 
     def take(self, token: int) -> None:
         if token == END:
@@ -113,7 +115,8 @@ phase_bounds = st.builds(
 
 
 @given(phase_bounds, st.sampled_from([None, 1, 2, 5]), st.randoms(use_true_random=False))
-def test_phases_follow_the_automaton(bounds: PhaseBounds, words: int | None, random: np.random.Generator) -> None:
+@example(PhaseBounds(max_frames=0.0, max_frames_per_phone=0.5, min_clauses=2), 1, chances.Random(3))
+def test_phases_follow_the_automaton(bounds: PhaseBounds, words: int | None, random: chances.Random) -> None:
     constraint, automaton = SpeechPhases(LAYOUT, VOCAB, bounds, words), Automaton(bounds, words)
     tokens: list[int] = []
     for _ in range(70):
