@@ -51,7 +51,7 @@ def test_any_text_is_refused_or_spoken(text: str, name: str, normalize: bool) ->
         return
     prompter = SpeechPrompter(form, CharTokenizer())
     for part in parts:
-        said = prompter.text(AudioGenerationRequest(RequestID(), "m", part.text, normalize=normalize))
+        said = prompter.prompt(AudioGenerationRequest(RequestID(), "m", part.text, normalize=normalize)).text
         assert said
         assert not form.max_words or len(said.split()) <= form.max_words
         if form.spell:
@@ -76,6 +76,6 @@ def test_what_is_not_to_be_written_out_is_not() -> None:
     info = info_of(FORMS["spelled"])
     (part,) = plan(info, "Room 42", normalize=False)
     manner = Manner(None, SamplingParams(), RequestOptions(), normalize=False)
-    assert SpeechPrompter(FORMS["spelled"], CharTokenizer()).text(request_of(info, part, manner)) == "room."
+    assert SpeechPrompter(FORMS["spelled"], CharTokenizer()).prompt(request_of(info, part, manner)).text == "room."
     with pytest.raises(InvalidRequest, match="nothing to say"):
         plan(info, "42", normalize=False)

@@ -37,6 +37,38 @@ def test_abbreviations_and_initials_end_no_sentence() -> None:
     assert [part.text for part in split_text(text, 0)] == [text]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The No. 1 song",
+        "on Nov. 30, 2026 please",
+        "9 a.m. on",
+        "Mt. Everest",
+        "U.S. troops met Gen. Lee",
+        "pp. 3",
+        "Acme Inc. reported",
+        "Dr. Smith of 5 Elm St. near Fig. 3, vol. 2",
+    ],
+)
+def test_what_the_words_are_read_with_is_not_cut_from_them(text: str) -> None:
+    assert [part.text for part in split_text(text, 0)] == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No. I can't.",
+        "no. it is late.",
+        "Come at 9 a.m. It is late.",
+        "He works at Acme Inc. They know.",
+        "See the U.S.\n\n5 things",
+        "A fig. Then a nut.",
+    ],
+)
+def test_an_abbreviation_may_end_a_sentence(text: str) -> None:
+    assert len(split_text(text, 0)) == 2
+
+
 def test_i_ends_a_sentence() -> None:
     assert len(split_text("So do I. Then we went.", 0)) == 2
 

@@ -124,8 +124,8 @@ class ObviousText:
         self.held += text
         end = before = 0
         for match in SENTENCE_END.finditer(self.held):
-            piece = self.held[before : match.end()].strip()
-            if piece and not is_abbreviation(piece):
+            piece = self.held[before : match.end()]
+            if piece.strip() and not is_abbreviation(piece, self.held[match.end() : match.end() + 1]):
                 end = before = match.end()
         if end:
             return self.give(end)
@@ -163,6 +163,9 @@ ODD = st.sampled_from(
         "Mr.",
         "A.",
         "I.",
+        "No.",
+        "U.S.",
+        "(etc.",
         "5,",
         "a,,",
         "b,'",

@@ -54,8 +54,7 @@ class SpeechPipeline:
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
-        prompt = self._prompter.prompt(request)
-        text = self._prompter.text(request)
+        prompt, text = self._prompter.prompt(request)
         sound = Sound(attempt, self._form, self._codec, self._schedule, len(prompt), self._trim_s)
         self._generator.add(
             SequenceStart(
