@@ -112,6 +112,13 @@ def test_a_flush_gives_what_is_there_and_begins_anew() -> None:
     assert said(arriving, "one two three, four") == ["one two three,"]
 
 
+@pytest.mark.parametrize("pieces", [["No. ", "1 is here. It"], ["The No.", " ", "1", " is here. It"]])
+def test_what_comes_behind_an_abbreviation_is_waited_for(pieces: list[str]) -> None:
+    arriving = ArrivingText(0)
+    parts = [part.text for piece in pieces for part in arriving.push(piece)]
+    assert parts == ["The No. 1 is here." if pieces[0].startswith("The") else "No. 1 is here."]
+
+
 class ObviousText:
     """The same as `ArrivingText`, all of what is held being read with each piece."""
 
