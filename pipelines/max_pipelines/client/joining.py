@@ -22,18 +22,21 @@ NO_SOUND: NDArray[np.float32] = np.zeros(0, np.float32)
 class Joiner:
     """Turns the outputs of several requests into those of one.
 
-    Silence is held back at the end of a part until it is known what follows. If that is another part, what is silent
-    at its end and at the beginning of the next makes the pause: filled up to the model's shortest, or cut to its
-    longest. Nothing that can be heard is ever cut, nor is the end of the whole.
+    What is silent at the end of a part and at the beginning of the next makes the pause between them: filled up to the
+    model's shortest, or cut to its longest. So while a part goes on, only silence that may be cut is held back; when it
+    has ended, nothing of it that can be heard waits for the next. Nothing that can be heard is ever cut, nor is the end
+    of the whole, and nothing is added to that.
     """
 
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
         self._rate = info.sample_rate
         self._least, self._most = round(info.shortest_pause_s * self._rate), round(info.longest_pause_s * self._rate)
+        self._fade, self._kept = round(FADE_S * self._rate), round(KEPT_S * self._rate)
+        self._sure = max(0, self._most - self._kept)  # silence that is in the pause, whatever comes
         self._chunks = self._steps = 0
         self._prompts = 0  # tokens of the prompts of the parts that have ended
-        self._held = NO_SOUND  # the last samples, as long as they may be the end of a part
+        self._held = NO_SOUND  # the last samples: silence that may be cut; what may have to be faded out
         self._given = 0  # silent samples that were given out just before those
         self._pausing = False  # a part has ended, and nothing of the next is heard yet
         self._lead = NO_SOUND  # the next part's silence
@@ -45,13 +48,10 @@ class Joiner:
             samples = self._begun(output.audio_data, last and output.is_done)
         else:
             samples, self._held = np.concatenate([self._held, output.audio_data]), NO_SOUND
-        status = output.final_status
-        if not last:
-            status = GenerationStatus.ACTIVE
-            if not (part.joined or self._pausing):
-                samples = self._hold_back(samples)
-                self._pausing = output.is_done
-        return self._numbered(output, samples, status)
+        if not (last or self._pausing):
+            samples = self._hold_back(samples, part, output.is_done)
+            self._pausing = output.is_done and not part.joined
+        return self._numbered(output, samples, output.final_status if last else GenerationStatus.ACTIVE)
 
     def end(self) -> AudioGenerationOutput:
         """The last output, where the one before it did not know that it was."""
@@ -59,41 +59,42 @@ class Joiner:
         last = AudioGenerationOutput(GenerationStatus.END_OF_SEQUENCE, 0, metadata=metadata)
         return self._numbered(last, np.concatenate([self._held, self._lead]), GenerationStatus.END_OF_SEQUENCE)
 
-    @property
-    def _fade(self) -> int:
-        return round(FADE_S * self._rate)
+    def _hold_back(self, samples: NDArray[np.float32], part: Part, is_done: bool) -> NDArray[np.float32]:
+        """All but the silence at the end that may be cut, and, until the part is done, what may have to be faded out.
 
-    def _hold_back(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """All but the silence at the end, as far as a pause may need it, and what would have to be faded out."""
+        Where the sentence goes on in the next part, nothing is.
+        """
         quiet = quiet_behind(samples)
-        kept = min(samples.size, max(min(quiet, self._most), self._fade))
-        self._given = max(0, quiet - kept) + (self._given if quiet == samples.size else 0)
+        silent = quiet + (self._given if quiet == samples.size else 0)
+        sure = self._sure if is_done else min(self._sure, self._least)
+        cut = 0 if part.joined else max(0, min(silent - sure, self._most, quiet))
+        kept = cut if is_done or part.joined else min(samples.size, max(cut, self._fade))
+        self._given = silent - min(kept, quiet)
         self._held = samples[samples.size - kept :]
-        return samples[: samples.size - kept]
+        samples = samples[: samples.size - kept]
+        return faded(samples, self._fade, -1) if is_done and not (part.joined or kept) else samples
 
     def _begun(self, samples: NDArray[np.float32], end: bool) -> NDArray[np.float32]:
-        """The pause and what follows it, once something of that can be heard; before that nothing."""
+        """What is missing to the pause and what follows it, once that can be heard; before that what is sure."""
         lead = np.concatenate([self._lead, samples])
         quiet = quiet_before(lead)
-        self._lead = NO_SOUND
-        if quiet < lead.size:
-            self._pausing = False
-            samples, self._held = self._bridged(lead, quiet), NO_SOUND
-            return samples
-        if end:
-            return np.concatenate([self._held, lead])
-        self._lead = lead[max(0, lead.size - self._most) :]  # more of it would be cut
-        return NO_SOUND
+        if end or quiet < lead.size:
+            held, self._held, self._lead = self._held, NO_SOUND, NO_SOUND
+            self._pausing = end and quiet == lead.size
+            return np.concatenate([held, lead]) if self._pausing else self._bridged(held, lead, quiet)
+        size = max(0, min(lead.size - self._kept, self._sure - self._given))  # 0 while anything is held before it
+        self._given += size
+        self._lead = lead[size:]
+        return lead[:size]
 
-    def _bridged(self, following: NDArray[np.float32], quiet: int) -> NDArray[np.float32]:
-        """The samples that are held, a pause, and the `following`, of which so many are silent."""
-        before = self._held
-        silent = self._given + quiet_behind(before) + quiet
+    def _bridged(self, before: NDArray[np.float32], following: NDArray[np.float32], quiet: int) -> NDArray[np.float32]:
+        """The silence `before`, as much of a pause as is missing, and the `following`, of which so many are silent."""
+        silent = self._given + before.size + quiet
         wanted = min(max(silent, self._least), self._most)
         surplus = max(0, silent - wanted)
-        start = min(surplus, max(0, quiet - round(KEPT_S * self._rate)))
-        stop = before.size - min(surplus - start, quiet_behind(before))
-        filling = np.zeros(wanted - silent + surplus, np.float32)
+        start = min(surplus, max(0, quiet - self._kept))
+        stop = max(0, before.size - (surplus - start))
+        filling = np.zeros(max(0, wanted - silent), np.float32)
         return np.concatenate([faded(before[:stop], self._fade, -1), filling, faded(following[start:], self._fade, 1)])
 
     def _numbered(

@@ -15,6 +15,7 @@ CLAUSE_END = re.compile(r"""(?<![,;:–—])[,;:–—]+["'”’)\]]*\s+|\n+"""
 _WORD_END = re.compile(r"\s+")
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*\Z")
 _INITIALS = re.compile(r"(?:[a-z]\.){1,11}[a-z]")  # a.m., u.s.
+_MARGIN = 8  # words that pieces may make more together than apart: "$5.00" and "million" are three and six
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +66,27 @@ def _within(sentence: Part, text: str, last: bool) -> Part:
 def _gather(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:
     """Neighbouring pieces together, as long as they fit.
 
-    They are counted together, for "$5" and "million" are not two numbers. Only a piece with a word can change that
-    count; of a run of others a single character is counted along: they may be most of a text.
+    They are counted together, for "$5" and "million" are not two numbers; but while their sum is far from what still
+    fits, it will do. Only a piece with a word can change that count; of a run of others a single character is counted
+    along: they may be most of a text.
     """
     held: list[str] = []
     counted: list[str] = []  # what stands for it
-    words = 0  # in it
+    words = 0  # in it, when it was counted last
+    more = 0  # words in what has come since, one by one
     wordless = False  # its end
     for piece in pieces:
         own = count(piece)
-        joined = count(" ".join([*counted, piece])) if held and own else words or own
-        if held and joined > max_words:
+        more += own
+        if own and 2 * more + _MARGIN > max_words - words:
+            words, more = (count(" ".join([*counted, piece])) if held else own), 0
+        if held and words > max_words:
             yield " ".join(held)
-            held, counted, joined = [], [], own
+            held, counted, words = [], [], own
         if own or not (held and wordless):
             counted.append(piece if own else piece[:1])
         held.append(piece)
-        words, wordless = joined, not own
+        wordless = not own
     if held:
         yield " ".join(held)
 
