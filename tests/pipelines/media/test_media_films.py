@@ -190,6 +190,7 @@ def test_films_in_fragments() -> None:
         (np.stack(GREYS), {"film_frames": 19}, "20 frames or more"),
         (np.stack(GREYS), {"frames": 19}, "set fps or num_frames"),
         (GREYS, {"film_pixels": 1000}, "20 frames of 48 × 32 pixels"),
+        (FILM, {"decoded_pixels": 20 * 32 * 48 - 1}, "has 30720 pixels or more in the frames up to the last"),
         (GREYS, {"pixels": 1000}, "frame 0: has 48 × 32 pixels"),
         ([GREYS[0], GREYS[0][:-1]], {}, "frames of more than one size"),
         ([], {}, "has no frames"),
@@ -208,7 +209,16 @@ def test_what_is_refused(item: FilmItem, limits: dict[str, int], why: str) -> No
 
 
 def test_every_limit_is_met_exactly() -> None:
-    just = MediaLimits(frames=20, film_frames=20, seconds=2, pixels=32 * 48, film_pixels=20 * 32 * 48, bytes=len(FILM))
+    all_pixels = 20 * 32 * 48
+    just = MediaLimits(
+        frames=20,
+        film_frames=20,
+        seconds=2,
+        pixels=32 * 48,
+        film_pixels=all_pixels,
+        decoded_pixels=all_pixels,
+        bytes=len(FILM),
+    )
     items: Sequence[bytes | list[NDArray[np.uint8]]] = (FILM, GREYS)
     for item in items:
         assert shown(read_film(item, just)) == [*range(20)]
