@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_films_in_fragments() -> None:
         (FILM[: len(FILM) // 2], {}, "has no pictures in it"),
     ],
 )
-def test_what_is_refused(item: FilmItem, limits: dict[str, int], why: str) -> None:
+def test_what_is_refused(item: FilmItem, limits: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=r"^videos\[3\]: ") as refused:
         read_film(item, MediaLimits(**limits), name="videos[3]")
     assert why in str(refused.value)
