@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from max_engines.drawing import DrawingEngine, load_drawing
 from max_engines.drawing.model import Pixels
+from max_engines.media import Slices
 from max_interfaces import (
     Attempt,
     Chunk,
@@ -145,6 +146,20 @@ def chunks_of(config: Config, attempt: Attempt[TextGenerationRequest]) -> list[C
     finally:
         served.close()
     return chunks
+
+
+def test_images_are_encoded_in_slices(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float] = []
+    advance = Slices.advance
+
+    def counted(self: Slices[Any], seconds: float) -> bool:
+        turns.append(seconds)
+        return advance(self, seconds)
+
+    monkeypatch.setattr("max_pipelines.text.pipeline.BEGIN_S", 0)  # a slice is one layer
+    monkeypatch.setattr(Slices, "advance", counted)
+    assert chunks_of(config, Attempt(ask("see <img> there", None, images=(png(1),)), 7))
+    assert len(turns) > 1
 
 
 def test_another_worker_goes_on_at_any_chunk(config: Config) -> None:
