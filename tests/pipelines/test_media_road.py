@@ -303,7 +303,7 @@ def test_a_step_in_which_encoders_may_run_is_announced(pauses: bool, announces: 
         served.pipeline.admit(Attempt(plain, seed=5))
         assert served.step_s() == 0
         served.pipeline.admit(Attempt(asked, seed=5))
-        announced: set[float] = set()
+        announced = {served.step_s()}  # read already, it may be encoded and written on in the very next step
         chunks: list[Any] = []
         while not any(chunk.request_id == asked.request_id for chunk in chunks):
             chunks = [*served.pipeline.execute([asked.request_id])]

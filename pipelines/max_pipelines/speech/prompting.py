@@ -21,7 +21,7 @@ from ..voices.folder import VoiceFolder
 UNTOUCHED = SamplingParams()
 
 
-class SpeechPrompt(NamedTuple):
+class WholePrompt(NamedTuple):
     """What the model reads, and what the request says as it is given to the model: None where its prompt is given."""
 
     ids: tuple[int, ...]
@@ -49,20 +49,20 @@ class SpeechPrompter:
         """The names of the voices that were added to the model's own, as of now."""
         return () if self._added is None else tuple(set(self._added.names) - set(self._layout.prompt.names))
 
-    def prompt(self, request: AudioGenerationRequest) -> SpeechPrompt:
+    def prompt(self, request: AudioGenerationRequest) -> WholePrompt:
         """The prompt of a request. ValueError for what this model cannot do: nothing is silently ignored."""
         self._refuse_unsupported(request)
         form = self._layout.prompt
         voice, reference = self._voice(request)  # an unknown name is refused also beside a ready-made prompt
         if request.prompt is not None:
-            return SpeechPrompt(self._raw(request.prompt), None)
+            return WholePrompt(self._raw(request.prompt), None)
         text = self._text(request)
         rendered = form.render(text, voice, referenced=reference is not None)
         ids = self._tokenizer.encode(rendered, add_special_tokens=False)
         prompt = form.build(ids, voice=voice, reference=reference)
         if request._assistant_message_override is not None:
-            return SpeechPrompt(prompt.with_speech(self._raw(request._assistant_message_override)).ids, None)
-        return SpeechPrompt(prompt.ids, text)
+            return WholePrompt(prompt.with_speech(self._raw(request._assistant_message_override)).ids, None)
+        return WholePrompt(prompt.ids, text)
 
     def _refuse_unsupported(self, request: AudioGenerationRequest) -> None:
         if request.speed != 1.0:

@@ -26,7 +26,7 @@ from ..engines import ServedGenerator
 from ..problems import failure_of, report, sendable
 from .answer import Answer
 from .drawing import check_drawing
-from .perceiving import Perceiver
+from .perceiving import Perceiver, has_media
 from .plan import TextPlan, plan_of
 from .preparing import Constrainer, Preparation, Prepared
 from .prompting import TextPrompter
@@ -110,7 +110,7 @@ class TextPipeline:
 
         Encoders that pause have one layer of it, others all of theirs.
         """
-        if all(one.perceiving is None for one in self._preparing.values()):
+        if not any(has_media(one.attempt.request) for one in self._preparing.values()):
             return 0.0
         return ENCODERS_S if self._encoding is None else LAYER_S
 
