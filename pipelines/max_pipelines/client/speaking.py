@@ -151,10 +151,16 @@ def plan(info: ModelInfo, text: str, normalize: bool = True) -> Iterator[Part]:
 
 
 async def parts_of(info: ModelInfo, text: str, normalize: bool) -> AsyncIterator[Part]:
-    """The parts of a whole text, found in a thread: to read it takes a while. InvalidRequest as `plan`."""
+    """The parts of a whole text, found in a thread: to read it takes a while. InvalidRequest as `plan`.
+
+    Each is given when the next has been looked for, so that of the last one it is known at once that it is the last.
+    """
     parts = plan(info, text, normalize)
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+    part = await asyncio.to_thread(next, parts, None)
+    while part is not None:
+        following = await asyncio.to_thread(next, parts, None)
         yield part
+        part = following
 
 
 async def parts_as_written(info: ModelInfo, texts: AsyncIterator[str | Flush], normalize: bool) -> AsyncIterator[Part]:
