@@ -137,7 +137,7 @@ def sayings() -> list[tuple[list[int], int]]:
     engine = Engine(load(VOICE, "float32", "none"))
     said = []
     for text in everyday_sentences()[:SENTENCES]:
-        prompt = prompter.prompt(AudioGenerationRequest(RequestID(), "voice", text))
+        prompt = prompter.prompt(AudioGenerationRequest(RequestID(), "voice", text)).ids
         start = SequenceStart(RequestID(), prompt, SamplingParams(temperature=0, max_new_tokens=LONGEST), seed=0)
         engine.add(start)
         tokens = list(prompt)

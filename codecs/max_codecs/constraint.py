@@ -26,6 +26,7 @@ class FrameBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a sound may be, in frames. `max_frames` None: no bound.
 
     One whose last `max_repeated` frames are one to eight frames again and again says nothing any more, and is ended.
+    Where codebooks come late, these are the last ones of each, as they are written.
     """
 
     min_frames: Count = 1
@@ -58,11 +59,11 @@ class SlotOrder:
         frames = len(tokens) // width
         end = frames >= self._bounds.min_frames
         more = self._bounds.max_frames is None or frames < self._bounds.max_frames
-        more = more and not _repeats(tokens, width, self._bounds.max_repeated)
+        more = more and not repeats(tokens, width, self._bounds.max_repeated)
         return self._masks.border(more or not end, False, end)
 
 
-def _repeats(tokens: Sequence[int], width: int, frames: int | None) -> bool:
+def repeats(tokens: Sequence[int], width: int, frames: int | None) -> bool:
     """Whether the last so many frames are a few frames again and again; no number is no bound."""
     if frames is None or len(tokens) < frames * width:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .constraint import FrameBounds
+from .constraint import FrameBounds, repeats
 from .delays import DelayFormat
 from .layout import SpeechLayout
 from .masks import Mask, speech_masks
@@ -32,8 +32,10 @@ class DelayOrder:
         step, slot = divmod(len(tokens), self._layout.codes_per_frame)
         ended = self._ended(tokens, step)
         if slot == 0 and ended is None:
+            end = step >= self._bounds.min_frames
             more = self._bounds.max_frames is None or step < self._bounds.max_frames
-            return self._masks.first(more, step >= self._bounds.min_frames or not more)
+            more = more and not self._repeats(tokens, step)
+            return self._masks.first(more or not end, end)
         if ended is not None and step >= ended + self._longest:
             return self._masks.border(False, False, True)
         frame = step - self._layout.slot_delays[slot]
@@ -42,6 +44,13 @@ class DelayOrder:
         if ended is None or frame < ended:
             return self._masks.slots[slot]
         return self._masks.filler(slot, self._form.first_after if frame == ended else self._form.after)
+
+    def _repeats(self, tokens: Sequence[int], step: int) -> bool:
+        """Whether each codebook's last codes repeat themselves; what stands before its first does not count."""
+        last = self._bounds.max_repeated
+        if last is None or step < last + self._longest:
+            return False
+        return repeats(tokens, self._layout.codes_per_frame, last)
 
     def _ended(self, tokens: Sequence[int], step: int) -> int | None:
         """The step in which the first slot said that the sound has no more frames; None if it goes on."""

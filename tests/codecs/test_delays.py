@@ -204,6 +204,18 @@ def test_the_first_slot_chooses_and_the_others_follow() -> None:
     ]  # fmt: skip
 
 
+@given(form=layouts, period=st.integers(1, 8), rounds=st.integers(2, 4), least=st.integers(0, 40))
+def test_a_sound_that_repeats_itself_is_ended(form: SpeechLayout, period: int, rounds: int, least: int) -> None:
+    last, longest = period * rounds, max(form.slot_delays)
+    order = DelayOrder(form, 64, FrameBounds(min_frames=least, max_repeated=last))
+    loop = np.repeat([[1], *[[k % 2] for k in range(1, period)]], 3, 1)
+    tokens = written(form, np.concatenate([[[4] * 3, [3] * 3], np.tile(loop, (rounds + longest, 1))]))
+    looped = 2 + longest + last  # the first step before which all codebooks have been in the loop for so long
+    for step in range(looped + 1):
+        more = BASE + form.offsets[0] in allowed(order, tokens[: step * form.codes_per_frame])
+        assert more == (step < max(looped, least))
+
+
 def test_a_layout_chooses_its_order() -> None:
     assert isinstance(SpeechFormat(LATE).constraint(64), DelayOrder)
     assert isinstance(SpeechFormat(layout(None)).constraint(64), SlotOrder)

@@ -274,7 +274,7 @@ def test_a_step_that_fails_can_be_repeated(
     def sometimes(*args: Any) -> Any:
         calls[0] += 1
         if calls[0] % 2:
-            raise RuntimeError("not now")
+            raise RuntimeError("not now" if part != "pixels" else "out of memory")
         return real(*args)
 
     monkeypatch.setattr(owner, name, sometimes)
@@ -290,7 +290,39 @@ def test_a_step_that_fails_can_be_repeated(
     monkeypatch.setattr(engine, "step", stubborn)
     starts = [ask(PROMPTS[0]), ask(PROMPTS[1])]
     assert [one.codes for one in draw(engine, *starts)] == expected[:2]
-    assert failures[0] > 1
+    assert failures[0] > 1 or part == "pixels"
+    assert calls[0] > 2
+
+
+def test_pixels_that_fail_are_not_made_again_and_fail_their_picture_alone(
+    engine: DrawingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+
+    def never(*_: Any) -> Any:
+        calls[0] += 1
+        raise RuntimeError("no pixels")
+
+    said, failed = text(1, 100), ask(PROMPTS[0])
+    (expected,) = generate(engine, [again(said)])
+    monkeypatch.setattr(Pixels, "of", never)
+    for one in (said, failed):
+        engine.add(one)
+    with pytest.raises(RuntimeError, match="no pixels"):
+        run_out(engine, failed.request_id)
+    tokens: list[int] = []
+    for _ in range(5):  # as often as anybody asks, and at once
+        with pytest.raises(RuntimeError, match="no pixels"):
+            engine.step([said.request_id, failed.request_id])
+        with pytest.raises(RuntimeError, match="no pixels"):
+            engine.step([failed.request_id])
+        tokens += engine.step([said.request_id]).get(said.request_id, TokenDelta()).tokens
+    assert calls == [1]
+    engine.release(failed.request_id)
+    while len(tokens) < len(expected):
+        tokens += engine.step([said.request_id]).get(said.request_id, TokenDelta()).tokens
+    engine.release(said.request_id)
+    assert tuple(tokens) == expected
 
 
 def test_one_whose_scores_are_no_numbers_is_named_and_the_others_go_on(

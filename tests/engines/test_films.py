@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,16 @@ def test_sounds_are_heard_in_the_order_of_the_text(saved: Callable[[str], Path])
     for row, sound in zip(heard, (low, loud), strict=True):
         _, alone = processor.process("hear <ab><snd><ae>", encode, sounds=[sound])
         assert np.array_equal(row, next(one.array for one in alone if one.name == "input_features")[0])
+
+
+def test_films_of_several_rates_are_refused_where_one_counts_for_all(saved: Callable[[str], Path]) -> None:
+    def shown(name: str, *films: SeenFilm) -> int:
+        processor, encode = MediaProcessor.open(saved(name)), encoder(saved(name))
+        return len(processor.process(FILM + FILM, encode, options={"size": SIZE}, films=films)[0])
+
+    slow, fast = (SeenFilm(film(4), range(4), 4, fps) for fps in (2.0, 4.0))
+    with pytest.raises(ValueError, match=r"videos\[1\]: is shown at 4 frames a second, videos\[0\] at 2, .* set fps"):
+        shown("qwen2.5-omni", slow, fast)
+    assert shown("qwen2.5-omni", fast, fast)
+    assert shown("qwen2.5-omni", *(replace(one, asked_fps=1.0) for one in (slow, fast)))
+    assert shown("qwen2.5-vl", slow, fast)

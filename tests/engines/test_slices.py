@@ -53,6 +53,19 @@ def test_its_error_is_raised_by_each_turn_from_then_on() -> None:
     slices.close()
 
 
+def test_a_thread_that_cannot_start_is_waited_for_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    slices = counting([], 1, [])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            slices.advance(0)
+    slices.close()
+    assert slices.advance(60)
+
+
 def test_who_gives_it_up_ends_it() -> None:
     seen: list[str] = []
     ended: list[str] = []

@@ -11,6 +11,8 @@ from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
 from max_engines.drawing import DrawingEngine, load_drawing
+from max_engines.drawing.model import Pixels
+from max_engines.media import Slices
 from max_interfaces import (
     Attempt,
     Chunk,
@@ -25,12 +27,15 @@ from max_interfaces import (
     TextGenerationRequest,
     TextGenerationRequestMessage,
 )
+from max_interfaces.messages import Delivery, Ended, Start
 from max_interfaces.protocols import SequenceStart
+from max_interfaces.wire import encode_payload
 from max_pipelines.client import Client
 from max_pipelines.client.outputs import join_texts
 from max_pipelines.config import Config, EngineConfig, ModelConfig, PipelineConfig, WorkersConfig
 from max_pipelines.omni.build import build
 from max_pipelines.registry import prove
+from max_pipelines.worker.core import WorkerCore
 from tests.engines.tiny_models import run
 from tests.engines.tiny_multimodal import DRAWN
 from tests.engines.tiny_processors import png, save_with_processor
@@ -143,6 +148,20 @@ def chunks_of(config: Config, attempt: Attempt[TextGenerationRequest]) -> list[C
     return chunks
 
 
+def test_images_are_encoded_in_slices(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float] = []
+    advance = Slices.advance
+
+    def counted(self: Slices[Any], seconds: float) -> bool:
+        turns.append(seconds)
+        return advance(self, seconds)
+
+    monkeypatch.setattr("max_pipelines.text.pipeline.BEGIN_S", 0)  # a slice is one layer
+    monkeypatch.setattr(Slices, "advance", counted)
+    assert chunks_of(config, Attempt(ask("see <img> there", None, images=(png(1),)), 7))
+    assert len(turns) > 1
+
+
 def test_another_worker_goes_on_at_any_chunk(config: Config) -> None:
     request = ask()
     chunks = chunks_of(config, Attempt(request, 7))
@@ -153,6 +172,38 @@ def test_another_worker_goes_on_at_any_chunk(config: Config) -> None:
         joined = join_texts([output_of(chunk) for chunk in (*chunks[:at], *rest)])[0]
         assert joined.tokens == whole.tokens
         assert np.array_equal(pixels(joined), pixels(whole))
+
+
+def test_a_picture_whose_pixels_fail_fails_beside_a_text_that_goes_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+
+    def never(*_: Any) -> Any:
+        calls[0] += 1
+        raise RuntimeError("no pixels")
+
+    monkeypatch.setattr(Pixels, "of", never)
+    served = build(config)
+    try:
+        worker = WorkerCore(served, "tiny", links=1, most_bytes=2**20)
+        params = SamplingParams(temperature=0, max_new_tokens=120, ignore_eos=True)
+        asked = [ask(), TextGenerationRequest(RequestID(), "tiny", PROMPT, sampling_params=params)]
+        for number, one in enumerate(asked):
+            key = one.request_id.value
+            worker.take(Start(key, b"client", 1, 7, 60.0, number), encode_payload([one]), 0.0, 0)
+        picture, written = (one.request_id.value for one in asked)
+        ends: dict[str, GenerationStatus] = {}
+        while len(ends) < 2:
+            for _, message, _ in worker.step():
+                told = (
+                    message.heads if isinstance(message, Delivery) else [message] if isinstance(message, Ended) else ()
+                )
+                ends |= {one.request_id: one.status for one in told if one.status is not GenerationStatus.ACTIVE}
+        assert ends == {picture: GenerationStatus.FAILED, written: GenerationStatus.MAXIMUM_LENGTH}
+        assert calls == [1]
+    finally:
+        served.close()
 
 
 def test_its_canary_writes(config: Config) -> None:

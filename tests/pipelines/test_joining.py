@@ -18,7 +18,7 @@ from max_pipelines.speech.splitting import Part
 from tests.hearing import AUDIBLE
 
 RATE = 1000
-LEAST, MOST, FADE = 250, 600, 5
+LEAST, MOST, FADE, KEPT = 250, 600, 5, 50
 INFO = ModelInfo("m", "audio_generation", RATE, shortest_pause_s=0.25, longest_pause_s=0.6)
 Samples = NDArray[np.float32]
 
@@ -94,8 +94,57 @@ def test_pauses_are_of_natural_length_and_nothing_heard_is_lost(parts: list[Said
         assert 0 <= pause - min(max(natural, LEAST), MOST) <= 2 * FADE  # what is loud up to its end is faded
     assert len(gaps(sound)) == len(parts) - 1
     loud = np.flatnonzero(sound > AUDIBLE)
-    assert loud.size >= sum(one.loud for one in parts) - 2 * FADE * (len(parts) - 1)
-    assert (loud[0], sound.size - 1 - loud[-1]) == (parts[0].before, parts[-1].behind)  # neither end is cut
+    faded = FADE * (2 * (len(parts) - 1) + (not known))  # where more may come, a part ends softly
+    assert sum(one.loud for one in parts) - faded <= loud.size <= sum(one.loud for one in parts)
+    end = sound.size - 1 - loud[-1] - parts[-1].behind
+    assert loud[0] == parts[0].before  # neither end is cut
+    assert 0 <= end <= (0 if known else FADE)
+
+
+@given(st.lists(said, min_size=1, max_size=4))
+def test_all_of_a_part_is_given_out_when_it_has_ended(parts: list[Said]) -> None:
+    """All that can be heard, and what silence is in the pause whatever follows: a listener has nothing else to play."""
+    joiner = Joiner(INFO, Transcript())
+    for said in parts:
+        sound = heard([joiner.join(output, Part("x"), False) for output in said.outputs])
+        loud = np.flatnonzero(sound > AUDIBLE)
+        assert said.loud - 2 * FADE <= loud.size <= said.loud
+        assert 0 <= sound.size - 1 - loud[-1] - min(said.behind, MOST - KEPT) <= FADE
+    rest = joiner.end().audio_data
+    assert rest.size == max(0, parts[-1].behind - (MOST - KEPT))
+
+
+@given(said)
+def test_while_a_part_goes_on_only_silence_above_the_shortest_pause_is_held(said: Said) -> None:
+    joiner, whole, given_out = Joiner(INFO, Transcript()), 0, 0
+    for output in said.outputs[:-1]:
+        whole += output.audio_data.size
+        given_out += joiner.join(output, Part("x"), False).audio_data.size
+        silent = whole if whole <= said.before else max(0, whole - said.before - said.loud)
+        assert whole - given_out <= max(FADE, silent - LEAST)
+
+
+@given(said, said)
+def test_the_next_part_is_heard_behind_what_is_missing_to_the_pause(first: Said, second: Said) -> None:
+    joiner = Joiner(INFO, Transcript())
+    for output in first.outputs:
+        joiner.join(output, Part("x"), False)
+    (only,) = Said(second.before, second.loud, 0, ()).outputs
+    start = int(np.flatnonzero(joiner.join(only, Part("x"), True).audio_data > AUDIBLE)[0])
+    pause = min(max(first.behind + second.before, LEAST), MOST)
+    assert 0 <= start - (pause - min(first.behind, MOST - KEPT)) <= FADE
+
+
+@given(st.integers(0, 900), st.lists(st.integers(1, 300), min_size=1, max_size=6))
+def test_silence_before_the_next_part_comes_as_it_is_made(behind: int, sizes: list[int]) -> None:
+    """As far as it is in the pause for certain; at the end of the whole nothing of it is lost, and nothing added."""
+    joiner, given_out, made = Joiner(INFO, Transcript()), 0, 100 + behind
+    for said in (Said(0, 100, behind, ()), Said(sum(sizes), 0, 0, tuple(sizes))):
+        for output in said.outputs:
+            given_out += joiner.join(output, Part("x"), False).audio_data.size
+    made += sum(sizes)
+    assert given_out >= min(made - KEPT, 100 + MOST - KEPT)
+    assert given_out + joiner.end().audio_data.size == made
 
 
 @given(st.lists(said, min_size=1, max_size=4), st.booleans())
@@ -115,12 +164,11 @@ def test_words_are_where_they_are_heard(parts: list[Said], known: bool) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("late", [True, False])
 def test_words_of_what_cannot_be_heard_wait_for_its_place(known: bool, late: bool) -> None:
-    silent = Said(700, 0, 0, (100, 100), said_late=late)
-    parts = [Said(10, 50, 100, ()), silent, silent, Said(50, 50, 20, ())]
+    begun, silent = Said(100, 0, 600, (100, 100), said_late=late), Said(700, 0, 0, (100, 100), said_late=late)
+    parts = [Said(10, 50, 100, ()), begun, silent, Said(50, 50, 20, ())]
     words = [word for output in joined(parts, last_is_known=known) for word in output.metadata.words]
     last = 10 + 50 + MOST
-    cut = 10 + 50 + 100  # where silence is left out, the first of the two words in it with it
-    assert [round(word.start * RATE) for word in words] == [10, cut, last - 50, last]
+    assert [round(word.start * RATE) for word in words] == [10, 10 + 50 + 100 + 100, last - KEPT, last]
 
 
 @given(said, said)

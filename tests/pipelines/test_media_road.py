@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from max_engines.engine import Engine
 from max_engines.media import Slices
+from max_engines.media.processor import MediaProcessor
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import (
     Attempt,
@@ -38,9 +39,11 @@ from max_interfaces.values import Json
 from max_pipelines.client import AsyncClient, Client
 from max_pipelines.client.outputs import join_texts
 from max_pipelines.config import MediaConfig
-from max_pipelines.media import read_image
+from max_pipelines.engines import build_generator
+from max_pipelines.media import MediaLimits, read_image
 from max_pipelines.text import perceiving
-from max_pipelines.text.build import build
+from max_pipelines.text.build import build, canary_of, serving
+from max_pipelines.text.pipeline import ENCODERS_S, LAYER_S
 from tests.engines.tiny_multimodal import plain_multimodal, said_by_transformers
 from tests.engines.tiny_processors import PLACES, image, png, serving_checkpoint, shown_by_transformers, sound, wav
 from tests.pipelines.test_text_road import chunks_of, output_of
@@ -259,20 +262,53 @@ def test_a_processors_options_where_the_server_allows_them(tmp_path: Path) -> No
             client.generate(chat(SEES, images=[png(1, 51, 100)]))
 
 
-def test_a_step_in_which_encoders_may_run_is_announced(tmp_path: Path) -> None:
+def test_what_all_of_a_request_take_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceiving, "MediaLimits", partial(MediaLimits, request_pixels=2 * 50 * 70))
+    with Client.embedded(serving_checkpoint(tmp_path, "llava", transport="thread")) as client:
+        for _ in range(2):
+            assert client.generate(chat(SEES, SEES, images=[png(1), png(2)])).tokens
+            with pytest.raises(RequestFailed, match=r"images\[2\]: all images and films of a request have 7000") as why:
+                client.generate(chat(SEES, SEES, SEES, images=[png(1), png(2), png(3)]))
+            assert why.value.failure.kind is FailureKind.INVALID_REQUEST  # so no other worker tries it
+
+
+def test_reading_ends_when_nobody_waits(llava: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return read_image(*given, **named)
+
+    monkeypatch.setattr(perceiving, "read_image", slowly)
+    perceiver = perceiving.Perceiver(MediaProcessor.open(llava.folder))
+    given_up = perceiver.submit(prompt("<img>", [png(1)]), "<img>", load_tokenizer(llava.folder).encode, COUNT)
+    assert begun.wait(60)
+    given_up.cancel()
+    go_on.set()
+    given_up.wait(60)
+    with pytest.raises(ValueError, match=r"images\[0\]: is read no further"):
+        given_up.poll()
+    perceiver.close()
+
+
+@pytest.mark.parametrize(("pauses", "announces"), [(True, LAYER_S), (False, ENCODERS_S)])
+def test_a_step_in_which_encoders_may_run_is_announced(pauses: bool, announces: float, tmp_path: Path) -> None:
     """A worker that is silent for longer than usual would be taken for hung."""
-    served = build(serving_checkpoint(tmp_path, "llava"))
+    config = serving_checkpoint(tmp_path, "llava")
+    generator = build_generator(config)
+    served = serving(config, generator if pauses else replace(generator, encoding=None), canary_of(config.model))
     asked, plain = chat(SEES, images=[png(1)]), chat("hello")
     try:
         served.pipeline.admit(Attempt(plain, seed=5))
         assert served.step_s() == 0
         served.pipeline.admit(Attempt(asked, seed=5))
-        announced: set[float] = set()
+        announced = {served.step_s()}  # read already, it may be encoded and written on in the very next step
         chunks: list[Any] = []
         while not any(chunk.request_id == asked.request_id for chunk in chunks):
             chunks = [*served.pipeline.execute([asked.request_id])]
             announced.add(served.step_s())
-        assert max(announced) > 10
+        assert max(announced) == announces
         assert served.step_s() == 0
     finally:
         served.close()

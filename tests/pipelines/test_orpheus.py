@@ -60,7 +60,7 @@ def form() -> SpeechFormat:
 
 def prompt(tokenizer: Characters, text: str, *, added: VoiceFolder | None = None, **fields: object) -> list[int]:
     prompter = SpeechPrompter(form(), tokenizer, added=added)
-    return list(prompter.prompt(AudioGenerationRequest(RequestID(), "orpheus", text, **fields)))  # type: ignore[arg-type]
+    return list(prompter.prompt(AudioGenerationRequest(RequestID(), "orpheus", text, **fields)).ids)  # type: ignore[arg-type]
 
 
 def ids(text: str) -> list[int]:

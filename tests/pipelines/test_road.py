@@ -228,12 +228,12 @@ def test_parts_without_a_word_are_left_out_and_those_that_cannot_be_cut_are_refu
         "And bye.",
     ]
     with pytest.raises(ValueError, match="nothing to say that this voice can read"):
-        plan(info, "😀 你好。")
+        next(plan(info, "😀 你好。"))
     for long, says in (("9" * 40, "12 at most"), ("a" * 3000, "a word of 3000 letters")):
         with pytest.raises(ValueError, match=says):
-            plan(info, f"All is well. {long}")
+            next(plan(info, f"All is well. {long}"))
 
 
 def test_a_model_without_a_sample_rate_cannot_be_spoken_with() -> None:
     with pytest.raises(ValueError, match="no sample rate"):
-        plan(ModelInfo("echo", "text_generation"), "Hello.")
+        next(plan(ModelInfo("echo", "text_generation"), "Hello."))

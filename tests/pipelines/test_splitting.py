@@ -37,6 +37,38 @@ def test_abbreviations_and_initials_end_no_sentence() -> None:
     assert [part.text for part in split_text(text, 0)] == [text]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The No. 1 song",
+        "on Nov. 30, 2026 please",
+        "9 a.m. on",
+        "Mt. Everest",
+        "U.S. troops met Gen. Lee",
+        "pp. 3",
+        "Acme Inc. reported",
+        "Dr. Smith of 5 Elm St. near Fig. 3, vol. 2",
+    ],
+)
+def test_what_the_words_are_read_with_is_not_cut_from_them(text: str) -> None:
+    assert [part.text for part in split_text(text, 0)] == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No. I can't.",
+        "no. it is late.",
+        "Come at 9 a.m. It is late.",
+        "He works at Acme Inc. They know.",
+        "See the U.S.\n\n5 things",
+        "A fig. Then a nut.",
+    ],
+)
+def test_an_abbreviation_may_end_a_sentence(text: str) -> None:
+    assert len(split_text(text, 0)) == 2
+
+
 def test_i_ends_a_sentence() -> None:
     assert len(split_text("So do I. Then we went.", 0)) == 2
 
@@ -110,7 +142,7 @@ odd = st.sampled_from(
 spaces = st.sampled_from([" ", "  ", "\n", "\t", ""])
 
 
-@given(st.lists(st.tuples(odd, spaces).map("".join), max_size=40).map("".join), st.integers(1, 9))
+@given(st.lists(st.tuples(odd, spaces).map("".join), max_size=60).map("".join), st.integers(1, 40))
 def test_what_needs_no_counting_changes_no_border(text: str, max_words: int) -> None:
     cut = split_text(text, max_words, spelled)
     with patch.object(splitting, "_gather", gathered):
@@ -133,6 +165,20 @@ def test_counting_takes_as_long_as_the_text_is(run: str) -> None:
         return characters
 
     assert counted(2000) < 2.5 * counted(1000)
+
+
+def test_words_are_counted_together_only_near_the_limit() -> None:
+    """A text without a mark would else be counted some thirty times over, and each count writes its numbers out."""
+    characters = 0
+
+    def count(part: str) -> int:
+        nonlocal characters
+        characters += len(part)
+        return len(part.split())
+
+    text = "word " * 6000
+    assert {len(part.text.split()) for part in split_text(text, 60, count)} == {60}
+    assert characters < 20 * len(text)
 
 
 def test_many_abbreviations_take_as_long_as_other_texts() -> None:

@@ -112,6 +112,13 @@ def test_a_flush_gives_what_is_there_and_begins_anew() -> None:
     assert said(arriving, "one two three, four") == ["one two three,"]
 
 
+@pytest.mark.parametrize("pieces", [["No. ", "1 is here. It"], ["The No.", " ", "1", " is here. It"]])
+def test_what_comes_behind_an_abbreviation_is_waited_for(pieces: list[str]) -> None:
+    arriving = ArrivingText(0)
+    parts = [part.text for piece in pieces for part in arriving.push(piece)]
+    assert parts == ["The No. 1 is here." if pieces[0].startswith("The") else "No. 1 is here."]
+
+
 class ObviousText:
     """The same as `ArrivingText`, all of what is held being read with each piece."""
 
@@ -124,8 +131,8 @@ class ObviousText:
         self.held += text
         end = before = 0
         for match in SENTENCE_END.finditer(self.held):
-            piece = self.held[before : match.end()].strip()
-            if piece and not is_abbreviation(piece):
+            piece = self.held[before : match.end()]
+            if piece.strip() and not is_abbreviation(piece, self.held[match.end() : match.end() + 1]):
                 end = before = match.end()
         if end:
             return self.give(end)
@@ -163,6 +170,9 @@ ODD = st.sampled_from(
         "Mr.",
         "A.",
         "I.",
+        "No.",
+        "U.S.",
+        "(etc.",
         "5,",
         "a,,",
         "b,'",

@@ -24,8 +24,8 @@ from max_pipelines.cli import main
 from max_pipelines.config import CodecConfig, Config, VoicesConfig
 from max_pipelines.encoders import build_encoder
 from max_pipelines.media.access import NOTHING, Access
-from max_pipelines.voices.adding import MAX_TRANSCRIPT, add_voice
-from max_pipelines.voices.file import MAX_BYTES, About, StoredVoice, read_voice
+from max_pipelines.voices.adding import add_voice
+from max_pipelines.voices.file import MAX_BYTES, MAX_TRANSCRIPT, About, StoredVoice, read_voice
 from max_pipelines.voices.folder import MAX_VOICES, VoiceFolder, default_folder, folder_of
 from max_pipelines.voices.sample import MARGIN_S, WINDOW_S, clean_sample, trimmed
 from tests.tiny_voice import make_tiny_voice

@@ -347,6 +347,10 @@ def test_a_text_that_is_not_spelled_out_is_taken_as_it_is() -> None:
 # -- the words of parts ----------------------------------------------------------------------------------------------
 
 
+def later(seconds: float) -> float:
+    return seconds + 2.0
+
+
 def pieces_of(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
@@ -361,19 +365,19 @@ def test_the_words_of_parts_are_found_in_the_whole(pieces: list[str], size: int)
     for piece in pieces_of(text, size):
         written.write(piece)
     given = [WordTimestamp(text[start:end], 0.5, 0.75, 0, 1) for start, end in words]
-    placed = whole.place(given, 2.0)
+    placed = whole.place(given, later)
     assert [(word.text_start, word.text_end) for word in placed] == words
     assert all((word.start, word.end) == (2.5, 2.75) for word in placed)
-    assert [word for one in given for word in written.place([one], 2.0)] == list(placed)
+    assert [word for one in given for word in written.place([one], later)] == list(placed)
 
 
 def test_several_words_that_are_one_have_white_space_of_their_own() -> None:
-    (word,) = Transcript("It costs $5 \n million.").place([WordTimestamp("$5 million.", 0, 1)], 0)
+    (word,) = Transcript("It costs $5 \n million.").place([WordTimestamp("$5 million.", 0, 1)], later)
     assert (word.word, word.text_start, word.text_end) == ("$5 million.", 9, 22)
 
 
 def test_what_is_behind_is_let_go_and_still_counted() -> None:
     transcript = Transcript("abcdefgh " * 10_000)
     given = [WordTimestamp("abcdefgh", 0, 1)] * 100
-    placed = [word for _ in range(100) for word in transcript.place(given, 0)]
+    placed = [word for _ in range(100) for word in transcript.place(given, later)]
     assert [word.text_start for word in placed] == list(range(0, 90_000, 9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .utterance import Utterance
 
 Mask = NDArray[np.bool_]
-MASKS_KEPT = 256  # of a few KB
+MASKS_KEPT = 256  # those that were cut, of a few KB; the whole ones are not kept
 
 
 class CodebookMasks:
@@ -23,20 +24,21 @@ class CodebookMasks:
 
     def __init__(self, ids: FrameIds) -> None:
         self._ids = ids
-        # The whole mask is kept beside what was cut from it: while it lives, its id belongs to no other array.
-        self._cut: OrderedDict[tuple[int, int, bool], tuple[Mask | None, Mask]] = OrderedDict()
+        # With each what it was cut from: when that is gone, its id can be another array's.
+        self._cut: OrderedDict[tuple[int, int, bool], tuple[ref[Mask] | None, Mask]] = OrderedDict()
 
     def of(self, codebook: int, allowed: Mask | None, like_the_end: bool) -> Mask | None:
         """bool[size] of a codebook, None for all. The end's code is not in it if a frame must not be like the end."""
         if allowed is None and like_the_end:
             return None
         key = (id(allowed), codebook, like_the_end)
-        known = self._cut.get(key)
-        if known is None:
-            known = self._cut[key] = (allowed, self._made(codebook, allowed, like_the_end))
+        whole, cut = self._cut.get(key, (None, None))
+        if cut is None or (whole is not None and whole() is not allowed):
+            cut = self._made(codebook, allowed, like_the_end)
+            self._cut[key] = (None if allowed is None else ref(allowed), cut)
             if len(self._cut) > MASKS_KEPT:
                 self._cut.popitem(last=False)
-        return known[1]
+        return cut
 
     def _made(self, codebook: int, allowed: Mask | None, like_the_end: bool) -> Mask:
         first, last = self._ids.first(codebook), self._ids.first(codebook + 1)

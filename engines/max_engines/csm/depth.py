@@ -55,13 +55,20 @@ class DepthDecoder:
         """Where it is."""
         return self._cache.device
 
+    @property
+    def lanes(self) -> int:
+        """The most frames that it can write at once."""
+        return self._blocks // self._lane
+
     @torch.inference_mode()
     def unroll(self, thoughts: Tensor, first: Tensor, choose: Choose) -> Tensor:
         """Frames int64 `[n, codebooks]` of the backbone's states `[n, width]` and first codes int64[n].
 
-        `choose` makes the next codes int64[n] of scores `[n, size]`.
+        `choose` makes the next codes int64[n] of scores `[n, size]`. ValueError for more frames than there are lanes.
         """
         count = len(first)
+        if count > self.lanes:  # they would be written behind the cache
+            raise ValueError(f"first has {count} codes: at most {self.lanes} frames are written at once")
         rows = max(count, self._least)
         frames = [first]
         try:

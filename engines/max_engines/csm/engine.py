@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -27,7 +27,8 @@ class CsmEngine:
 
     The backbone is an `Engine`, whose tokens are the first codes of frames. A step moves it, then the depth decoder
     writes the other codes of all frames that have been begun, in one batch. If that fails, what the backbone has done
-    is kept, and the step can be repeated with fewer. `max_new_tokens` counts ids.
+    is kept, and the step can be repeated with fewer: frames that were begun come first, as many as the depth decoder
+    has lanes, and the backbone moves nobody beside them. `max_new_tokens` counts ids.
     """
 
     def __init__(self, model: CsmModel, config: EngineConfig | None = None) -> None:
@@ -65,18 +66,11 @@ class CsmEngine:
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """See `TokenGenerator`."""
         moved = {key: self._utterances[key] for key in active}
-        waiting = [key for key, it in moved.items() if not (it.done or it.begun or key in self._untold)]
-        for key, delta in (self.backbone.step(waiting) if waiting else {}).items():
-            told = moved[key].hear(delta)
-            if told is not None:
-                self._untold[key] = told
-        begun = {key: utterance for key, utterance in moved.items() if utterance.begun}
+        if not any(utterance.begun for utterance in moved.values()):
+            self._begin(moved)
+        begun = [(key, utterance) for key, utterance in moved.items() if utterance.begun]
         if begun:
-            frames = self._frames([*begun.values()])
-            for rest, (key, utterance) in zip(self._model.embeddings.rest(frames), begun.items(), strict=True):
-                self._untold[key] = utterance.finish(rest)
-                if utterance.done:
-                    self.backbone.release(key)
+            self._finish(dict(begun[: self._depth.lanes]))
         return {key: self._untold.pop(key) for key in active if key in self._untold}
 
     def release(self, request_id: RequestID) -> None:
@@ -85,9 +79,18 @@ class CsmEngine:
         self._utterances.pop(request_id, None)
         self._untold.pop(request_id, None)
 
+    def _begin(self, moved: Mapping[RequestID, Utterance]) -> None:
+        """Move the backbone, which gives first codes to `max_batch` of them at most."""
+        waiting = [key for key, utterance in moved.items() if not (utterance.done or key in self._untold)]
+        for key, delta in (self.backbone.step(waiting) if waiting else {}).items():
+            told = moved[key].hear(delta)
+            if told is not None:
+                self._untold[key] = told
+
     @torch.inference_mode()
-    def _frames(self, utterances: Sequence[Utterance]) -> Tensor:
-        """The frames int64 `[n, codebooks]` of those that are begun, and have all their codes then, or none but one."""
+    def _finish(self, begun: Mapping[RequestID, Utterance]) -> None:
+        """Write the other codes of frames that are begun. If that fails, those that are not whole have none of them."""
+        utterances = [*begun.values()]
         rows = [utterance.row for utterance in utterances]
         written = 0
 
@@ -102,10 +105,15 @@ class CsmEngine:
         first = torch.tensor([utterance.first for utterance in utterances], device=self._model.backbone.device)
         thoughts = torch.stack([utterance.listener.state for utterance in utterances])
         try:
-            return self._depth.unroll(thoughts, first, choose)
+            rests = self._model.embeddings.rest(self._depth.unroll(thoughts, first, choose))
+            for rest, (key, utterance) in zip(rests, begun.items(), strict=True):
+                self._untold[key] = utterance.finish(rest)
+                if utterance.done:
+                    self.backbone.release(key)
         except Exception as problem:
             for utterance in utterances:
-                utterance.take_back(written)
+                if utterance.begun:
+                    utterance.take_back(written)
             if device_lost(problem, self._model.backbone.device):
                 raise DeviceLost(f"the device is lost: {problem}") from problem
             raise

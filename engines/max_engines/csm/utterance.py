@@ -104,19 +104,23 @@ class Utterance:
         del self.row.output[len(self.row.output) - count :]
 
     def finish(self, rest: Tensor) -> TokenDelta:
-        """The frame is whole, the states of its other codes `rest` `[hidden]`; what is to be told of it."""
+        """The frame is whole, the states of its other codes `rest` `[hidden]`; what is to be told of it.
+
+        If its constraint fails, the frame is still under way.
+        """
         frame = tuple(self.said[-self._ids.codebooks :])
-        self.read.places.append(frame)
-        self.added.extend(rest[None])
-        heard, self._heard = self._heard or TokenDelta(), None
+        heard = self._heard or TokenDelta()
         if self._ends and self._ids.is_end(frame):
-            self.said[-len(frame) :] = [self._ids.end_id]
             told = replace(heard, tokens=(self._ids.end_id,), status=ENDED)
+            self.said[-len(frame) :] = [self._ids.end_id]
         else:
             last = self._ending() if heard.status is ACTIVE else None
             told = replace(heard, tokens=frame)
             if last is not None:
                 told = replace(told, tokens=frame + last.tokens, status=last.status)
+        self.read.places.append(frame)
+        self.added.extend(rest[None])
+        self._heard = None
         self.done = told.status is not ACTIVE
         return told
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from max_interfaces.protocols import SequenceStart, TokenDelta
 from max_interfaces.status import GenerationStatus
 
 from ..config import EngineConfig
-from ..device_errors import device_lost
+from ..device_errors import device_lost, out_of_memory
 from ..engine import Engine
 from ..sampler import Sampler
 from ..sampling_row import check_start
@@ -32,7 +32,9 @@ class DrawingEngine:
 
     A picture is two sequences of the language model, side by side in the batch of all others. A step moves these, and
     chooses a code for each picture of which both have been computed. Pixels are made in a thread beside, one picture
-    after the other, for they can take seconds. If a step fails, what had succeeded is told when it is repeated.
+    after the other, for they can take seconds. If a step fails, what had succeeded is told when it is repeated. Pixels
+    that fail are not made again, but once for want of memory: each step with that picture raises what they raised,
+    until it is released, so that whoever repeats the step with fewer finds it.
     """
 
     def __init__(self, model: DrawingModel, config: EngineConfig | None = None) -> None:
@@ -126,18 +128,26 @@ class DrawingEngine:
         waiting = {key: picture for key, picture in pictures.items() if not picture.told}
         for picture in waiting.values():
             if picture.painting is None:
-                picture.painting = self._thread.submit(self.model.picture, picture.row.output)
+                picture.painting = self._thread.submit(self._pixels, picture.row.output)
         paintings = {key: picture.painting for key, picture in waiting.items() if picture.painting is not None}
         if paintings and not busy and not self._untold:
             wait(paintings.values(), POLL_S, FIRST_COMPLETED)
         for key, painting in paintings.items():
             if painting.done():
                 picture = waiting[key]
-                picture.painting = None  # if it has failed, the next step has it tried again
                 made = self._result(painting)
                 told = self._untold.get(key, TokenDelta())
                 self._untold[key] = replace(told, status=GenerationStatus.MAXIMUM_LENGTH, picture=made)
                 picture.told = True
+
+    def _pixels(self, codes: Sequence[int]) -> NDArray[np.uint8]:
+        """In the thread. Memory that is short may be so for a step beside it alone."""
+        try:
+            return self.model.picture(codes)
+        except Exception as problem:
+            if not out_of_memory(problem):
+                raise
+        return self.model.picture(codes)  # out here the exception is gone, and what it had on the device
 
     def _result(self, painting: Future[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         try:

@@ -70,7 +70,7 @@ class FilmKwargs(VideosKwargs, total=False):
 class QwenFilms(PushToHubMixin):  # it is written out like other parts
     """Stands in the place of transformers' `Qwen2VLVideoProcessor`: `size` has the pixels that a frame may have."""
 
-    model_input_names = ("pixel_values_videos", "video_grid_thw")
+    model_input_names: ClassVar[list[str]] = ["pixel_values_videos", "video_grid_thw"]  # processors join lists
     valid_kwargs: ClassVar[Any] = FilmKwargs
     edges: ClassVar[Mapping[str, str]] = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}  # older names
     patch_size = 14

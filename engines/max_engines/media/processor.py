@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ PARTS = {
     MediaKind.AUDIO: "feature_extractor",
     MediaKind.VIDEO: "video_processor",
 }
+ONE_RATE = "video_second_per_grid"  # of processors that take all films of a prompt to be shown at one rate
+SAME = 1e-3  # rates that differ by less are one: a second in a quarter of an hour
 OURS = {"return_tensors", "sampling_rate", "padding", "truncation", "device", "disable_grouping"}  # not the caller's
 STAND_IN = "\ufdd2"  # for a run of ids among placeholders; a noncharacter, so that no vocabulary has it
 
@@ -76,7 +79,8 @@ class MediaProcessor:
 
         A prompt has one placeholder for each of them; as text it is read by `encode` when they stand there. Sounds have
         `sampling_rate` samples a second. `options` are keyword arguments of the processor's own. ValueError for what
-        does not fit together, and for films that take more than `most` placeholders, before there is room for them.
+        does not fit together, and for films that take more than `most` placeholders, before there is room for them, or
+        that are shown at rates of which the processor would take one for all.
         """
         given: dict[str, object] = dict(self._checked(options))
         if images:
@@ -88,6 +92,7 @@ class MediaProcessor:
             text, encode = self._written(text, encode)
         if films:
             self._check_room(films, given, most)
+            self._check_rates(films)
             given |= self._seen(text, films, sounds)
         try:
             with self._encoding.by(encode):
@@ -106,6 +111,17 @@ class MediaProcessor:
             raise ValueError(
                 f"videos: take {count} tokens, at most {most} fit; set fps or num_frames to show fewer frames"
             )
+
+    def _check_rates(self, films: Sequence[SeenFilm]) -> None:
+        if ONE_RATE not in self._inner.model_input_names:
+            return
+        first = films[0].shown_fps
+        for at, film in enumerate(films):
+            if not math.isclose(film.shown_fps, first, rel_tol=SAME):
+                raise ValueError(
+                    f"videos[{at}]: is shown at {film.shown_fps:g} frames a second, videos[0] at {first:g}, and this "
+                    "model sees all at one rate; set fps"
+                )
 
     def _seen(self, text: str, films: Sequence[SeenFilm], sounds: Sequence[NDArray[np.float32]]) -> dict[str, object]:
         """What the processor is told of films, and of the sounds in the order in which they are heard."""

@@ -83,8 +83,9 @@ class Slices(Generic[ResultT]):
 
     def _take_turn(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="encoders", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="encoders", daemon=True)
+            thread.start()
+            self._thread = thread  # only now: nobody has to wait for one that could not start
         else:
             self._go.release()
         self._rested.acquire()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -21,13 +22,31 @@ KEPT_S = 0.05  # of silence before what is heard next: a soft consonant begins t
 NO_SOUND: NDArray[np.float32] = np.zeros(0, np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """So many samples of silence from sample `first` of the whole on are left out, and others put in their place."""
+
+    first: int
+    removed: int
+    added: int
+
+    def moved(self, sample: float) -> float:
+        """Where a sample is heard that would be this one of the whole; what is left out counts as what follows."""
+        if sample < self.first:
+            return sample
+        return self.first + self.added + max(0.0, sample - self.first - self.removed)
+
+
+_UNCHANGED = _Change(0, 0, 0)
+
+
 class Joiner:
     """Turns the outputs of several requests into those of one.
 
-    Silence is held back at the end of a part until it is known what follows. If that is another part, what is silent
-    at its end and at the beginning of the next makes the pause: filled up to the model's shortest, or cut to its
-    longest. Nothing that can be heard is ever cut, nor is the end of the whole. Words wait for that, too: before, it is
-    not known when they are heard in the whole.
+    What is silent at the end of a part and at the beginning of the next makes the pause between them: filled up to the
+    model's shortest, or cut to its longest. So while a part goes on, only silence that may be cut is held back; when it
+    has ended, nothing of it that can be heard waits for the next. Nothing that can be heard is ever cut, nor is the end
+    of the whole, and nothing is added to that. Words of a part wait until it is known how long the pause before it is.
     """
 
     def __init__(self, info: ModelInfo, transcript: Transcript) -> None:
@@ -36,24 +55,26 @@ class Joiner:
         self._transcript = transcript
         self._rate = info.sample_rate
         self._least, self._most = round(info.shortest_pause_s * self._rate), round(info.longest_pause_s * self._rate)
+        self._fade, self._kept = round(FADE_S * self._rate), round(KEPT_S * self._rate)
+        self._sure = max(0, self._most - self._kept)  # silence that is in the pause, whatever comes
         self._chunks = self._steps = 0
         self._prompts = 0  # tokens of the prompts of the parts that have ended
-        self._held = NO_SOUND  # the last samples, as long as they may be the end of a part
+        self._held = NO_SOUND  # the last samples: silence that may be cut; what may have to be faded out
         self._given = 0  # silent samples that were given out just before those
         self._pausing = False  # a part has ended, and nothing of the next is heard yet
         self._lead = NO_SOUND  # the next part's silence
-        self._let_go = 0  # samples before it, which would be cut anyway
         self._samples = 0  # that were given out
         self._fresh = True  # the next output begins a part
-        self._start = 0  # where in the whole the part begins; as long as its pause is not certain, if nothing were cut
-        self._earliest = 0  # where in the whole it goes on behind the last pause
+        self._start = 0  # where the part would begin in the whole, if nothing was changed in the pause before it
+        self._change = _UNCHANGED
         self._untold: list[tuple[int, tuple[WordTimestamp, ...]]] = []  # words, and where their part begins
         self.ended = False
 
     def join(self, output: AudioGenerationOutput, part: Part, last: bool) -> AudioGenerationOutput:
         """The output as part of the whole; `last` for the outputs of what is known to be the last part."""
         if self._fresh:
-            self._start = self._samples + self._held.size + self._let_go + self._lead.size
+            self._start = self._samples + self._held.size + self._lead.size
+            self._change = _UNCHANGED
         self._fresh = output.is_done
         if output.metadata.words:
             self._untold.append((self._start, output.metadata.words))
@@ -62,78 +83,66 @@ class Joiner:
         else:
             samples, self._held = np.concatenate([self._held, output.audio_data]), NO_SOUND
         words = () if self._pausing else self._told()
-        status = output.final_status
-        if not last:
-            status = GenerationStatus.ACTIVE
-            if not (part.joined or self._pausing):
-                samples = self._hold_back(samples)
-                self._pausing = output.is_done
-        return self._numbered(output, samples, status, words)
+        if not (last or self._pausing):
+            samples = self._hold_back(samples, part, output.is_done)
+            self._pausing = output.is_done and not part.joined
+        return self._numbered(output, samples, output.final_status if last else GenerationStatus.ACTIVE, words)
 
     def end(self) -> AudioGenerationOutput:
         """The last output, where the one before it did not know that it was."""
         metadata = AudioGenerationMetadata(sample_rate=self._rate, model_name=self._info.name)
         last = AudioGenerationOutput(GenerationStatus.END_OF_SEQUENCE, 0, metadata=metadata)
-        samples = self._unbridged(self._lead)
+        samples = np.concatenate([self._held, self._lead])
         return self._numbered(last, samples, GenerationStatus.END_OF_SEQUENCE, self._told())
 
-    @property
-    def _fade(self) -> int:
-        return round(FADE_S * self._rate)
+    def _hold_back(self, samples: NDArray[np.float32], part: Part, is_done: bool) -> NDArray[np.float32]:
+        """All but the silence at the end that may be cut, and, until the part is done, what may have to be faded out.
 
-    def _hold_back(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """All but the silence at the end, as far as a pause may need it, and what would have to be faded out."""
+        Where the sentence goes on in the next part, nothing is.
+        """
         quiet = quiet_behind(samples)
-        kept = min(samples.size, max(min(quiet, self._most), self._fade))
-        self._given = max(0, quiet - kept) + (self._given if quiet == samples.size else 0)
+        silent = quiet + (self._given if quiet == samples.size else 0)
+        sure = self._sure if is_done else min(self._sure, self._least)
+        cut = 0 if part.joined else max(0, min(silent - sure, self._most, quiet))
+        kept = cut if is_done or part.joined else min(samples.size, max(cut, self._fade))
+        self._given = silent - min(kept, quiet)
         self._held = samples[samples.size - kept :]
-        return samples[: samples.size - kept]
+        samples = samples[: samples.size - kept]
+        return faded(samples, self._fade, -1) if is_done and not (part.joined or kept) else samples
 
     def _begun(self, samples: NDArray[np.float32], end: bool) -> NDArray[np.float32]:
-        """The pause and what follows it, once something of that can be heard; before that nothing."""
+        """What is missing to the pause and what follows it, once that can be heard; before that what is sure."""
         lead = np.concatenate([self._lead, samples])
         quiet = quiet_before(lead)
-        if quiet == lead.size and not end:
-            cut = max(0, lead.size - self._most)
-            self._lead, self._let_go = lead[cut:], self._let_go + cut
-            return NO_SOUND
-        self._pausing = False
-        samples = self._bridged(lead, quiet) if quiet < lead.size else self._unbridged(lead)
-        self._held = self._lead = NO_SOUND
-        return samples
+        if end or quiet < lead.size:
+            held, self._held, self._lead = self._held, NO_SOUND, NO_SOUND
+            self._pausing = False
+            return self._bridged(held, lead, quiet) if quiet < lead.size else np.concatenate([held, lead])
+        size = max(0, min(lead.size - self._kept, self._sure - self._given))  # 0 while anything is held before it
+        self._given += size
+        self._lead = lead[size:]
+        return lead[:size]
 
-    def _bridged(self, following: NDArray[np.float32], quiet: int) -> NDArray[np.float32]:
-        """The samples that are held, a pause, and the `following`, of which so many are silent."""
-        before = self._held
-        silent = self._given + quiet_behind(before) + quiet
+    def _bridged(self, before: NDArray[np.float32], following: NDArray[np.float32], quiet: int) -> NDArray[np.float32]:
+        """The silence `before`, as much of a pause as is missing, and the `following`, of which so many are silent."""
+        silent = self._given + before.size + quiet
         wanted = min(max(silent, self._least), self._most)
         surplus = max(0, silent - wanted)
-        start = min(surplus, max(0, quiet - round(KEPT_S * self._rate)))
-        stop = before.size - min(surplus - start, quiet_behind(before))
-        filling = np.zeros(wanted - silent + surplus, np.float32)
-        self._go_on(stop + filling.size, start)
+        start = min(surplus, max(0, quiet - self._kept))
+        stop = max(0, before.size - (surplus - start))
+        filling = np.zeros(max(0, wanted - silent), np.float32)
+        self._change = _Change(self._samples + stop, before.size - stop + start, filling.size)
         return np.concatenate([faded(before[:stop], self._fade, -1), filling, faded(following[start:], self._fade, 1)])
-
-    def _unbridged(self, following: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The samples that are held and the `following`, in which nothing is heard up to the end of the whole."""
-        self._go_on(self._held.size, 0)
-        return np.concatenate([self._held, following])
-
-    def _go_on(self, behind: int, first: int) -> None:
-        """So many samples behind those given out, the silence that waited is heard, from its sample `first` on."""
-        shift = behind - self._held.size - self._let_go - first
-        self._untold = [(start + shift, words) for start, words in self._untold]
-        self._start += shift
-        self._let_go = 0
-        self._earliest = self._samples + behind
 
     def _told(self) -> tuple[WordTimestamp, ...]:
         """The words that wait, which are now known to be heard when."""
         untold, self._untold = self._untold, []
-        placed = [
-            self._transcript.place(words, start / self._rate, self._earliest / self._rate) for start, words in untold
-        ]
+        placed = [self._transcript.place(words, partial(self._when, start)) for start, words in untold]
         return tuple(chain.from_iterable(placed))
+
+    def _when(self, start: int, seconds: float) -> float:
+        """When in the whole it is so many `seconds` later than where a part begins."""
+        return self._change.moved(start + seconds * self._rate) / self._rate
 
     def _numbered(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 from max_interfaces import (
@@ -28,6 +29,7 @@ from .joining import Joiner
 from .stream import OutputStream
 from .transcript import Transcript
 
+MAX_READ = 1024  # pieces of a text whose reading is kept: each is counted, alone and in a sentence, then looked at
 MAX_LETTERS = 40  # of one word; no language has a longer one that is spoken in one breath
 
 
@@ -124,7 +126,7 @@ def reading(info: ModelInfo, normalize: bool = True) -> Callable[[str], str]:
         return str
     from max_voices.text import read
 
-    return partial(read, normalized=normalized, spelled=info.spells)
+    return lru_cache(MAX_READ)(partial(read, normalized=normalized, spelled=info.spells))
 
 
 def speakable(info: ModelInfo, parts: Iterable[Part], read: Callable[[str], str]) -> list[Part]:
@@ -132,21 +134,37 @@ def speakable(info: ModelInfo, parts: Iterable[Part], read: Callable[[str], str]
     return [part for part in parts if _is_speakable(part.text, read(part.text), info)]
 
 
-def plan(info: ModelInfo, text: str, normalize: bool = True) -> list[Part]:
-    """The parts of a text for a model. InvalidRequest if there is nothing to say, or the model does not speak."""
+def plan(info: ModelInfo, text: str, normalize: bool = True) -> Iterator[Part]:
+    """The parts of a text for a model, sentence by sentence, as they are asked for.
+
+    InvalidRequest before the first if the model does not speak, there is nothing to say, or a word is too long.
+    """
     check_speaks(info)
     check_encodable(text)
     read = reading(info, normalize)
-    parts = speakable(info, split_text(text, info.max_words, lambda part: len(read(part).split())), read)
-    if not parts:
+    sentences = split_text(text, 0)
+    _check_can_be_cut(info, text, sentences, read)
+    silent = True
+    for sentence in sentences:
+        cut = split_text(sentence.text, info.max_words, lambda part: len(read(part).split()))
+        for part in speakable(info, cut, read):
+            silent = False
+            yield part
+    if silent:
         raise InvalidRequest(f"text = {shown(text)}: has nothing to say that this voice can read; give some words")
-    return parts
 
 
 async def parts_of(info: ModelInfo, text: str, normalize: bool) -> AsyncIterator[Part]:
-    """The parts of a whole text. InvalidRequest as `plan`."""
-    for part in plan(info, text, normalize):
+    """The parts of a whole text, found in a thread: to read it takes a while. InvalidRequest as `plan`.
+
+    Each is given when the next has been looked for, so that of the last one it is known at once that it is the last.
+    """
+    parts = plan(info, text, normalize)
+    part = await asyncio.to_thread(next, parts, None)
+    while part is not None:
+        following = await asyncio.to_thread(next, parts, None)
         yield part
+        part = following
 
 
 async def parts_as_written(
@@ -163,6 +181,14 @@ async def parts_as_written(
             yield part
     for part in speakable(info, arriving.flush(), read):
         yield part
+
+
+def _check_can_be_cut(info: ModelInfo, text: str, sentences: Iterable[Part], read: Callable[[str], str]) -> None:
+    """InvalidRequest for what will be too long however the text is cut. Only what may be is read: few words are."""
+    pieces = text.split() if info.max_words else [sentence.text for sentence in sentences]
+    short = min(MAX_LETTERS, info.max_words // 2) if info.max_words else MAX_INPUT_LENGTH
+    for piece in dict.fromkeys(piece for piece in pieces if len(piece) > short):
+        _is_speakable(piece, read(piece), info)
 
 
 def _is_speakable(part: str, read: str, info: ModelInfo) -> bool:

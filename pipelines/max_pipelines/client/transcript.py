@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from max_interfaces import WordTimestamp
@@ -23,16 +23,16 @@ class Transcript:
         """More of it."""
         self._pieces.append(text)
 
-    def place(self, words: Iterable[WordTimestamp], seconds: float, earliest: float = 0.0) -> tuple[WordTimestamp, ...]:
-        """The next words, of a part whose sound begins so late in the whole; none is heard before `earliest`."""
+    def place(self, words: Iterable[WordTimestamp], when: Callable[[float], float]) -> tuple[WordTimestamp, ...]:
+        """The next words, of a part whose seconds are heard in the whole `when`."""
         if self._at > _KEPT:
             self._text, self._start, self._at = self._text[self._at :], self._start + self._at, 0
         if self._pieces:
             self._text = "".join([self._text, *self._pieces])
             self._pieces = []
-        return tuple(self._placed(word, seconds, earliest) for word in words)
+        return tuple(self._placed(word, when) for word in words)
 
-    def _placed(self, word: WordTimestamp, seconds: float, earliest: float) -> WordTimestamp:
+    def _placed(self, word: WordTimestamp, when: Callable[[float], float]) -> WordTimestamp:
         start: int | None = None
         for piece in word.word.split():
             at = max(self._at, self._text.find(piece, self._at))
@@ -40,8 +40,8 @@ class Transcript:
             self._at = at + len(piece)
         return replace(
             word,
-            start=max(earliest, word.start + seconds),
-            end=max(earliest, word.end + seconds),
+            start=when(word.start),
+            end=when(word.end),
             text_start=self._start + (self._at if start is None else start),
             text_end=self._start + self._at,
         )

@@ -25,7 +25,6 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -37,6 +36,7 @@ from ..client import Flush
 from .exchange import note_error
 from .face import Face
 from .json import encode
+from .origins import may_ask
 from .problems import VALIDATION, HttpProblem, asked, told
 from .speech import SpeechFields, open_sound, voice_of
 
@@ -79,7 +79,7 @@ _decoder = msgspec.json.Decoder(Said)
 async def converse(websocket: WebSocket) -> None:
     """One connection, from its beginning to its end."""
     face: Face = websocket.app.state.face
-    if not _may_ask(websocket, face):
+    if not may_ask(websocket, face.config.cors_origins):
         await websocket.close(POLICY, "pages of other sites may not ask")
         return
     await websocket.accept()
@@ -90,14 +90,6 @@ async def converse(websocket: WebSocket) -> None:
         pass
     finally:
         await conversation.stop()
-
-
-def _may_ask(websocket: WebSocket, face: Face) -> bool:
-    """A browser says which page asks, and leaves it to us whether it may: CORS is not for WebSockets."""
-    origin = websocket.headers.get("origin")
-    if origin is None or origin in face.config.cors_origins:
-        return True
-    return urlsplit(origin).netloc == websocket.headers.get("host")
 
 
 class Conversation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesHeaderParser
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
@@ -57,11 +56,3 @@ def parse(body: bytes, boundary: bytes) -> dict[str, Field]:
             raise HttpProblem(422, VALIDATION, "each part of the form must have a name of its own")
         fields[name] = Field(data, headers.get_content_type())
     return fields
-
-
-def check_same_site(request: Request, allowed: tuple[str, ...]) -> None:
-    """HttpProblem 403 for a page of another site, unless it is `allowed`: browsers send forms without asking first."""
-    origin = request.headers.get("origin")
-    if origin is None or origin in allowed or urlsplit(origin).netloc == request.headers.get("host"):
-        return
-    raise HttpProblem(403, VALIDATION, f"origin {origin!r:.100}: pages of other sites may not do this")

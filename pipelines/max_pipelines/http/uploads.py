@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ..config import Config
-from ..voices.file import About
+from ..voices.file import MAX_TRANSCRIPT, About
 from ..voices.folder import VoiceFolder, check_name, folder_of
 from .problems import INTERNAL, OVERLOADED, VALIDATION, HttpProblem
 
@@ -28,34 +29,47 @@ class Uploads:
 
     @cached_property
     def _folder(self) -> VoiceFolder:
-        """Found once: that reads the codec's weights."""
+        """Found once, and never on the event loop: that reads the codec's weights."""
         return folder_of(self._config)
 
     def described(self) -> list[dict[str, object]]:
-        """What is known of each voice that was added. Reads files."""
-        found = [(name, self._folder.find(name)) for name in self._folder.names]
-        return [_described(name, voice.about) for name, voice in found if voice is not None]
+        """What is known of each voice that was added, but for damaged ones. Reads files."""
+        found: list[dict[str, object]] = []
+        for name in self._folder.names:
+            with contextlib.suppress(ValueError):  # who asks for that voice is told why it cannot be used
+                if (voice := self._folder.find(name)) is not None:
+                    found.append(_described(name, voice.about))
+        return found
 
     async def add(self, name: str, sample: bytes, transcript: str, consent: str) -> dict[str, object]:
-        """What is known of the new voice. ValueError for a name that is none; HttpProblem 409, 422, 429 or 500."""
-        check_name(name)
-        if name in self._folder.all:
-            raise HttpProblem(409, VALIDATION, f"name: there is a voice {name!r}; remove it first")
+        """What is known of the new voice. HttpProblem 409, 422, 429 or 500; ValueError for a name that is none, or
+        words that are too many.
+        """
+        words = " ".join(transcript.split())
+        for field, text in (("ref_text", words), ("consent", consent)):
+            if len(text) > MAX_TRANSCRIPT:  # and a command line holds only so much
+                raise ValueError(f"{field}: has {len(text)} characters, at most {MAX_TRANSCRIPT} are taken")
+        await asyncio.to_thread(self._check_is_new, name)
         if self._busy.locked():
             raise HttpProblem(429, OVERLOADED, "another voice is being added", {"retry-after": "5"})
         async with self._busy:
-            await self._encode(name, sample, transcript, consent)
-        voice = self._folder.find(name)
+            await self._encode(name, sample, words, consent)
+        voice = await asyncio.to_thread(self._folder.find, name)
         if voice is None:
             raise HttpProblem(500, INTERNAL, f"{name}: was added, and is gone again")
         return _described(name, voice.about)
 
     def remove(self, name: str) -> None:
-        """ValueError for a name that is none; HttpProblem 404 if there is no such voice."""
+        """ValueError for a name that is none; HttpProblem 404 if there is no such voice. Reads files."""
         check_name(name)
         if name not in self._folder.all:
             raise HttpProblem(404, VALIDATION, f"name: no voice {name!r} was added here")
         self._folder.remove(name)
+
+    def _check_is_new(self, name: str) -> None:
+        check_name(name)
+        if name in self._folder.all:
+            raise HttpProblem(409, VALIDATION, f"name: there is a voice {name!r}; remove it first")
 
     async def _encode(self, name: str, sample: bytes, transcript: str, consent: str) -> None:
         with tempfile.TemporaryDirectory(prefix="maxpipe-voice-") as place:

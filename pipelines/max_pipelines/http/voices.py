@@ -12,6 +12,7 @@ from max_interfaces import InvalidRequest, PipelineTask
 from . import forms
 from .face import Face
 from .json import JsonResponse
+from .origins import may_ask
 from .problems import VALIDATION, HttpProblem, asked
 from .uploads import Uploads
 
@@ -38,7 +39,10 @@ async def add(request: Request) -> Response:
     used, 409 for a name that is taken, 403 for pages of other sites, 501 if none may be added.
     """
     face = Face.of(request)
-    forms.check_same_site(request, face.config.cors_origins)
+    if not may_ask(request, face.config.cors_origins):
+        raise HttpProblem(
+            403, VALIDATION, f"origin {request.headers['origin']!r:.100}: pages of other sites may not do this"
+        )
     form = await forms.read(request, MAX_FORM_BYTES, face.config.body_timeout_s)
     missing = [name for name in ("audio_sample", "name", "consent", "ref_text") if not _given(form, name)]
     if missing:
@@ -60,7 +64,7 @@ async def remove(request: Request) -> Response:
     name = str(request.path_params["name"])
     uploads = _uploads(face)
     with asked():
-        uploads.remove(name)
+        await asyncio.to_thread(uploads.remove, name)
     return JsonResponse({"success": True, "message": f"{name} is removed"})
 
 

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
+
 from max_interfaces import Json
 
 from ..media import IN_PROCESS, Access
@@ -82,12 +84,19 @@ class MediaRules:
 
 
 def _film(given: Any) -> FilmItem:
-    """A film as it is, or frames with their metadata, as vLLM's callers have it. ValueError if that says no `fps`."""
+    """A film as it is, or frames with their metadata, as vLLM's callers have it. ValueError for one that is none."""
     if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
         film: FilmItem = given
         return film
     frames, metadata = given
-    fps, total = metadata.get("fps"), metadata.get("total_num_frames") or len(frames)
+    fps, total = metadata.get("fps"), metadata.get("total_num_frames")
     if not isinstance(fps, int | float):
         raise ValueError(f"multi_modal_data: video: its metadata has fps = {fps!r:.80}; it must be a number")
+    if not isinstance(frames, list | tuple | np.ndarray) or not len(frames):
+        raise ValueError("multi_modal_data: video: metadata go with frames, at least one of them")
+    total = len(frames) if total is None else total
+    if not isinstance(total, int | np.integer) or total < 1:
+        raise ValueError(
+            f"multi_modal_data: video: its metadata has total_num_frames = {total!r:.80}; it must be 1 or more"
+        )
     return frames, fps * len(frames) / total

@@ -70,13 +70,18 @@ def _decoded(data: bytes, choose: Choice, limits: MediaLimits) -> Film:
     chosen = _chosen(choose, total, fps, limits)
     with opened(data, limits) as file:
         stream = _picture(file.streams.video)
-        wanted, frames, found = set(chosen), np.zeros((0, 0, 0, 3), np.uint8), 0
+        limits.check_decoded((chosen[-1] + 1) * stream.width * stream.height)
+        wanted, frames, found, decoded = set(chosen), np.zeros((0, 0, 0, 3), np.uint8), 0, 0
         for index, frame in enumerate(file.decode(stream)):
+            limits.go_on()
             limits.check_pixels(frame.width, frame.height)
+            decoded += frame.width * frame.height
+            limits.check_decoded(decoded)
             if index in wanted:
                 pixels = _upright(frame)
                 if not found:
                     frames = _room(len(chosen), pixels, limits)
+                    limits.take_pixels(frames.size // 3)
                 if pixels.shape != frames.shape[1:]:
                     raise refuse("has frames of more than one size")
                 frames[found] = pixels
@@ -100,6 +105,7 @@ def _counted(data: bytes, limits: MediaLimits) -> tuple[int, float | None]:
             limits.check_pixels(stream.width, stream.height)
         total, first = 0, None
         for packet in file.demux(stream):
+            limits.go_on()
             if packet.size and not packet.is_discard:
                 total += 1
             if packet.pts is not None and packet.time_base:
@@ -156,6 +162,7 @@ def _of_array(array: Array, fps: float | None, choose: Choice, limits: MediaLimi
     limits.check_film_frames(len(array))
     chosen = _chosen(choose, len(array), fps, limits)
     frames = _room(len(chosen), array[0], limits)
+    limits.take_pixels(frames.size // 3)
     frames[:] = array[chosen]
     return Film(frames, tuple(chosen), len(array), fps)
 

@@ -52,7 +52,9 @@ def _decoded(data: bytes, limits: MediaLimits) -> Pixels:
 
 def _pixels(image: Image.Image, limits: MediaLimits) -> Pixels:
     """Nothing is decoded before the size has been looked at."""
+    limits.go_on()
     limits.check_pixels(image.width, image.height)
+    limits.take_pixels(image.width * image.height)
     image.load()
     limits.check_pixels(image.width, image.height)
     return np.array(_rgb(ImageOps.exif_transpose(image)))
@@ -85,6 +87,7 @@ def _of_array(array: Array, limits: MediaLimits) -> Pixels:
     if channels.ndim != 3 or channels.shape[2] not in (1, 3, 4):
         raise ValueError(f"an array of shape {array.shape}; expected [height, width] or [height, width, 1, 3 or 4]")
     limits.check_pixels(channels.shape[1], channels.shape[0])
+    limits.take_pixels(channels.shape[0] * channels.shape[1])
     values = _bytes(channels)
     if values.shape[2] == 4:
         with_alpha = values.astype(np.uint16)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Self
 
 from .errors import refuse
+from .shared import Shared
 
 MAX_BYTES = 2**31 - 1
 MAX_PIXELS = 89_478_485  # above it Pillow warns of a bomb by itself
 MAX_FRAMES = 2**20
+MAX_DECODED = 2**44  # pixels
 MAX_SECONDS = 24 * 3600.0
 
 
@@ -22,8 +25,11 @@ class MediaLimits:
     frames: of a film, those that are kept.
     film_frames: of a film, also those that are passed over: each of them has to be decoded.
     film_pixels: of all kept frames together; the result takes 3 bytes each.
+    decoded_pixels: of a film, those of the frames that are passed over, too: each of them takes its time.
     seconds: of a sound or a film.
     fetch_seconds: for a URL, from the look-up of its name to its last byte, redirects included.
+    request_pixels, request_seconds: of all images and kept frames, and of all sounds, of one request together.
+    shared: what is left of these two to a request; None for an item that is read by itself.
     """
 
     bytes: int = 100 * 2**20
@@ -31,8 +37,12 @@ class MediaLimits:
     frames: int = 768
     film_frames: int = 120_000  # half an hour at 60 a second
     film_pixels: int = 300_000_000  # 144 frames of 1920 × 1080
+    decoded_pixels: int = 250_000_000_000  # half an hour of 1920 × 1080 at 60 a second
     seconds: float = 1800.0
     fetch_seconds: float = 30.0
+    request_pixels: int = 400_000_000  # the largest film, and some images
+    request_seconds: float = 3600.0
+    shared: Shared | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a limit that is none."""
@@ -42,13 +52,36 @@ class MediaLimits:
             "frames": MAX_FRAMES,
             "film_frames": MAX_FRAMES,
             "film_pixels": MAX_BYTES,
+            "decoded_pixels": MAX_DECODED,
             "seconds": MAX_SECONDS,
             "fetch_seconds": MAX_SECONDS,
+            "request_pixels": MAX_BYTES,
+            "request_seconds": MAX_SECONDS,
         }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and 0 < value <= most[field.name]):
-                raise ValueError(f"{field.name} = {value}: must be more than 0 and at most {most[field.name]}")
+        for name, bound in most.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 < value <= bound):
+                raise ValueError(f"{name} = {value}: must be more than 0 and at most {bound}")
+
+    def for_request(self) -> tuple[Self, Shared]:
+        """The same for the items of one request, and what they share."""
+        shared = Shared(self.request_pixels, self.request_seconds)
+        return replace(self, shared=shared), shared
+
+    def take_pixels(self, count: int) -> None:
+        """Count what is about to be kept. ValueError if all of a request would have too many."""
+        if self.shared is not None:
+            self.shared.take_pixels(count)
+
+    def take_seconds(self, seconds: float) -> None:
+        """The same of sound."""
+        if self.shared is not None:
+            self.shared.take_seconds(seconds)
+
+    def go_on(self) -> None:
+        """To be called now and then by what takes long. ValueError if nobody waits any more."""
+        if self.shared is not None:
+            self.shared.go_on()
 
     def check_bytes(self, size: int) -> None:
         """ValueError if a file is too large."""
@@ -71,6 +104,14 @@ class MediaLimits:
         """ValueError if a film has too many frames to look through."""
         if count > self.film_frames:
             raise refuse(f"has {count} frames or more, the limit is {self.film_frames}")
+
+    def check_decoded(self, pixels: int) -> None:
+        """ValueError if a film takes too long to decode."""
+        if pixels > self.decoded_pixels:
+            raise refuse(
+                f"has {pixels} pixels or more in the frames up to the last that is kept, the limit is "
+                f"{self.decoded_pixels}; give a shorter or smaller film"
+            )
 
 
 DEFAULT_LIMITS = MediaLimits()

@@ -66,9 +66,11 @@ def decoded_sound(data: bytes, rate: int | None, limits: MediaLimits) -> Sound |
         pieces: list[Samples] = []
         count = 0
         for frame in file.decode(stream):
+            limits.go_on()
             for part in floats.resample(frame):
                 count += part.samples
                 limits.check_seconds(count / own_rate)
+                limits.take_seconds(part.samples / own_rate)
                 pieces.append(resampler.push(_mixed(part.to_ndarray().astype(np.float32, copy=False))))
     if not count:
         raise refuse("holds no samples")
@@ -87,6 +89,7 @@ def _of_array(samples: Array, own_rate: int, rate: int | None, limits: MediaLimi
     if len(channels) > MOST_CHANNELS:
         raise ValueError(f"has {len(channels)} channels, the limit is {MOST_CHANNELS}")
     limits.check_seconds(channels.shape[1] / own_rate)
+    limits.take_seconds(channels.shape[1] / own_rate)
     resampler = Resampler(own_rate, rate or own_rate)
     mixed = resampler.push(_mixed(_floats(channels)))
     return Sound(np.concatenate([mixed, resampler.flush()]), rate or own_rate)

@@ -87,4 +87,5 @@ def _drawing(config: Config) -> ServedGenerator:
         close=engine.close,
         media=True,
         draws=True,
+        encoding=language.encoding,
     )

@@ -58,8 +58,7 @@ class SpeechPipeline:
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
-        prompt = self._prompter.prompt(request)
-        text = self._prompter.text(request)
+        prompt, text = self._prompter.prompt(request)
         clock = self._clock if request.word_timestamps else None
         if request.word_timestamps and clock is None:
             raise ValueError("word_timestamps: this voice cannot tell when its words are heard; leave it out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ from ..adapters import check_adapter
 from ..voices.folder import VoiceFolder
 
 UNTOUCHED = SamplingParams()
+
+
+class WholePrompt(NamedTuple):
+    """What the model reads, and what the request says as it is given to the model: None where its prompt is given."""
+
+    ids: tuple[int, ...]
+    text: str | None
 
 
 class SpeechPrompter:
@@ -41,31 +49,25 @@ class SpeechPrompter:
         """The names of the voices that were added to the model's own, as of now."""
         return () if self._added is None else tuple(set(self._added.names) - set(self._layout.prompt.names))
 
-    def text(self, request: AudioGenerationRequest) -> str | None:
-        """What a request says, as the model is given it; None if that is not known, since its prompt is given."""
-        if request.prompt is not None or request._assistant_message_override is not None:
-            return None
-        return self._text(request)
-
     def read(self, text: str, normalize: bool) -> str:
         """A text as the model reads it."""
         form = self._form
         return read(text, normalized=form.normalizes and normalize, spelled=form.spell, tags=form.tags)
 
-    def prompt(self, request: AudioGenerationRequest) -> tuple[int, ...]:
-        """The ids for a request. ValueError for what this model cannot do: nothing is silently ignored."""
+    def prompt(self, request: AudioGenerationRequest) -> WholePrompt:
+        """The prompt of a request. ValueError for what this model cannot do: nothing is silently ignored."""
         self._refuse_unsupported(request)
         form = self._layout.prompt
         voice, reference = self._voice(request)  # an unknown name is refused also beside a ready-made prompt
         if request.prompt is not None:
-            return self._raw(request.prompt)
+            return WholePrompt(self._raw(request.prompt), None)
         text = self._text(request)
         rendered = form.render(text, voice, referenced=reference is not None)
         ids = self._tokenizer.encode(rendered, add_special_tokens=False)
         prompt = form.build(ids, voice=voice, reference=reference)
         if request._assistant_message_override is not None:
-            prompt = prompt.with_speech(self._raw(request._assistant_message_override))
-        return prompt.ids
+            return WholePrompt(prompt.with_speech(self._raw(request._assistant_message_override)).ids, None)
+        return WholePrompt(prompt.ids, text)
 
     def _refuse_unsupported(self, request: AudioGenerationRequest) -> None:
         if request.speed != 1.0:

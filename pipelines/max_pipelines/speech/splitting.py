@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-_ABBREVIATIONS = frozenset(
-    ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "vol", "fig", "approx", "dept")
-)
+from max_voices.abbreviations import BEFORE_NUMBERS, NEVER_LAST, PERHAPS_LAST
+
+Inside = Callable[[str, str], bool]  # of a text up to a border and the character behind it: it is no border
 # Looked for from the first mark of a run only: from each of them, a long run without an end would take its square.
 SENTENCE_END = re.compile(r"""(?<![.!?…])[.!?…]+["'”’)\]]*\s+|\n\s*\n""")
 CLAUSE_END = re.compile(r"""(?<![,;:–—])[,;:–—]+["'”’)\]]*\s+|\n+""")
 _WORD_END = re.compile(r"\s+")
+_PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*\Z")
+_INITIALS = re.compile(r"(?:[a-z]\.){1,11}[a-z]")  # a.m., u.s.
+_MARGIN = 8  # words that pieces may make more together than apart: "$5.00" and "million" are three and six
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +66,33 @@ def _within(sentence: Part, text: str, last: bool) -> Part:
 def _gather(pieces: Iterator[str], max_words: int, count: Callable[[str], int]) -> Iterator[str]:
     """Neighbouring pieces together, as long as they fit.
 
-    They are counted together, for "$5" and "million" are not two numbers. Only a piece with a word can change that
-    count; of a run of others a single character is counted along: they may be most of a text.
+    They are counted together, for "$5" and "million" are not two numbers; but while their sum is far from what still
+    fits, it will do. Only a piece with a word can change that count; of a run of others a single character is counted
+    along: they may be most of a text.
     """
     held: list[str] = []
     counted: list[str] = []  # what stands for it
-    words = 0  # in it
+    words = 0  # in it, when it was counted last
+    more = 0  # words in what has come since, one by one
     wordless = False  # its end
     for piece in pieces:
         own = count(piece)
-        joined = count(" ".join([*counted, piece])) if held and own else words or own
-        if held and joined > max_words:
+        more += own
+        if own and 2 * more + _MARGIN > max_words - words:
+            words, more = (count(" ".join([*counted, piece])) if held else own), 0
+        if held and words > max_words:
             yield " ".join(held)
-            held, counted, joined = [], [], own
+            held, counted, words = [], [], own
         if own or not (held and wordless):
             counted.append(piece if own else piece[:1])
         held.append(piece)
-        words, wordless = joined, not own
+        wordless = not own
     if held:
         yield " ".join(held)
 
 
-def _pieces(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = lambda piece: False) -> Iterator[str]:
-    """The text cut behind each border; `inside` says of a piece's end that what looks like a border is none."""
+def _pieces(text: str, border: re.Pattern[str], inside: Inside = lambda text, after: False) -> Iterator[str]:
+    """The text cut behind each border; `inside` says that what looks like a border is none."""
     start = 0
     for end in ends(text, border, inside):
         yield text[start:end].strip()
@@ -95,18 +102,35 @@ def _pieces(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = 
         yield rest
 
 
-def ends(text: str, border: re.Pattern[str], inside: Callable[[str], bool] = lambda piece: False) -> Iterator[int]:
+def ends(text: str, border: re.Pattern[str], inside: Inside = lambda text, after: False) -> Iterator[int]:
     """Where pieces end. Each border ends in white space, so that the last word is behind the border before."""
     before = 0
     for match in border.finditer(text):
-        end = text[before : match.end()].strip()
+        end = text[before : match.end()]
         before = match.end()
-        if end and not inside(end):
+        if not end.isspace() and not inside(end, text[before : before + 1]):
             yield before
 
 
-def is_abbreviation(piece: str) -> bool:
-    """True where the full stop belongs to a word such as `Mr.`, or to an initial."""
-    word = piece.split()[-1]
-    bare = word.lstrip("\"'“‘([").rstrip(".").lower()
-    return word.endswith(".") and (bare in _ABBREVIATIONS or (len(bare) == 1 and bare.isalpha() and bare != "i"))
+def is_abbreviation(text: str, after: str) -> bool:
+    """Whether the full stop at the end of `text` belongs to a word such as `Mr.`, or to an initial.
+
+    Of some words it may be the sentence's, too: what comes `after` the white space behind it tells. While nothing has
+    come yet, it is not taken for the sentence's.
+    """
+    word = text.split()[-1]
+    bare = bare_word(word)
+    if not word.endswith("."):
+        return False
+    if bare in NEVER_LAST or (len(bare) == 1 and bare.isalpha() and bare != "i"):
+        return True
+    if not (bare in BEFORE_NUMBERS or bare in PERHAPS_LAST or _INITIALS.fullmatch(bare)):
+        return False
+    if _PARAGRAPH_END.search(text, len(text.rstrip())):
+        return False
+    return not after or after.isdecimal() or (after.islower() and bare not in BEFORE_NUMBERS)
+
+
+def bare_word(word: str) -> str:
+    """As tables hold it: without marks around it, in lower case."""
+    return word.lstrip("\"'“‘([").rstrip(".").lower()

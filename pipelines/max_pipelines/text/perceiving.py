@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Self
@@ -31,10 +31,11 @@ class ReadPrompt:
 
 
 class Perceiving:
-    """One prompt on its way."""
+    """One prompt on its way; `stop` ends its reading."""
 
-    def __init__(self, future: Future[ReadPrompt]) -> None:
+    def __init__(self, future: Future[ReadPrompt], stop: Callable[[], None]) -> None:
         self._future = future
+        self._stop = stop
 
     @property
     def done(self) -> bool:
@@ -50,8 +51,9 @@ class Perceiving:
         wait([self._future], timeout=seconds)
 
     def cancel(self) -> None:
-        """Nobody waits any more. Safe at any time."""
+        """Nobody waits any more: what is being read ends at its next frame or block of sound. Safe at any time."""
         self._future.cancel()
+        self._stop()
 
 
 class Perceiver:
@@ -86,7 +88,11 @@ class Perceiver:
                 processor = MediaProcessor.open(model.location, model.revision)
             except ValueError as problem:
                 why = str(problem)
-        limits = MediaLimits(pixels=media.max_pixels, seconds=media.max_seconds)
+        limits = MediaLimits(
+            pixels=media.max_pixels,
+            seconds=media.max_seconds,
+            request_seconds=max(media.max_seconds, DEFAULT_LIMITS.request_seconds),
+        )
         return cls(processor, limits, options=media.processor_options, why=why)
 
     @property
@@ -122,26 +128,31 @@ class Perceiver:
 
         Films that take more than `most` tokens are refused as soon as that is known.
         """
-        return Perceiving(self._thread.submit(self._read, request, prompt, encode, most))
+        limits, shared = self._limits.for_request()
+        return Perceiving(self._thread.submit(self._read, request, prompt, encode, most, limits), shared.stop)
 
     def close(self) -> None:
         """End the thread. Safe to call twice."""
         self._thread.shutdown(cancel_futures=True)
 
     def _read(
-        self, request: TextGenerationRequest, prompt: str | Sequence[int], encode: Encode, most: int
+        self,
+        request: TextGenerationRequest,
+        prompt: str | Sequence[int],
+        encode: Encode,
+        most: int,
+        limits: MediaLimits,
     ) -> ReadPrompt:
         if self._processor is None:
             raise ValueError(self._why)
         rate = self._processor.sampling_rate
-        images = [read_image(item, self._limits, name=f"images[{at}]") for at, item in enumerate(request.images)]
+        images = [read_image(item, limits, name=f"images[{at}]") for at, item in enumerate(request.images)]
         sounds = [
-            read_sound(item, rate, self._limits, name=f"audios[{at}]").samples for at, item in enumerate(request.audios)
+            read_sound(item, rate, limits, name=f"audios[{at}]").samples for at, item in enumerate(request.audios)
         ]
         seeing, options = Seeing.of(_options(request))
-        films = [
-            seeing.read(item, self._processor, self._limits, f"videos[{at}]") for at, item in enumerate(request.videos)
-        ]
+        films = [seeing.read(item, self._processor, limits, f"videos[{at}]") for at, item in enumerate(request.videos)]
+        limits.go_on()
         return ReadPrompt(*self._processor.process(prompt, encode, images, sounds, options, films, most))
 
 

@@ -26,7 +26,7 @@ from ..engines import ServedGenerator
 from ..problems import failure_of, report, sendable
 from .answer import Answer
 from .drawing import check_drawing
-from .perceiving import Perceiver
+from .perceiving import Perceiver, has_media
 from .plan import TextPlan, plan_of
 from .preparing import Constrainer, Preparation, Prepared
 from .prompting import TextPrompter
@@ -37,6 +37,7 @@ from .speaking import check_voice
 TextChunk = Chunk[TextGenerationOutput]
 BEGIN_S = 0.05  # how long a step may spend on reading prompts and on encoders, but for the last prompt or layer
 ENCODERS_S = 120.0  # of large encoders on a slow core; whoever is silent for longer is taken for hung
+LAYER_S = 10.0  # of one layer of theirs
 POLL_S = 0.01  # how long a step with nothing else to do waits for what is being prepared
 
 
@@ -105,8 +106,13 @@ class TextPipeline:
         return chunks
 
     def step_s(self) -> float:
-        """How long the next step may take, in seconds: encoders run in the one that begins with an image or a sound."""
-        return ENCODERS_S if any(one.perceiving is not None for one in self._preparing.values()) else 0.0
+        """How long the next step may take, in seconds, as long as there are images or sounds that may be encoded in it.
+
+        Encoders that pause have one layer of it, others all of theirs.
+        """
+        if not any(has_media(one.attempt.request) for one in self._preparing.values()):
+            return 0.0
+        return ENCODERS_S if self._encoding is None else LAYER_S
 
     def release(self, request_id: RequestID) -> None:
         """Forget a request, and all its sequences."""

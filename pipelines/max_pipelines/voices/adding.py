@@ -14,11 +14,9 @@ from ..config import Config, SpeechConfig
 from ..encoders import build_encoder
 from ..media.access import Access
 from ..media.items import SoundItem
-from .file import About, StoredVoice
+from .file import MAX_TRANSCRIPT, About, StoredVoice
 from .folder import check_name, folder_of
 from .sample import clean_sample
-
-MAX_TRANSCRIPT = 1000  # characters: nobody says more in half a minute
 
 
 def add_voice(config: Config, name: str, item: SoundItem, transcript: str, access: Access, consent: str = "") -> Path:

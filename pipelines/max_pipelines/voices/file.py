@@ -17,6 +17,7 @@ from max_interfaces.audio import MAX_SPEECH_TOKENS
 from max_interfaces.bounds import TOKEN_ID_MAX, ShortText
 
 SUFFIX = ".safetensors"
+MAX_TRANSCRIPT = 1000  # characters: nobody says more in half a minute
 MAX_BYTES = 2**20  # twice what the longest one has
 _TOKENS, _ABOUT = "speech_tokens", "maxpipe_voice"
 

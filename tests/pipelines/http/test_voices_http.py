@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx2
 import numpy as np
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from max_pipelines.config import Config, HttpConfig
 from max_pipelines.http.forms import MAX_FIELDS, parse
 from max_pipelines.http.problems import HttpProblem
+from max_pipelines.voices.file import About, StoredVoice
+from max_pipelines.voices.folder import VoiceFolder, folder_of
 from tests.pipelines.http.facing import Facing, facing, trivial
 from tests.pipelines.test_added_voices_road import with_folder
 from tests.pipelines.test_voices import RATE, all_files, speech, wav
@@ -66,17 +70,48 @@ async def test_what_cannot_be_used_is_refused(served: Facing, tmp_path: Path) ->
         (None, {"name": "-h"}, "must be 1 to 64 letters"),
         (None, {"name": "ann"}, "is one of the model's own"),
         (None, {"consent": " "}, "consent: is missing"),
+        (None, {"consent": "c" * 2**18}, "consent: has 262144 characters, at most 1000"),
+        (None, {"ref_text": "word " * 2**15}, "ref_text: has 163839 characters, at most 1000"),
         (b"", {}, "audio_sample: is missing"),
     ):
         answer = await add(served, sample, fields)
         assert (answer.status_code, says in answer.text) == (422, True), answer.text
-    strange = await add(served, origin="https://elsewhere.example")
-    assert (strange.status_code, "pages of other sites" in strange.text) == (403, True)
+    for origin in ("https://elsewhere.example", "http://["):
+        strange = await add(served, origin=origin)
+        assert (strange.status_code, "pages of other sites" in strange.text) == (403, True)
     assert (await served.post(VOICES, {"name": "cat"})).status_code == 415
     assert (await served.asks.delete(f"{VOICES}/..%2Fvoice")).status_code == 422
     large = await add(served, bytes(11 * 2**20))
     assert large.status_code == 413
     assert not all_files(tmp_path)
+
+
+async def test_a_damaged_voice_hides_no_other(served: Facing, weights: Config, tmp_path: Path) -> None:
+    folder = folder_of(with_folder(weights, tmp_path / "voices"))
+    about = About("a cat sat", folder.fingerprint, "2026-01-01T00:00:00+00:00", 0.4)
+    folder.add("cat", StoredVoice(np.arange(9), about))
+    damaged = folder.add("dog", StoredVoice(np.arange(9), about))
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    answer = await served.asks.get(VOICES)
+    assert (answer.status_code, [voice["name"] for voice in answer.json()["uploaded_voices"]]) == (200, ["cat"])
+
+
+async def test_weights_are_not_read_where_others_wait(weights: Config, tmp_path: Path) -> None:
+    """Not even by the first who adds or removes a voice."""
+    readers: list[int] = []
+
+    def found(config: Config) -> VoiceFolder:
+        readers.append(threading.get_ident())
+        return folder_of(config)
+
+    config = with_folder(weights, tmp_path / "voices")
+    with patch("max_pipelines.http.uploads.folder_of", found):
+        async with facing(config, HttpConfig(voice_uploads=True)) as served:
+            assert (await served.asks.delete(f"{VOICES}/cat")).status_code == 404
+        async with facing(config, HttpConfig(voice_uploads=True)) as served:
+            assert (await add(served, wav(np.zeros(RATE)))).status_code == 422
+    assert len(readers) == 2
+    assert threading.get_ident() not in readers
 
 
 async def test_where_nobody_may_it_is_said(tmp_path: Path) -> None:

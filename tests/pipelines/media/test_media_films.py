@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,7 @@ def test_films_in_fragments() -> None:
         (np.stack(GREYS), {"film_frames": 19}, "20 frames or more"),
         (np.stack(GREYS), {"frames": 19}, "set fps or num_frames"),
         (GREYS, {"film_pixels": 1000}, "20 frames of 48 × 32 pixels"),
+        (FILM, {"decoded_pixels": 20 * 32 * 48 - 1}, "has 30720 pixels or more in the frames up to the last"),
         (GREYS, {"pixels": 1000}, "frame 0: has 48 × 32 pixels"),
         ([GREYS[0], GREYS[0][:-1]], {}, "frames of more than one size"),
         ([], {}, "has no frames"),
@@ -201,14 +203,23 @@ def test_films_in_fragments() -> None:
         (FILM[: len(FILM) // 2], {}, "has no pictures in it"),
     ],
 )
-def test_what_is_refused(item: FilmItem, limits: dict[str, int], why: str) -> None:
+def test_what_is_refused(item: FilmItem, limits: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=r"^videos\[3\]: ") as refused:
         read_film(item, MediaLimits(**limits), name="videos[3]")
     assert why in str(refused.value)
 
 
 def test_every_limit_is_met_exactly() -> None:
-    just = MediaLimits(frames=20, film_frames=20, seconds=2, pixels=32 * 48, film_pixels=20 * 32 * 48, bytes=len(FILM))
+    all_pixels = 20 * 32 * 48
+    just = MediaLimits(
+        frames=20,
+        film_frames=20,
+        seconds=2,
+        pixels=32 * 48,
+        film_pixels=all_pixels,
+        decoded_pixels=all_pixels,
+        bytes=len(FILM),
+    )
     items: Sequence[bytes | list[NDArray[np.uint8]]] = (FILM, GREYS)
     for item in items:
         assert shown(read_film(item, just)) == [*range(20)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from max_voices.normalizing import abbreviations, addresses, calendar, quantities
 from max_voices.normalizing.borders import apart
@@ -17,8 +18,9 @@ _SYMBOLS = {
     "£": "pounds", "¥": "yen", "₹": "rupees", "×": "times", "÷": "divided by", "/": "slash", "±": "plus or minus",
     "≈": "about", "≠": "does not equal", "≤": "at most", "≥": "at least", "→": "to", "²": "squared", "³": "cubed",
 }  # fmt: skip
-_SILENT = str.maketrans("", "", "*`|\\^{}#")  # how text is set, not what it says
-_UNHEARD = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "So"))  # control characters, pictures, what nobody has defined
+_SILENT = re.compile(r"[*`|\\^{}#]+")  # how text is set, not what it says
+_LEFT_OUT = "\0"  # stands for what nobody says until it is known what is beside it
+_UNHEARD = frozenset(("Cc", "Cs", "Co", "Cn", "So"))  # control characters, pictures, what nobody has defined
 
 _VARIANTS = frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0x1F3FB, 0x1F400))))  # of a picture
 
@@ -32,6 +34,7 @@ _RULES: tuple[Rule, ...] = (
     (calendar.SLASHED_DATE, calendar.slashed_date),
     (calendar.DOTTED_DATE, calendar.dotted_date),
     (calendar.MONTH_DAY, calendar.month_day),
+    (calendar.ON_DAY, calendar.on_day),
     (calendar.MONTH_YEAR, calendar.month_year),
     (calendar.DAY_MONTH, calendar.day_month),
     (addresses.PHONE, addresses.phone),
@@ -39,10 +42,16 @@ _RULES: tuple[Rule, ...] = (
     (re.compile(r"(?<=[0-9])( ?[AaPp]\.?[Mm]\.?) ?[–-] ?(?=[0-9])"), lambda match: f"{match[1]} to "),
     (calendar.TIME, calendar.time),
     (calendar.HOUR, calendar.hour),
+    (quantities.MONEY_RANGE, quantities.money_range),
     (quantities.MONEY, quantities.money),
     (quantities.MONEY_BEHIND, quantities.money_behind),
+    (quantities.AIRLINER, quantities.airliner),
     (quantities.RANGE, quantities.range_of),
     (re.compile(r"(?<![\w.)\]-])[-−](?=\.?[0-9])"), lambda match: "minus "),
+    (quantities.ROUND, quantities.round_number),
+    (quantities.MODEL_S, quantities.model_s),
+    (quantities.MODELS, quantities.several_models),
+    (calendar.SECONDS, calendar.seconds),
     (calendar.DECADE, calendar.decade_of),
     (quantities.HEIGHT, quantities.height),
     (quantities.INCHES, quantities.inches),
@@ -63,7 +72,9 @@ _RULES: tuple[Rule, ...] = (
     (re.compile(r"(?<!\w)#(?=\w)"), lambda match: "hashtag "),
     (re.compile(r"(?<=\b[CF])#"), lambda match: " sharp"),
 )  # fmt: skip
-_SYMBOL = re.compile(f"[{re.escape(''.join(_SYMBOLS))}]")
+_SYMBOL = re.compile(f"[{re.escape(''.join(_SYMBOLS))}]+")
+
+_MARK = re.compile(r"[.,!?;:](?!\w)")
 
 
 def normalize(text: str, tags: Sequence[str] = ()) -> str:
@@ -71,6 +82,7 @@ def normalize(text: str, tags: Sequence[str] = ()) -> str:
 
     Control characters, pictures and marks of layout are left out; the result may be empty. Never raises.
     """
+    text = quantities.mark_inches(text)  # a quotation may go on behind a tag
     if not tags:
         return _written_out(text)
     pieces = re.split(f"({'|'.join(map(re.escape, tags))})", text, flags=re.IGNORECASE)
@@ -79,25 +91,41 @@ def normalize(text: str, tags: Sequence[str] = ()) -> str:
 
 def _written_out(text: str) -> str:
     text = "".join(map(_readable, unicodedata.normalize("NFC", text)))
+    text = re.sub(f"{_LEFT_OUT}+", _gap, text)
     for pattern, say in _RULES:
         text = pattern.sub(lambda match, say=say: apart(match, say(match)), text)  # type: ignore[misc]
-    text = _SYMBOL.sub(lambda match: apart(match, _SYMBOLS[match[0]]), text)
-    return re.sub(r"[ \t]+", " ", text.translate(_SILENT)).strip(" ")
+    text = _SYMBOL.sub(lambda match: apart(match, _named(match[0])), text)
+    return re.sub(r"[ \t]+", " ", _SILENT.sub(_gap, text)).strip(" ")
+
+
+def _gap(match: re.Match[str]) -> str:
+    """For what is left out: a space where it stood between words."""
+    before, after = match.string[max(0, match.start() - 1) : match.start()], match.string[match.end() : match.end() + 1]
+    return " " if before.isalnum() and after.isalnum() else ""
+
+
+def _named(symbols: str) -> str:
+    """C++: plus plus; another symbol that is repeated, as in a == b, is named once."""
+    runs = ((symbol, len(list(run))) for symbol, run in groupby(symbols))
+    return " ".join(_SYMBOLS[symbol] for symbol, length in runs for _ in range(length if symbol == "+" else 1))
 
 
 def _readable(character: str) -> str:
-    """White space and digits in one form each; nothing for what nobody says."""
+    """White space and digits in one form each; nothing for what shapes its neighbours alone."""
     if character.isspace():
         return "\n" if character in "\n\r\v\f\x85\u2028\u2029" else " "
     if character.isdecimal():
         return str(unicodedata.decimal(character))
-    if (unicodedata.category(character) in _UNHEARD and character not in _SYMBOLS) or character in _VARIANTS:
+    category = unicodedata.category(character)
+    if character in _VARIANTS or category == "Cf":
         return ""
-    return character
+    return _LEFT_OUT if category in _UNHEARD and character not in _SYMBOLS else character
 
 
 def _joined(pieces: Sequence[str]) -> str:
-    return re.sub(r" +(?=[.,!?;:])", "", " ".join(piece for piece in pieces if piece))
+    """A space between neighbours, unless the next begins with a mark."""
+    spoken = [piece for piece in pieces if piece]
+    return "".join(spoken[:1] + [piece if _MARK.match(piece) else f" {piece}" for piece in spoken[1:]])
 
 
 def _dotted(number: str) -> str:

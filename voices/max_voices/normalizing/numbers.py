@@ -39,8 +39,17 @@ def year(number: str) -> str:
 
 def decade(number: str) -> str:
     """1990s and 90s, without the s."""
-    spoken = year(number) if len(number) == 4 else cardinal(number)
-    return spoken[:-1] + "ies" if spoken.endswith("y") else spoken + "s"
+    return _several(year(number) if len(number) == 4 else cardinal(number))
+
+
+def model(number: str) -> str:
+    """The three digits of something's name: 747 as seven forty seven."""
+    return cardinal(number) if number[1] == "0" else f"{cardinal(number[0])} {cardinal(number[1:])}"
+
+
+def models(number: str) -> str:
+    """747s."""
+    return _several(model(number))
 
 
 def one_by_one(digits: str) -> str:
@@ -51,6 +60,12 @@ def one_by_one(digits: str) -> str:
 def is_one(number: str) -> bool:
     """Whether what is counted stands in the singular."""
     return number.lstrip("0") == "1"
+
+
+def _several(spoken: str) -> str:
+    if spoken.endswith("y"):
+        return spoken[:-1] + "ies"
+    return spoken + ("es" if spoken.endswith("x") else "s")
 
 
 def _plain(words: str) -> str:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import re
 
-from max_voices.normalizing.numbers import DECIMAL, NUMBER, cardinal, decimal, is_one, one_by_one, ordinal
+from max_voices.normalizing.numbers import (
+    DECIMAL,
+    NUMBER,
+    cardinal,
+    decimal,
+    is_one,
+    model,
+    models,
+    one_by_one,
+    ordinal,
+)
 
 _CURRENCIES = {
     "$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", ""), "₹": ("rupee", "paisa"),
@@ -17,6 +27,7 @@ _SCALE = r"(?:\s?(k|mn?|bn?|tn|K|M|B|thousand|million|billion|trillion)\b)?"
 _SIGN = r"(?:US|CA|A|C)?([$€£¥₹])\s?|\b(USD|EUR|GBP|JPY|CHF|CAD|AUD)\s?"
 
 MONEY = re.compile(rf"(?:{_SIGN})({NUMBER})(?:\.([0-9]+))?{_SCALE}")
+MONEY_RANGE = re.compile(rf"({_SIGN})({NUMBER})[–-](?:[$€£¥₹]\s?)?(?=[0-9,]{{1,20}}(?![0-9,]|[–-][0-9]))")
 MONEY_BEHIND = re.compile(rf"(?<![\w.,])({NUMBER})(?:\.([0-9]+))?{_SCALE}\s?(€|£|¥|(?:USD|EUR|GBP|JPY|CHF|CAD|AUD)\b)")
 
 _UNITS = {
@@ -37,8 +48,16 @@ _UNITS = {
 }  # fmt: skip
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 MEASURE = re.compile(rf"(?<![\w.,])({DECIMAL})[ -]?({_UNIT})(?![\w/²³])")
+ROUND = re.compile(r"(?<![\w.,])(10|100|1,?000)s(?= of\b)")
+_ROUND = {"10": "tens", "100": "hundreds", "1000": "thousands"}
+MODEL_S = re.compile(r"\b([a-z]{1,20}[A-Z][a-z]{1,20} )([0-9]{1,3})s\b")
+MODELS = re.compile(
+    r"\b((?i:two|three|four|five|six|seven|eight|nine|ten|several|many|few|both|these|those) )([1-9][0-9]{2})s\b"
+)
+AIRLINER = re.compile(r"(?<![\w.,/–-])(7[0-9]7)-([1-9]00)(?![\w/–-]|[.,][0-9])")
 HEIGHT = re.compile(r"(?<![\w.,])([0-9]{1,2})['’′] ?([0-9]{1,2})(?:\"|”|″|'')")
-INCHES = re.compile(rf"(?<![\w.,\"])({DECIMAL})(?:\"|″)")
+INCHES = re.compile(rf"(?<![\w.,\"])({DECIMAL})″")
+_QUOTE = re.compile(rf"((?<![\w.,\"]){DECIMAL})?\"")
 
 FRACTION = re.compile(r"(?<![\w/.,-])(?:([0-9]+) )?([0-9]{1,3})/([0-9]{1,3})(?![\w/]|[.,][0-9])")
 RANGE = re.compile(rf"(?<![\w.,/–-])({DECIMAL})(?:\s?–\s?|-)(?={DECIMAL}(?![\w/–-]*[–-][0-9]))")
@@ -52,6 +71,11 @@ def money(match: re.Match[str]) -> str:
     return _money(match[1] or match[2], match[3], match[4], match[5])
 
 
+def money_range(match: re.Match[str]) -> str:
+    """$5-10: the sign goes to the number behind, which is read by itself."""
+    return f"{cardinal(match[4])} to {match[1]}"
+
+
 def money_behind(match: re.Match[str]) -> str:
     """20 €, 5k USD."""
     return _money(match[4], match[1], match[2], match[3])
@@ -60,6 +84,26 @@ def money_behind(match: re.Match[str]) -> str:
 def measure(match: re.Match[str]) -> str:
     """5kg, 60 mph, 21.5 °C."""
     return f"{decimal(match[1])} {_counted(_UNITS[match[2]], match[1])}"
+
+
+def round_number(match: re.Match[str]) -> str:
+    """100s of people."""
+    return _ROUND[match[1].replace(",", "")]
+
+
+def model_s(match: re.Match[str]) -> str:
+    """iPhone 5s."""
+    return f"{match[1]}{cardinal(match[2])} s"
+
+
+def several_models(match: re.Match[str]) -> str:
+    """two 747s."""
+    return match[1] + models(match[2])
+
+
+def airliner(match: re.Match[str]) -> str:
+    """747-400."""
+    return f"{model(match[1])} {cardinal(match[2])}"
 
 
 def height(match: re.Match[str]) -> str:
@@ -71,6 +115,20 @@ def inches(match: re.Match[str]) -> str:
     """A screen of 27"."""
     before_noun = re.match(r" [a-z]", match.string[match.end() : match.end() + 2])
     return f"{decimal(match[1])} {'inch' if before_noun else _counted('inch', match[1])}"
+
+
+def mark_inches(text: str) -> str:
+    """`text` with ″ for each " behind a number that closes no quotation."""
+    quoted = False
+
+    def mark(match: re.Match[str]) -> str:
+        nonlocal quoted
+        if match[1] and not quoted:
+            return f"{match[1]}″"
+        quoted = not quoted
+        return match[0]
+
+    return _QUOTE.sub(mark, text)
 
 
 def fraction(match: re.Match[str]) -> str:
@@ -112,7 +170,8 @@ def _money(sign: str, whole: str, part: str | None, scale: str | None) -> str:
     if not small or len(part) > 2:
         return f"{cardinal(whole)} point {one_by_one(part)} {_counted(unit, '2')}"
     cents = part.ljust(2, "0").lstrip("0")
-    return f"{spoken} and {cardinal(cents)} {_counted(small, cents)}"
+    spoken_cents = f"{cardinal(cents)} {_counted(small, cents)}"
+    return f"{spoken} and {spoken_cents}" if whole.strip("0") else spoken_cents
 
 
 def _counted(unit: str, number: str) -> str:
