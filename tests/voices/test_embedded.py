@@ -20,6 +20,7 @@ from max_voices import FOLDER, load_voice
 from max_voices.recipe.export import speech_format
 from max_voices.recipe.generate import Speaker
 from max_voices.recipe.layout import TOKENS, prompt
+from max_voices.recipe.levels import with_gains
 from max_voices.recipe.model import Cache
 
 
@@ -74,7 +75,8 @@ def test_the_shipped_codec_streams_what_it_decodes_at_once(sizes: tuple[int, ...
 
 def test_voice_json_says_what_the_recipe_does() -> None:
     form = load_voice()
-    assert form == speech_format(tuple(voice.name for voice in form.layout.prompt.voices))
+    gains = {voice.name: voice.gain_db for voice in form.layout.prompt.voices}
+    assert form == with_gains(speech_format(tuple(gains)), gains)
     text = [TOKENS[character] for character in "hello."]
     assert form.layout.prompt.build(text, voice="slt").ids == tuple(prompt("hello."))
 

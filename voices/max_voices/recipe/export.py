@@ -166,6 +166,12 @@ def export_listeners(model: Autoencoder, folder: Path) -> None:
     save_file(_half(model.phones.state_dict()), folder / "aligner.safetensors", metadata={"format": "pt"})
 
 
+def write_format(form: SpeechFormat, folder: Path) -> None:
+    """``voice.json``."""
+    text = msgspec.json.format(msgspec.json.encode(form), indent=2)
+    (folder / "voice.json").write_bytes(text + b"\n")
+
+
 def thaw(folder: Path, work: Path) -> None:
     """The inverse of ``export`` as far as it goes: checkpoints to begin with, whose codes are still to be made."""
     weights = load_file(folder / "lm" / "model.safetensors")
@@ -191,7 +197,6 @@ def export(work: Path, folder: Path, speakers: tuple[str, ...]) -> None:
     export_language(model, folder / "lm")
     export_codec(codec, folder / "codec")
     export_listeners(listener, folder / "codec")
-    text = msgspec.json.format(msgspec.json.encode(speech_format(speakers)), indent=2)
-    (folder / "voice.json").write_bytes(text + b"\n")
+    write_format(speech_format(speakers), folder)
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes them for their owner alone

@@ -16,6 +16,7 @@ from max_voices.recipe import autoencoder, language, sound
 from max_voices.recipe.data import WORK
 from max_voices.recipe.export import export, thaw
 from max_voices.recipe.flite import SPEAKERS
+from max_voices.recipe.levels import level
 
 _CODES = 0.22  # share of the budget until the codes are frozen
 _ENCODE = 0.06  # encoding takes about this share
@@ -83,6 +84,7 @@ def main() -> None:
     rest = (1 - _CODES - _ENCODE) * seconds
     side_by_side(work, speakers, {"sound": rest, "language": rest}, options.gentle)
     export(work, options.out, tuple(speakers))
+    level(options.out)
     print(f"the voice is in {options.out}; python -m max_voices.recipe.evaluate measures it", file=sys.stderr)
 
 
