@@ -13,11 +13,8 @@ from torch import nn
 
 
 def device() -> torch.device:
-    """A GPU where there is one. On a CPU one thread: two trainings then run side by side undisturbed."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    torch.set_num_threads(1)
-    return torch.device("cpu")
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from max_voices.embedded import FOLDER
 from max_voices.recipe import autoencoder, language, sound
 from max_voices.recipe.data import WORK
@@ -23,8 +25,9 @@ _ENCODE = 0.06  # encoding takes about this share
 _CHECKPOINTS = ("autoencoder", "phones", "decoder", "codec", "language")
 
 
-def phase(name: str, work: Path, speakers: Sequence[str], seconds: float, gentle: float) -> None:
-    """Runs one phase in this process."""
+def phase(name: str, work: Path, speakers: Sequence[str], seconds: float, gentle: float, threads: int) -> None:
+    """Runs one phase in this process, with so many threads on a CPU."""
+    torch.set_num_threads(threads)
     if name == "autoencoder":
         autoencoder.train(work, speakers, seconds)
     elif name == "phones":
@@ -68,10 +71,11 @@ def main() -> None:
     parser.add_argument(
         "--phase", choices=("autoencoder", "phones", "encode", "sound", "language"), help="one phase alone"
     )
+    parser.add_argument("--threads", type=int, default=1, help="of a phase: one, since two phases run side by side")
     options = parser.parse_args()
     work, speakers, seconds = options.work, options.speakers, options.minutes * 60
     if options.phase:
-        phase(options.phase, work, speakers, seconds, options.gentle)
+        phase(options.phase, work, speakers, seconds, options.gentle, options.threads)
         return
     if options.fresh:
         for name in _CHECKPOINTS:
