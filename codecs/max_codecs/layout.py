@@ -178,10 +178,14 @@ class SpeechLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         return codes
 
     def reference(self, text_ids: Sequence[int], speech_tokens: NDArray[np.integer]) -> Reference:
-        """A reference voice from the ids of its words and of its sound, which must be whole frames; else ValueError."""
-        if not self.supports_reference:
+        """A reference voice from the ids of its words and of its sound: whole frames, not too many; else ValueError."""
+        form = self.prompt.reference
+        if form is None:
             raise ValueError("audio_prompt_tokens: this model can take no reference voice")
         frames = self.frames(speech_tokens)
+        if form.max_frames is not None and len(frames) > form.max_frames:
+            what = f"this model goes on from {form.max_frames} at most"
+            raise ValueError(f"audio_prompt_tokens: holds {len(frames)} frames of sound; {what}")
         written = delayed(frames, self.slot_delays, self.delays) + self._bases if self.delays else speech_tokens
         return Reference(tuple(text_ids), tuple(written.ravel().tolist()))
 

@@ -43,7 +43,7 @@ class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `words` is a template with {text}, what the turn says, and perhaps {voice}, who says it.
     Where no voice is named beside it, `voice` ids stand in the place of a voice's own, and `text` in that of the
     prompt's template, so that nothing says who is to speak but the turn. Without `text` the template stays, with the
-    default voice in it.
+    default voice in it. The sound may have `max_frames`: what the model was trained to go on from; None if any.
     """
 
     before_text: Ids
@@ -53,6 +53,7 @@ class ReferenceFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     voice: Ids = ()
     text: Template | None = None
     words: Template = "{text}"
+    max_frames: Annotated[int, Meta(ge=1, le=2**16)] | None = None
 
     def __post_init__(self) -> None:
         if self.text is not None and (self.text.count("{text}") != 1 or "{voice}" in self.text):
@@ -104,6 +105,11 @@ class PromptFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def default_gain_db(self) -> float:
         """That of the default voice; 0 if there is none."""
         return self.voices[0].gain_db if self.voices else 0.0
+
+    @property
+    def names_either(self) -> bool:
+        """Whether the prompt tells of a voice or of a reference: there is one place for the ids of both."""
+        return self.reference is not None and bool(self.reference.voice)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -30,6 +30,15 @@ def test_orpheus_prompt_with_a_reference_voice() -> None:
     assert ORPHEUS.prompt.render("Hello", "leo", referenced=True) == "leo: Hello"
 
 
+def test_a_reference_may_be_bounded() -> None:
+    bounded = ReferenceFormat((8,), (), (), (9,), max_frames=2)
+    layout = msgspec.structs.replace(ORPHEUS, prompt=msgspec.structs.replace(ORPHEUS.prompt, reference=bounded))
+    frames = np.zeros((3, 7), np.int64)
+    layout.reference([21], layout.ids(frames[:2]))
+    with pytest.raises(ValueError, match="holds 3 frames of sound; this model goes on from 2 at most"):
+        layout.reference([21], layout.ids(frames))
+
+
 def test_a_reference_stands_in_the_place_of_a_voice() -> None:
     form = msgspec.structs.replace(EMBEDDED, reference=ReferenceFormat((8,), (), (), (9,), voice=(5, 5)))
     reference = Reference((1,), (2,))

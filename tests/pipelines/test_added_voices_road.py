@@ -82,6 +82,8 @@ def test_a_voice_added_while_it_serves_is_spoken_in(config: Config) -> None:
             text, sampling_params=SEEDED, audio_prompt_tokens=tokens, audio_prompt_transcription="a cat sat"
         )
         np.testing.assert_array_equal(cat, audio(list(given)))
+        with pytest.raises(RequestFailed, match="audio_prompt_tokens: voice = 'bob' is another; leave one of them out"):
+            list(client.speak(text, voice="bob", audio_prompt_tokens=tokens, audio_prompt_transcription="a cat sat"))
         ann = audio(list(client.speak(text, voice="ann", sampling_params=SEEDED)))
         assert cat.shape != ann.shape or not np.allclose(cat, ann)
         folder_of(config).remove("cat")

@@ -148,7 +148,7 @@ def test_a_pause_within_it_stays() -> None:
             lambda: wav(np.concatenate([silence(3), speech(0.05), silence(3)])),
             r"has 0\.\d\d s of sound.*at least 0\.2 s",
         ),
-        (lambda: wav(speech(31)), r"has 31\.\d s of sound; cut it, with its transcript, to 30 s"),
+        (lambda: wav(speech(31)), r"has 31\.\d\d s of sound; cut it, with its transcript, to 30 s"),
         (lambda: b"", "sample: is empty"),
         (lambda: b"I am no sound, but a text. " * 99, "sample: "),
         (lambda: wav(speech(1))[:30], "sample: "),
@@ -215,6 +215,38 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     assert folder.find(name) is not None
     folder.remove(name)
     assert all_files(tmp_path) == {beside}
+
+
+def test_a_name_that_differs_in_case_alone_is_the_models_own(fresh: Config) -> None:
+    with pytest.raises(ValueError, match="'ANN': is one of the model's own"):
+        add(fresh, "ANN")
+
+
+def test_a_transcript_is_as_long_as_it_is_read(fresh: Config) -> None:
+    with pytest.raises(ValueError, match="transcript: has 15 words when written out; this model takes 12 at most"):
+        add(fresh, "x", words="a 9 " * 7 + "b")
+    with pytest.raises(ValueError, match="and 1403 when written out; at most 1000 are taken"):
+        add(fresh, "x", words="7" * 234)
+
+
+def test_a_sample_is_no_longer_than_the_model_was_trained_for(fresh: Config) -> None:
+    assert fresh.speech is not None
+    form = fresh.speech.spoken
+    assert form.layout.prompt.reference is not None
+    reference = msgspec.structs.replace(form.layout.prompt.reference, max_frames=12)
+    prompt = msgspec.structs.replace(form.layout.prompt, reference=reference)
+    layout = msgspec.structs.replace(form.layout, prompt=prompt)
+    speech_ = msgspec.structs.replace(fresh.speech, format=msgspec.structs.replace(form, layout=layout))
+    bounded = msgspec.structs.replace(fresh, speech=speech_)
+    assert len(build_encoder(bounded).encode(speech(1.0))) > 12
+    with pytest.raises(ValueError, match=r"sample: has 1\.\d s of sound; this model goes on from 0\.\d s at most"):
+        add(bounded, "x", wav(speech(1.0)))
+    assert not all_files(Path(str(fresh.speech.voices.folder)))
+
+
+def test_a_constant_is_silence(fresh: Config) -> None:
+    with pytest.raises(ValueError, match="sample: is silent"):
+        add(fresh, "x", wav(np.full(RATE, 0.5, np.float32)))
 
 
 def test_a_model_that_takes_no_samples_says_so(tiny_voice: Config, fresh: Config) -> None:

@@ -1,6 +1,10 @@
 """The recipe's own rules, without training."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +14,11 @@ from max_voices.recipe.data import Record
 from max_voices.recipe.flite import Phone
 from max_voices.recipe.grammar import sentence
 from max_voices.recipe.layout import (
+    AUDIO,
     PHONES,
     TOKENS,
     VOCABULARY,
+    WORD,
     Clause,
     clauses,
     cut,
@@ -23,7 +29,7 @@ from max_voices.recipe.layout import (
     sample,
     speech_layout,
 )
-from max_voices.recipe.rows import IGNORE, speech_row
+from max_voices.recipe.rows import IGNORE, speech_row, speech_rows
 from max_voices.text import ALPHABET, spell
 
 
@@ -114,5 +120,59 @@ def test_a_row_after_a_sample_learns_the_same_and_nothing_of_the_sample() -> Non
 def test_a_sample_is_what_serving_writes_before_the_text() -> None:
     layout, audio = speech_layout(("slt",)), interleave([np.arange(2 << level) for level in range(3)])
     ids = [TOKENS[character] for character in "go on"]
-    turn = layout.prompt.build(ids, voice=None, reference=layout.reference(ids, audio)).reference
-    assert list(turn) == sample("go on", audio.tolist())
+    built = layout.prompt.build(ids, voice=None, reference=layout.reference(ids, audio))
+    assert list(built.reference) == sample("go on", audio.tolist())
+    assert list(built.ids) == sample("go on", audio.tolist()) + prompt("go on", None)
+
+
+def write_shard(work: Path, speaker: str, sizes: Sequence[int]) -> list[Record]:
+    """Utterances of so many frames each, whose codes tell which they are."""
+    first, records = 0, list[Record]()
+    for number, frames in enumerate(sizes):
+        text = f"text {'abcdefgh'[number]}"
+        records.append(Record(text, (Clause(("t", WORD, "eh0"), (0.1, 0.1, 0.2)),), (frames,), first))
+        first += frames
+    for folder in ("audio", "codes"):
+        (work / folder).mkdir(exist_ok=True)
+    np.save(work / "audio" / f"{speaker}_00.npy", np.zeros(first * 2048, np.int16))
+    lines = [
+        json.dumps({**asdict(record), "clauses": [[clause.phones, clause.ends] for clause in record.clauses]})
+        for record in records
+    ]
+    (work / "audio" / f"{speaker}_00.jsonl").write_text("\n".join(lines))
+    levels = {f"level{level}": np.arange(first << level, dtype=np.int16) % 1024 for level in range(3)}
+    np.savez(work / "codes" / f"{speaker}_00.npz", **levels)  # type: ignore[arg-type]
+    return records
+
+
+def codes_of(record: Record) -> list[int]:
+    first, last = record.first, record.first + record.frames
+    return [int(token) for token in interleave([np.arange(first << n, last << n) % 1024 for n in range(3)])]
+
+
+def test_rows_of_a_shard_name_the_speaker_or_hear_a_sample_of_it(tmp_path: Path) -> None:
+    records = write_shard(tmp_path, "rms", (8, 9, 60))
+    spoken = {record.text: record for record in records}
+    kinds = set[bool]()
+    for seed in range(20):
+        for record, row in zip(records, speech_rows(tmp_path / "codes" / "rms_00.npz", seed), strict=True):
+            ids = row.ids.tolist()
+            named = ids[: len(prompt(record.text, "rms"))] == prompt(record.text, "rms")
+            kinds.add(named)
+            audio = [token for token in ids if token >= AUDIO]
+            if named:
+                assert audio == codes_of(record)
+                continue
+            before = next(
+                turn for other in spoken.values() if ids[: len(turn := sample(other.text, codes_of(other)))] == turn
+            )
+            rest = ids[len(before) :]
+            assert rest[: len(prompt(record.text, None))] == prompt(record.text, None)
+            assert audio == [token for token in before if token >= AUDIO] + codes_of(record)
+            assert (row.target[: len(before)] == IGNORE).all()
+    assert kinds == {True, False}
+
+
+def test_a_shard_of_long_utterances_has_no_samples(tmp_path: Path) -> None:
+    write_shard(tmp_path, "rms", (60, 70))
+    assert all(len(list(speech_rows(tmp_path / "codes" / "rms_00.npz", seed))) == 2 for seed in range(10))

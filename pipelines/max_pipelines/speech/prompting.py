@@ -106,6 +106,8 @@ class SpeechPrompter:
         if not (tokens and words):
             missing = "audio_prompt_transcription" if tokens else "audio_prompt_tokens"
             raise ValueError(f"{missing}: a reference voice needs both its speech tokens and its words")
+        if request.voice is not None and self._layout.prompt.names_either:
+            raise ValueError(f"audio_prompt_tokens: voice = {request.voice!r} is another; leave one of them out")
         return self._reference(words, np.array(tokens, np.int64), request.voice, request.normalize)
 
     def _reference(self, words: str, tokens: NDArray[np.int64], voice: str | None, normalize: bool) -> Reference:

@@ -31,6 +31,8 @@ def clean_sample(item: SoundItem, rate: int, limits: VoicesConfig, target_lufs: 
     ValueError, saying what is wrong with it, for what cannot be decoded, is silent, or is too short or too long.
     """
     sound = read_sound(item, rate, LIMITS, access, name="sample").samples
+    if sound.size:
+        sound = sound - sound.mean(dtype=np.float64).astype(np.float32)  # a constant is nothing to hear
     spoken = trimmed(sound, rate)
     seconds = len(spoken) / rate
     if not len(spoken):
@@ -42,7 +44,7 @@ def clean_sample(item: SoundItem, rate: int, limits: VoicesConfig, target_lufs: 
         )
     if seconds > limits.max_sample_s:
         raise ValueError(
-            f"sample: has {seconds:.1f} s of sound; cut it, with its transcript, to {limits.max_sample_s:g} s at most"
+            f"sample: has {seconds:.2f} s of sound; cut it, with its transcript, to {limits.max_sample_s:g} s at most"
         )
     level = loudness(spoken, rate)
     if math.isinf(level):

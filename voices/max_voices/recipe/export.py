@@ -57,8 +57,8 @@ def speech_format(speakers: tuple[str, ...]) -> SpeechFormat:
         full_stop=True,  # behind an open end it stops in mid-word now and then
         max_words=LONGEST,
         sampling=SAMPLING,
-        # A little wider than anything the teachers said in 28,000 texts: 49 phone tokens and 10 clauses at most, and
-        # between 0.35 P - 0.5 and 0.9 P + 5.9 frames for P phones. So no clause can run away, nor be empty.
+        # A little wider than anything the teachers said in 28,000 texts: 54 phone tokens and 10 clauses at most, and
+        # between 0.35 P - 0.5 and 0.9 P + 4.7 frames for P phones. So no clause can run away, nor be empty.
         phases=PhaseBounds(
             min_frames=-1.5,
             min_frames_per_phone=0.35,

@@ -30,6 +30,7 @@ WORD = "|"  # between the phones of two words
 SPECIALS = ("<pad>", "<soh>", "<eot>", "<soa>", "<sos>", "<soc>", "<eos>")
 SPEAKER_TOKENS = ("<voice_slt>", "<voice_rms>", "<voice_awb>", "<voice_kal16>")
 SAMPLE_TOKEN = "<voice_sample>"  # the voice that was just heard
+SAMPLE_FRAMES = range(8, 49)  # of such a sample: 1 to 6 s
 _SPARE = tuple(f"<spare_{number}>" for number in range(1, 5))
 CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyz ',.?!")
 _CONSONANTS = [
@@ -226,6 +227,7 @@ def speech_layout(speakers: Sequence[str] = ()) -> SpeechLayout:
                 before_audio=(SOA, SOS),
                 after_audio=(EOS,),
                 voice=(TOKENS[SAMPLE_TOKEN],),
+                max_frames=SAMPLE_FRAMES[-1],
             ),
         ),
         phones=PhoneFormat(

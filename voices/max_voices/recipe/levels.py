@@ -30,7 +30,7 @@ def level(folder: Path, count: int = _COUNT) -> None:
     """Lets each voice of an exported model say ``count`` sentences, and writes the gains that make them as loud."""
     torch.set_num_threads(1)
     sentences = everyday_sentences()
-    model, said = Speaker(folder), [spell(text) for text in sentences[:: len(sentences) // count]]
+    model, said = Speaker(folder), [spell(text) for text in sentences[:: max(1, len(sentences) // count)]][:count]
     gains = dict[str, float]()
     for voice in tqdm(model.form.layout.prompt.voices, "loudness"):
         sounds = (model.sound(one.audio_ids) for one in model.write(said, _SEED, voice.name))

@@ -19,6 +19,7 @@ from max_voices.recipe.layout import (
     EOS,
     FRAME,
     PAD,
+    SAMPLE_FRAMES,
     SLOTS,
     SOC,
     SOS,
@@ -37,7 +38,6 @@ _SECONDS = FRAME / SAMPLE_RATE
 _SPANS = ((0.0, 1.0), (0.0, 0.5), (0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (0.5, 0.75), (0.75, 1.0))
 IGNORE = -1
 _SAMPLED = 0.15  # share of the rows that begin with a sample of the voice
-_SAMPLE = (8, 48)  # frames: 1 to 6 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,9 @@ def speech_rows(path: Path, seed: int) -> Iterator[Row]:
         first, last = record.first, record.first + record.frames
         return [level[first << n : last << n] for n, level in enumerate(levels)]
 
-    short = [record for record in records if _SAMPLE[0] <= record.frames <= _SAMPLE[1]]
+    short = [record for record in records if record.frames in SAMPLE_FRAMES]
     for record in records:
-        other = chance.choice(short) if chance.random() < _SAMPLED else record
+        other = chance.choice(short) if short and chance.random() < _SAMPLED else record
         if other is record:
             yield speech_row(record, codes(record), speaker)
         else:
@@ -149,7 +149,7 @@ def phone_rows(texts: Iterable[str], speakers: Sequence[str]) -> Iterator[Row]:
 
 
 # Rows of a batch share one of few lengths, so that little is padding; about 4,096 tokens a step.
-SHAPES = ((128, 32), (192, 21), (256, 16), (352, 12), (480, 9), (672, 6), (1024, 4))
+SHAPES = ((128, 32), (192, 21), (256, 16), (352, 12), (480, 9), (672, 6), (1024, 4), (1536, 3))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 The phases of one budget: the autoencoder, beside it the phones; then, codes frozen, the sound decoder beside
 the language model. Each is a process of its own with one thread, so that two cores are used well; on a GPU they
-share it. A phase whose checkpoint is there goes on from it; ``--fresh`` forgets them.
+share it. A second run goes on with the last two: the codes stay those that the first has learnt. ``--fresh``
+forgets all checkpoints.
 """
 
 import argparse
@@ -25,9 +26,10 @@ _ENCODE = 0.06  # encoding takes about this share
 _CHECKPOINTS = ("autoencoder", "phones", "decoder", "codec", "language")
 
 
-def phase(name: str, work: Path, speakers: Sequence[str], seconds: float, gentle: float, threads: int) -> None:
-    """Runs one phase in this process, with so many threads on a CPU."""
-    torch.set_num_threads(threads)
+def phase(name: str, options: argparse.Namespace, speakers: Sequence[str]) -> None:
+    """Runs one phase in this process."""
+    work, seconds, gentle = options.work, options.minutes * 60, options.gentle
+    torch.set_num_threads(options.threads)
     if name == "autoencoder":
         autoencoder.train(work, speakers, seconds)
     elif name == "phones":
@@ -36,8 +38,11 @@ def phase(name: str, work: Path, speakers: Sequence[str], seconds: float, gentle
         autoencoder.encode_all(work, speakers)
     elif name == "sound":
         sound.train(work, speakers, seconds, gentle=gentle)
-    else:
+    elif name == "language":
         language.train(work, speakers, seconds, phones_only=False, gentle=gentle)
+    else:
+        export(work, options.out, tuple(speakers))
+        level(options.out)
 
 
 def side_by_side(work: Path, speakers: Sequence[str], phases: dict[str, float], gentle: float) -> None:
@@ -69,26 +74,27 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="begin with the weights of the voice in this folder")
     parser.add_argument("--fresh", action="store_true", help="delete the checkpoints first")
     parser.add_argument(
-        "--phase", choices=("autoencoder", "phones", "encode", "sound", "language"), help="one phase alone"
+        "--phase", choices=("autoencoder", "phones", "encode", "sound", "language", "export"), help="one alone"
     )
     parser.add_argument("--threads", type=int, default=1, help="of a phase: one, since two phases run side by side")
     options = parser.parse_args()
-    work, speakers, seconds = options.work, options.speakers, options.minutes * 60
+    work, speakers, seconds = options.work, tuple(dict.fromkeys(options.speakers)), options.minutes * 60
     if options.phase:
-        phase(options.phase, work, speakers, seconds, options.gentle, options.threads)
+        phase(options.phase, options, speakers)
         return
     if options.fresh:
         for name in _CHECKPOINTS:
             (work / f"{name}.safetensors").unlink(missing_ok=True)
     if options.start:
         thaw(options.start, work)
-    first = {"autoencoder": _CODES * seconds, "phones": _CODES * seconds}
-    side_by_side(work, speakers, first, options.gentle)
-    side_by_side(work, speakers, {"encode": 0.0}, options.gentle)
-    rest = (1 - _CODES - _ENCODE) * seconds
+    rest = seconds
+    if not (work / "language.safetensors").exists():
+        first = {"autoencoder": _CODES * seconds, "phones": _CODES * seconds}
+        side_by_side(work, speakers, first, options.gentle)
+        side_by_side(work, speakers, {"encode": 0.0}, options.gentle)
+        rest = (1 - _CODES - _ENCODE) * seconds
     side_by_side(work, speakers, {"sound": rest, "language": rest}, options.gentle)
-    export(work, options.out, tuple(speakers))
-    level(options.out)
+    phase("export", options, speakers)
     print(f"the voice is in {options.out}; python -m max_voices.recipe.evaluate measures it", file=sys.stderr)
 
 
