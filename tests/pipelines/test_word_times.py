@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -338,6 +338,68 @@ def test_each_spoken_word_is_of_one_written_word(pieces: list[str], space: str, 
 )
 def test_words_are_as_they_are_written(text: str, words: list[tuple[str, int]]) -> None:
     assert [(text[one.start : one.end], one.words) for one in written_words(text, spell)] == words
+
+
+class Counting:
+    """Notes how much it is given to read."""
+
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        self._spell = spell
+        self.calls = self.characters = 0
+
+    def __call__(self, text: str) -> str:
+        self.calls += 1
+        self.characters += len(text)
+        return self._spell(text)
+
+
+def backwards(text: str) -> str:
+    """Of which nothing can be cut off."""
+    return " ".join(reversed(text.split()))
+
+
+NUMBERED = " ".join(f"${number} million" for number in range(400))
+WHOLE = {  # the bounds of what is read of 4,096 characters: calls, and how many times the text
+    "signs behind": ("$5 million" + " —" * 2043, spell, 10, 3),
+    "signs before": ("— " * 2043 + "$5 million", spell, 10, 3),
+    "a word": ("$" * 4096, spell, 3, 3),
+    "few numbers": ("We had $5 million for it, and " + "a b c d e f " * 350, spell, 25, 4),
+    "many numbers": (("We had $5 million for it — or " * 150)[:4095], spell, 1500, 19),
+    "nothing but numbers": (NUMBERED[:4095], spell, 2500, 19),
+    "all words are one": (" ".join(f"w{number}" for number in range(900))[:4096], backwards, 900, 19),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_text_is_not_read_much_more_often_than_it_has_words(kind: str) -> None:
+    text, way, calls, times = WHOLE[kind]
+    counting = Counting(way)
+    found = written_words(text, counting)
+    assert counting.calls <= calls
+    assert counting.characters <= times * 4096
+    assert sum(one.words for one in found) == len(words_of(way(text)))
+
+
+def test_numbers_far_from_one_another_are_words_of_their_own() -> None:
+    text = "We had $5 million for it — or not. " * 20
+    found = [text[one.start : one.end] for one in written_words(text, spell)]
+    assert found == ["We", "had", "$5 million", "for", "it", "or", "not."] * 20
+
+
+def test_what_cannot_be_told_apart_is_one_word_between_those_that_can() -> None:
+    def turned(text: str) -> str:
+        """All words from the first to the last with an x, the wrong way round."""
+        words = text.split()
+        marked = [number for number, word in enumerate(words) if "x" in word]
+        if marked:
+            first, end = marked[0], marked[-1] + 1
+            words[first:end] = reversed(words[first:end])
+        return " ".join(words)
+
+    middle = [f"x{number}" for number in range(30)]
+    text = " ".join(["a", "b", *middle, "c", "d"])
+    found = [text[one.start : one.end] for one in written_words(text, turned)]
+    assert found == ["a", "b", " ".join(middle), "c", "d"]
 
 
 def test_a_text_that_is_not_spelled_out_is_taken_as_it_is() -> None:
