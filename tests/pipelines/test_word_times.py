@@ -417,29 +417,59 @@ def pieces_of(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def heard(part: str) -> list[WordTimestamp]:
+    """All words of a part, as a worker tells them."""
+    return [WordTimestamp(match[0], 0.5, 0.75, *match.span()) for match in re.finditer(r"\S+", part)]
+
+
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=30), st.integers(1, 9))
-def test_the_words_of_parts_are_found_in_the_whole(pieces: list[str], size: int) -> None:
-    text = "  ".join(pieces)
-    words = [match.span() for match in re.finditer(r"\S+", text)]
-    written = Transcript()
-    whole = Transcript(text)
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 9))
+def test_the_words_of_parts_are_found_in_the_whole(parts: list[list[str]], size: int) -> None:
+    text = "  ".join(piece for part in parts for piece in part)
+    written, whole = Transcript(), Transcript(text)
     for piece in pieces_of(text, size):
         written.write(piece)
-    given = [WordTimestamp(text[start:end], 0.5, 0.75, 0, 1) for start, end in words]
-    placed = whole.place(given, later)
-    assert [(word.text_start, word.text_end) for word in placed] == words
+    given = [" ".join(" ".join(part).split()) for part in parts]
+    given = [part for part in given if words_of(part)]  # the others are never spoken
+    placed = [word for part in given for word in whole.begin(part).words(heard(part), later)]
+    assert [text[word.text_start : word.text_end] for word in placed] == " ".join(given).split()
+    assert all(early.text_end < late.text_start for early, late in pairwise(placed))
     assert all((word.start, word.end) == (2.5, 2.75) for word in placed)
-    assert [word for one in given for word in written.place([one], later)] == list(placed)
+    assert [word for part in given for word in written.begin(part).words(heard(part), later)] == placed
+
+
+def test_words_that_are_not_told_do_not_shift_those_that_are() -> None:
+    text = "She saw a cat.  No cat is here.\n😀 At last a bird, at last."
+    transcript = Transcript(text)
+    for part, told_of_it in (("She saw a cat.", 2), ("No cat is here.", 0), ("At last a bird, at last.", 6)):
+        words = transcript.begin(part).words(heard(part)[:told_of_it], later)
+        assert [text[word.text_start : word.text_end] for word in words] == part.split()[:told_of_it]
+        assert not any(text[: word.text_start][-1:].strip() for word in words)  # none is within another
+    part = "He sat at a table."
+    (word,) = Transcript(part).begin(part).words([WordTimestamp("a", 0, 1, 10, 11)], later)  # of those that are an a
+    assert (word.text_start, word.text_end) == (10, 11)
+
+
+def test_a_part_begins_within_a_word_where_a_flush_has_cut_it() -> None:
+    transcript = Transcript("Hel")
+    assert transcript.begin("Hel").words([WordTimestamp("Hel", 0, 1, 0, 3)], later)[0].text_end == 3
+    transcript.write("lo there")
+    assert [word.text_start for word in transcript.begin("lo there").words(heard("lo there"), later)] == [3, 6]
 
 
 def test_several_words_that_are_one_have_white_space_of_their_own() -> None:
-    (word,) = Transcript("It costs $5 \n million.").place([WordTimestamp("$5 million.", 0, 1)], later)
+    place = Transcript("It costs $5 \n million.").begin("It costs $5 million.")
+    (word,) = place.words([WordTimestamp("$5 million.", 0, 1, 9, 20)], later)
     assert (word.word, word.text_start, word.text_end) == ("$5 million.", 9, 22)
 
 
 def test_what_is_behind_is_let_go_and_still_counted() -> None:
     transcript = Transcript("abcdefgh " * 10_000)
-    given = [WordTimestamp("abcdefgh", 0, 1)] * 100
-    placed = [word for _ in range(100) for word in transcript.place(given, later)]
+    part = " ".join(["abcdefgh"] * 100)
+    placed = [word for _ in range(100) for word in transcript.begin(part).words(heard(part), later)]
     assert [word.text_start for word in placed] == list(range(0, 90_000, 9))
+
+
+def test_a_text_that_is_not_there_has_no_places() -> None:
+    (word,) = Transcript().begin("hi").words(heard("hi"), later)
+    assert (word.text_start, word.text_end, word.start) == (0, 0, 2.5)
