@@ -81,9 +81,7 @@ class WordTimes:
     the caller has, knows which words, too.
     """
 
-    def __init__(
-        self, words: SpokenWords, text: str, written: Iterable[Written], scale: _Scale, before: int
-    ) -> None:
+    def __init__(self, words: SpokenWords, text: str, written: Iterable[Written], scale: _Scale, before: int) -> None:
         """`written` are the words of the `text`, and `before` the frames that were there before the sound's first."""
         self._words = words
         self._text = text
