@@ -9,13 +9,16 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from max_codecs.snac.codec import load_codec
-from max_codecs.snac.config import SnacConfig
+from max_codecs.snac.config import AlignerConfig, SnacConfig, StackConfig
 from max_codecs.snac.convert import main
+from max_codecs.snac.encoder import load_encoder
 from max_codecs.snac.files import locate
+from max_codecs.snac.mel_encoder import Stack
 from max_codecs.snac.model import build_model, load_model
 from max_codecs.snac.weights import folded
 from max_interfaces.errors import ConfigError
@@ -124,6 +127,58 @@ def test_a_hub_id_is_found_in_the_cache(tmp_path: Path, small_config: SnacConfig
     files = locate("someone/snac", cache=tmp_path, offline=True)
     assert files.config == snapshot / "config.json"
     assert files.weights == snapshot / "pytorch_model.bin"
+
+
+TIMED = AlignerConfig(StackConfig(width=8, depth=1), first_phone=100, phones=16, pause=100)
+
+
+def write_beside(folder: Path, config: SnacConfig) -> None:
+    """What hears phones, and an encoder that is none."""
+    head = Stack(config.latent, TIMED.stack.width, TIMED.phones, TIMED.stack.depth, causal=True)
+    save_file({name: one.contiguous() for name, one in head.state_dict().items()}, folder / "aligner.safetensors")
+    save_file({"x": torch.zeros(1)}, folder / "encoder.safetensors")
+
+
+def test_what_lies_beside_is_not_taken_for_the_weights(
+    tmp_path: Path, small_config: SnacConfig, small_state: State
+) -> None:
+    config = msgspec.structs.replace(small_config, aligner=TIMED, mel_encoder=StackConfig(8, 1))
+    folder = write_folder(tmp_path, config, small_state, "decoder_fp16.safetensors")
+    write_beside(folder, config)
+    assert locate(folder).weights.name == "decoder_fp16.safetensors"
+    assert load_model(folder).phones is not None
+    (folder / "decoder_fp16.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"wants model\.safetensors or one other .* found: none"):
+        locate(folder)
+
+
+def test_of_a_hub_id_what_lies_beside_comes_when_it_is_needed(
+    tmp_path: Path, small_config: SnacConfig, small_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = msgspec.structs.replace(small_config, aligner=TIMED, mel_encoder=StackConfig(8, 1))
+    folder, fetched = write_folder(tmp_path, config, small_state), list[str]()
+    write_beside(folder, config)
+
+    def download(source: str, name: str, **options: object) -> str:
+        fetched.append(name)
+        if not (folder / name).is_file():
+            raise EntryNotFoundError(f"{source} has no {name}")
+        return str(folder / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert load_model("someone/snac").phones is not None
+    assert fetched == ["config.json", "model.safetensors", "aligner.safetensors"]
+    fetched.clear()
+    with pytest.raises(ConfigError, match=r"encoder\.safetensors: does not fit"):
+        load_encoder("someone/snac")
+    assert fetched == ["config.json", "model.safetensors", "encoder.safetensors"]
+    (folder / "aligner.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"someone/snac: its aligner\.safetensors cannot be had from the hub"):
+        load_model("someone/snac")
+    write_folder(tmp_path, small_config, small_state)
+    fetched.clear()
+    load_model("someone/snac")
+    assert fetched == ["config.json", "model.safetensors"]
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:

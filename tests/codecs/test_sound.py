@@ -150,6 +150,33 @@ def test_another_speed_has_the_same_pitch(sizes: list[int], speed: float) -> Non
     assert pitch(whole, RATE) == pytest.approx(TONE_HZ, abs=10)
 
 
+def bursts(rate: int, seed: int) -> tuple[Samples, list[int]]:
+    """Sounds with silence between them, and where each begins."""
+    rng, pieces, onsets = np.random.default_rng(seed), [np.zeros(rate, np.float32)], list[int]()
+    for _ in range(12):
+        onsets.append(sum(piece.size for piece in pieces))
+        pieces.append(tone(rng.uniform(0.3, 0.6), rate, rng.uniform(90, 300)))
+        pieces.append(np.zeros(round(rng.uniform(0.8, 1.4) * rate), np.float32))
+    return np.concatenate(pieces), onsets
+
+
+def onsets_in(sound: Samples, gap: float) -> NDArray[np.int64]:
+    loud = np.flatnonzero(np.abs(sound) > 0.03)
+    return loud[[0, *(np.flatnonzero(np.diff(loud) > gap) + 1)]]
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 24_000, 44_100])
+@pytest.mark.parametrize(
+    ("speed", "bound_s"), [(0.25, 0.1), (0.5, 0.04), (0.75, 0.04), (1.0, 0.002), (1.5, 0.04), (2.0, 0.04), (4.0, 0.04)]
+)
+def test_it_is_known_when_a_changed_sound_is_heard(rate: int, speed: float, bound_s: float) -> None:
+    tempo, (sound, onsets) = Tempo(rate, speed), bursts(rate, 7)
+    changed = onsets_in(np.concatenate([tempo.push(sound), tempo.flush()]), 0.5 * rate / speed)
+    off = changed / rate - (np.array(onsets) / rate / speed - tempo.early_s)
+    assert np.abs(off).max() <= bound_s
+    assert abs(np.mean(off)) <= bound_s / 3  # nothing that is always there is left
+
+
 @pytest.mark.parametrize("speed", [0.0, 0.24, 4.1, float("nan")])
 def test_a_speed_that_is_none(speed: float) -> None:
     with pytest.raises(ValueError, match=r"must be 0\.25 to 4\.0"):

@@ -76,6 +76,9 @@ def test_speak_writes_down_when_words_are_heard(tmp_path: Path) -> None:
     assert (first["word"], first["text_start"], first["text_end"]) == ("hello", 0, 5)
     assert 0 <= first["start"] <= first["end"] <= soundfile.info(tmp_path / "x.wav").duration
     fails(*arguments, "--timestamps", tmp_path / "nowhere" / "words.json", says="its folder does not exist")
+    fails(*arguments, "--timestamps", "-", says="--timestamps -: words are written into a file; name one")
+    same = tmp_path / "voice" / ".." / "x.wav"
+    fails(*arguments, "--timestamps", same, says="the sound is written there (-o); name another file")
 
 
 def test_speak_streams_wav_to_standard_output(tiny_voice_file: Path) -> None:

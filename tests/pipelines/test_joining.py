@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ class Said:
     @property
     def words(self) -> tuple[WordTimestamp, ...]:
         """One, which is what is loud."""
-        return (WordTimestamp("x", self.before / RATE, (self.before + self.loud) / RATE),)
+        return (WordTimestamp("x", self.before / RATE, (self.before + self.loud) / RATE, 0, 1),)
 
 
 def joined(parts: list[Said], *, last_is_known: bool) -> list[AudioGenerationOutput]:
@@ -159,6 +159,20 @@ def test_words_are_where_they_are_heard(parts: list[Said], known: bool) -> None:
         assert 0 <= start - round(word.start * RATE) <= FADE
         assert 0 <= round(word.end * RATE) - end <= FADE
         assert word.text_start == 2 * number
+
+
+def test_a_word_that_ends_in_silence_ends_before_what_is_cut_of_it() -> None:
+    (output,) = Said(0, 300, 1500, ()).outputs
+    words = (WordTimestamp("x", 0.0, 1.6, 0, 1),)
+    output = replace(output, metadata=replace(output.metadata, words=words))
+    joiner = Joiner(INFO, Transcript("x x"))
+    first = joiner.join(output, Part("x"), False)
+    second = joiner.join(Said(0, 100, 0, ()).outputs[0], Part("x"), True)
+    (ended,), (begun,) = first.metadata.words, second.metadata.words
+    assert ended.end == first.audio_data.size / RATE
+    assert ended.end <= begun.start
+    (word,) = Joiner(INFO, Transcript("x")).join(output, Part("x"), True).metadata.words
+    assert word.end == 1.6  # at the end of the whole nothing is cut
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -340,6 +340,68 @@ def test_words_are_as_they_are_written(text: str, words: list[tuple[str, int]]) 
     assert [(text[one.start : one.end], one.words) for one in written_words(text, spell)] == words
 
 
+class Counting:
+    """Notes how much it is given to read."""
+
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        self._spell = spell
+        self.calls = self.characters = 0
+
+    def __call__(self, text: str) -> str:
+        self.calls += 1
+        self.characters += len(text)
+        return self._spell(text)
+
+
+def backwards(text: str) -> str:
+    """Of which nothing can be cut off."""
+    return " ".join(reversed(text.split()))
+
+
+NUMBERED = " ".join(f"${number} million" for number in range(400))
+WHOLE = {  # the bounds of what is read of 4,096 characters: calls, and how many times the text
+    "signs behind": ("$5 million" + " —" * 2043, spell, 10, 3),
+    "signs before": ("— " * 2043 + "$5 million", spell, 10, 3),
+    "a word": ("$" * 4096, spell, 3, 3),
+    "few numbers": ("We had $5 million for it, and " + "a b c d e f " * 350, spell, 25, 4),
+    "many numbers": (("We had $5 million for it — or " * 150)[:4095], spell, 1500, 19),
+    "nothing but numbers": (NUMBERED[:4095], spell, 2500, 19),
+    "all words are one": (" ".join(f"w{number}" for number in range(900))[:4096], backwards, 900, 19),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_text_is_not_read_much_more_often_than_it_has_words(kind: str) -> None:
+    text, way, calls, times = WHOLE[kind]
+    counting = Counting(way)
+    found = written_words(text, counting)
+    assert counting.calls <= calls
+    assert counting.characters <= times * 4096
+    assert sum(one.words for one in found) == len(words_of(way(text)))
+
+
+def test_numbers_far_from_one_another_are_words_of_their_own() -> None:
+    text = "We had $5 million for it — or not. " * 20
+    found = [text[one.start : one.end] for one in written_words(text, spell)]
+    assert found == ["We", "had", "$5 million", "for", "it", "or", "not."] * 20
+
+
+def test_what_cannot_be_told_apart_is_one_word_between_those_that_can() -> None:
+    def turned(text: str) -> str:
+        """All words from the first to the last with an x, the wrong way round."""
+        words = text.split()
+        marked = [number for number, word in enumerate(words) if "x" in word]
+        if marked:
+            first, end = marked[0], marked[-1] + 1
+            words[first:end] = reversed(words[first:end])
+        return " ".join(words)
+
+    middle = [f"x{number}" for number in range(30)]
+    text = " ".join(["a", "b", *middle, "c", "d"])
+    found = [text[one.start : one.end] for one in written_words(text, turned)]
+    assert found == ["a", "b", " ".join(middle), "c", "d"]
+
+
 def test_a_text_that_is_not_spelled_out_is_taken_as_it_is() -> None:
     assert [one.words for one in written_words("$5 million - or so", str)] == [1, 1, 1, 1]
 
@@ -355,29 +417,59 @@ def pieces_of(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def heard(part: str) -> list[WordTimestamp]:
+    """All words of a part, as a worker tells them."""
+    return [WordTimestamp(match[0], 0.5, 0.75, *match.span()) for match in re.finditer(r"\S+", part)]
+
+
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=30), st.integers(1, 9))
-def test_the_words_of_parts_are_found_in_the_whole(pieces: list[str], size: int) -> None:
-    text = "  ".join(pieces)
-    words = [match.span() for match in re.finditer(r"\S+", text)]
-    written = Transcript()
-    whole = Transcript(text)
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 9))
+def test_the_words_of_parts_are_found_in_the_whole(parts: list[list[str]], size: int) -> None:
+    text = "  ".join(piece for part in parts for piece in part)
+    written, whole = Transcript(), Transcript(text)
     for piece in pieces_of(text, size):
         written.write(piece)
-    given = [WordTimestamp(text[start:end], 0.5, 0.75, 0, 1) for start, end in words]
-    placed = whole.place(given, later)
-    assert [(word.text_start, word.text_end) for word in placed] == words
+    given = [" ".join(" ".join(part).split()) for part in parts]
+    given = [part for part in given if words_of(part)]  # the others are never spoken
+    placed = [word for part in given for word in whole.begin(part).words(heard(part), later)]
+    assert [text[word.text_start : word.text_end] for word in placed] == " ".join(given).split()
+    assert all(early.text_end < late.text_start for early, late in pairwise(placed))
     assert all((word.start, word.end) == (2.5, 2.75) for word in placed)
-    assert [word for one in given for word in written.place([one], later)] == list(placed)
+    assert [word for part in given for word in written.begin(part).words(heard(part), later)] == placed
+
+
+def test_words_that_are_not_told_do_not_shift_those_that_are() -> None:
+    text = "She saw a cat.  No cat is here.\n😀 At last a bird, at last."
+    transcript = Transcript(text)
+    for part, told_of_it in (("She saw a cat.", 2), ("No cat is here.", 0), ("At last a bird, at last.", 6)):
+        words = transcript.begin(part).words(heard(part)[:told_of_it], later)
+        assert [text[word.text_start : word.text_end] for word in words] == part.split()[:told_of_it]
+        assert not any(text[: word.text_start][-1:].strip() for word in words)  # none is within another
+    part = "He sat at a table."
+    (word,) = Transcript(part).begin(part).words([WordTimestamp("a", 0, 1, 10, 11)], later)  # of those that are an a
+    assert (word.text_start, word.text_end) == (10, 11)
+
+
+def test_a_part_begins_within_a_word_where_a_flush_has_cut_it() -> None:
+    transcript = Transcript("Hel")
+    assert transcript.begin("Hel").words([WordTimestamp("Hel", 0, 1, 0, 3)], later)[0].text_end == 3
+    transcript.write("lo there")
+    assert [word.text_start for word in transcript.begin("lo there").words(heard("lo there"), later)] == [3, 6]
 
 
 def test_several_words_that_are_one_have_white_space_of_their_own() -> None:
-    (word,) = Transcript("It costs $5 \n million.").place([WordTimestamp("$5 million.", 0, 1)], later)
+    place = Transcript("It costs $5 \n million.").begin("It costs $5 million.")
+    (word,) = place.words([WordTimestamp("$5 million.", 0, 1, 9, 20)], later)
     assert (word.word, word.text_start, word.text_end) == ("$5 million.", 9, 22)
 
 
 def test_what_is_behind_is_let_go_and_still_counted() -> None:
     transcript = Transcript("abcdefgh " * 10_000)
-    given = [WordTimestamp("abcdefgh", 0, 1)] * 100
-    placed = [word for _ in range(100) for word in transcript.place(given, later)]
+    part = " ".join(["abcdefgh"] * 100)
+    placed = [word for _ in range(100) for word in transcript.begin(part).words(heard(part), later)]
     assert [word.text_start for word in placed] == list(range(0, 90_000, 9))
+
+
+def test_a_text_that_is_not_there_has_no_places() -> None:
+    (word,) = Transcript().begin("hi").words(heard("hi"), later)
+    assert (word.text_start, word.text_end, word.start) == (0, 0, 2.5)

@@ -163,7 +163,7 @@ def load_encoder(source: str | Path, *, device: str = "cpu", slots: Sequence[Slo
         if config.mel_encoder is None:
             return build_encoder(config, state, device=device, slots=slots)
         place = usable_device(device)
-        encoder = _mel_encoder(files.config.parent / ENCODER, config, config.mel_encoder, place)
+        encoder = _mel_encoder(files.beside(ENCODER), config, config.mel_encoder, place)
         quantizer = {name: tensor.to(place) for name, tensor in folded(state).items()}
         return SnacEncoder(config, encoder, part(quantizer, "quantizer."), place, slots)
     except ConfigError:

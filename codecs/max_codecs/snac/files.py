@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,14 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class CodecFiles:
+    """A codec's files. Another that lies `beside` them is fetched when it is asked for: not everybody needs it.
+
+    In a folder it may be missing; ConfigError if the hub has none, or is away.
+    """
+
     config: Path
     weights: Path
+    beside: Callable[[str], Path]
 
 
 def locate(source: str | Path, *, cache: Path | None = None, offline: bool = False) -> CodecFiles:
@@ -39,14 +47,14 @@ def _in_folder(folder: Path) -> CodecFiles:
     config = folder / CONFIG
     if not config.is_file():
         raise ConfigError(f"{folder}: holds no {CONFIG}, so it is no codec folder")
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(path for path in folder.glob("*.safetensors") if path.name not in (ENCODER, ALIGNER))
     named = [folder / name for name in (WEIGHTS, PUBLISHED) if (folder / name).is_file()]
     if len(found) == 1 and folder / WEIGHTS not in named:
         named = found
     if not named:
         names = ", ".join(path.name for path in found) or "none"
         raise ConfigError(f"{folder}: wants {WEIGHTS} or one other .safetensors file; found: {names}")
-    return CodecFiles(config, named[0])
+    return CodecFiles(config, named[0], folder.joinpath)
 
 
 def _on_hub(source: str, cache: Path | None, offline: bool) -> CodecFiles:
@@ -56,12 +64,22 @@ def _on_hub(source: str, cache: Path | None, offline: bool) -> CodecFiles:
     def download(name: str) -> Path:
         return Path(hf_hub_download(source, name, cache_dir=cache, local_files_only=offline))
 
-    try:
+    @contextlib.contextmanager
+    def told(what: str) -> Iterator[None]:
+        try:
+            yield
+        except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ConfigError(f"{source}: {what}: {reason}") from error
+
+    def beside(name: str) -> Path:
+        with told(f"its {name} cannot be had from the hub"):
+            return download(name)
+
+    with told("neither a folder here nor a codec on the hub"):
         config = download(CONFIG)
         try:
-            return CodecFiles(config, download(WEIGHTS))
+            weights = download(WEIGHTS)
         except EntryNotFoundError:
-            return CodecFiles(config, download(PUBLISHED))
-    except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{source}: neither a folder here nor a codec on the hub: {reason}") from error
+            weights = download(PUBLISHED)
+    return CodecFiles(config, weights, beside)

@@ -67,7 +67,7 @@ def load_model(
     files, config, state = read_model(source, offline=offline)
     try:
         model = build_model(config, state, device=device, dtype=dtype, slots=slots)
-        return replace(model, phones=load_phones(files.config.parent, config, model.codebooks))
+        return replace(model, phones=load_phones(files, config, model.codebooks))
     except ConfigError:
         raise
     except ValueError as error:

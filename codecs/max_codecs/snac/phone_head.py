@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from max_interfaces.errors import ConfigError
 
 from .codebooks import Codebooks
 from .config import AlignerConfig, SnacConfig
-from .files import ALIGNER, CONFIG
+from .files import ALIGNER, CONFIG, CodecFiles
 from .mel_encoder import Stack
 from .weights import State, read_weights
 
@@ -45,13 +44,13 @@ class SnacPhones:
         return told
 
 
-def load_phones(folder: Path, config: SnacConfig, codebooks: Codebooks) -> SnacPhones | None:
-    """The head in a codec's folder, if its configuration has one. ConfigError, with the path, if the file is missing or
+def load_phones(files: CodecFiles, config: SnacConfig, codebooks: Codebooks) -> SnacPhones | None:
+    """The head beside a codec's files, if its configuration has one. ConfigError, with the path, if that is missing or
     does not fit.
     """
     if config.aligner is None:
         return None
-    path = folder / ALIGNER
+    path = files.beside(ALIGNER)
     state = read_weights(path)
     try:
         return SnacPhones(config.aligner, state, codebooks, config.latent, config.latents_per_frame)

@@ -31,6 +31,16 @@ class Tempo:
         self._frames = Frames(rate)
         self._held: NDArray[np.float32] = np.zeros(0, np.float32)  # less than a block
         self._graph = None if speed == 1.0 else _graph(rate, speed)
+        self._early = 0.0 if speed == 1.0 else _early(rate, speed)
+
+    @property
+    def early_s(self) -> float:
+        """So many seconds before its time something is heard that begins behind silence, on average.
+
+        A piece may lie in the sound anywhere within its own length: at 0.5 and faster an onset is up to 40 ms away
+        from that, at 0.25 up to 100 ms.
+        """
+        return self._early
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the next samples [n]; those [m] that are ready, maybe none."""
@@ -63,12 +73,28 @@ class Tempo:
                 frames.append(frame)
 
 
+def _speeds(speed: float) -> list[float]:
+    """Of the filters, each within its own bounds."""
+    return [speed] if speed >= SLOWEST_FILTER else [SLOWEST_FILTER, speed / SLOWEST_FILTER]
+
+
+def _early(rate: int, speed: float) -> float:
+    """Each filter is early by half a piece of the sound before it, and makes as much longer what the one before is.
+
+    FFmpeg's pieces are of 1/24 s, in samples rounded up to a power of two.
+    """
+    piece = (1 << (rate // 24 - 1).bit_length()) / rate
+    early = 0.0
+    for part in _speeds(speed):
+        early = (early + piece / 2) / part
+    return early
+
+
 def _graph(rate: int, speed: float) -> Graph:
-    """One filter after the other, each within its own bounds."""
+    """One filter after the other."""
     graph = Graph()
     last = graph.add_abuffer(format=FLOAT, sample_rate=rate, layout=MONO, time_base=Fraction(1, rate))
-    speeds = [speed] if speed >= SLOWEST_FILTER else [SLOWEST_FILTER, speed / SLOWEST_FILTER]
-    for part in speeds:
+    for part in _speeds(speed):
         following = graph.add("atempo", f"{part:.6f}")
         last.link_to(following)
         last = following

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("there is nothing to say; give some text")
     _check_output(options.output)
     if options.timestamps is not None:
-        check_writable(options.timestamps)
+        _check_timestamps(options.timestamps, options.output)
     return running.run(_speak(options, text))
 
 
@@ -69,6 +69,14 @@ def _check_output(name: str) -> None:
         raise ValueError("-o -: standard output is closed")
     elif sys.stdout.isatty():
         raise ValueError("-o -: standard output is a terminal; pipe it into a player, or name a file")
+
+
+def _check_timestamps(name: str, output: str) -> None:
+    if name == "-":
+        raise ValueError("--timestamps -: words are written into a file; name one")
+    check_writable(name)
+    if output != "-" and Path(name).resolve() == Path(output).resolve():
+        raise ValueError(f"--timestamps {name}: the sound is written there (-o); name another file")
 
 
 async def _speak(options: argparse.Namespace, text: str) -> int:

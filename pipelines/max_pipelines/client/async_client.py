@@ -208,7 +208,7 @@ class AsyncClient:
         check_voice(info, voice)
         sample = tuple(audio_prompt_tokens), audio_prompt_transcription
         manner = Manner(voice, sampling_params, options, adapter, normalize, *sample, word_timestamps)
-        return spoken(self, parts_of(info, text, normalize), info, manner, Transcript(text))
+        return spoken(self, parts_of(info, text, normalize), info, manner, Transcript(text if word_timestamps else ""))
 
     def stream_text(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -15,7 +16,7 @@ from max_interfaces.messages import ModelInfo
 
 from ..speech.splitting import Part
 from .outputs import rebuilt
-from .transcript import Transcript
+from .transcript import Place, Transcript
 
 FADE_S = 0.005  # into a pause and out of it: too short to hear, long enough not to click
 KEPT_S = 0.05  # of silence before what is heard next: a soft consonant begins there
@@ -66,26 +67,29 @@ class Joiner:
         self._samples = 0  # that were given out
         self._fresh = True  # the next output begins a part
         self._start = 0  # where the part would begin in the whole, if nothing was changed in the pause before it
+        self._place = Place("", ())  # of the part in the text
         self._change = _UNCHANGED
-        self._untold: list[tuple[int, tuple[WordTimestamp, ...]]] = []  # words, and where their part begins
+        self._untold: list[tuple[int, Place, tuple[WordTimestamp, ...]]] = []  # words, and where their part begins
         self.ended = False
 
     def join(self, output: AudioGenerationOutput, part: Part, last: bool) -> AudioGenerationOutput:
         """The output as part of the whole; `last` for the outputs of what is known to be the last part."""
         if self._fresh:
             self._start = self._samples + self._held.size + self._lead.size
+            self._place = self._transcript.begin(part.text)
             self._change = _UNCHANGED
         self._fresh = output.is_done
         if output.metadata.words:
-            self._untold.append((self._start, output.metadata.words))
+            self._untold.append((self._start, self._place, output.metadata.words))
         if self._pausing:
             samples = self._begun(output.audio_data, last and output.is_done)
         else:
             samples, self._held = np.concatenate([self._held, output.audio_data]), NO_SOUND
-        words = () if self._pausing else self._told()
+        can_tell = not self._pausing
         if not (last or self._pausing):
             samples = self._hold_back(samples, part, output.is_done)
             self._pausing = output.is_done and not part.joined
+        words = self._told(self._samples + samples.size if output.is_done else math.inf) if can_tell else ()
         return self._numbered(output, samples, output.final_status if last else GenerationStatus.ACTIVE, words)
 
     def end(self) -> AudioGenerationOutput:
@@ -93,7 +97,7 @@ class Joiner:
         metadata = AudioGenerationMetadata(sample_rate=self._rate, model_name=self._info.name)
         last = AudioGenerationOutput(GenerationStatus.END_OF_SEQUENCE, 0, metadata=metadata)
         samples = np.concatenate([self._held, self._lead])
-        return self._numbered(last, samples, GenerationStatus.END_OF_SEQUENCE, self._told())
+        return self._numbered(last, samples, GenerationStatus.END_OF_SEQUENCE, self._told(math.inf))
 
     def _hold_back(self, samples: NDArray[np.float32], part: Part, is_done: bool) -> NDArray[np.float32]:
         """All but the silence at the end that may be cut, and, until the part is done, what may have to be faded out.
@@ -134,15 +138,15 @@ class Joiner:
         self._change = _Change(self._samples + stop, before.size - stop + start, filling.size)
         return np.concatenate([faded(before[:stop], self._fade, -1), filling, faded(following[start:], self._fade, 1)])
 
-    def _told(self) -> tuple[WordTimestamp, ...]:
-        """The words that wait, which are now known to be heard when."""
+    def _told(self, end: float) -> tuple[WordTimestamp, ...]:
+        """The words that wait: it is known now when they are heard, before sample `end` since more may be cut."""
         untold, self._untold = self._untold, []
-        placed = [self._transcript.place(words, partial(self._when, start)) for start, words in untold]
+        placed = [place.words(words, partial(self._when, start, end)) for start, place, words in untold]
         return tuple(chain.from_iterable(placed))
 
-    def _when(self, start: int, seconds: float) -> float:
+    def _when(self, start: int, end: float, seconds: float) -> float:
         """When in the whole it is so many `seconds` later than where a part begins."""
-        return self._change.moved(start + seconds * self._rate) / self._rate
+        return min(self._change.moved(start + seconds * self._rate), end) / self._rate
 
     def _numbered(
         self,

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from max_interfaces import WordTimestamp
 
-_KEPT = 2**16  # characters behind the last word, before they are let go: to cut them off costs what all the text costs
+_LOOK = 4096  # characters of the text that are looked at at once: about a part
 
 
-class Transcript:
-    """The text as far as it is known. Parts hold its words in order, with other white space between them."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a part is in the whole text: `places` are those of its characters that are no white space."""
 
-    def __init__(self, text: str = "") -> None:
-        self._pieces: list[str] = []  # that came since the last look
-        self._text = text
-        self._at = 0  # the end of the last word
-        self._start = 0  # the place of `_text` in the whole
+    part: str
+    places: Sequence[int]
 
-    def write(self, text: str) -> None:
-        """More of it."""
-        self._pieces.append(text)
-
-    def place(self, words: Iterable[WordTimestamp], when: Callable[[float], float]) -> tuple[WordTimestamp, ...]:
-        """The next words, of a part whose seconds are heard in the whole `when`."""
-        if self._at > _KEPT:
-            self._text, self._start, self._at = self._text[self._at :], self._start + self._at, 0
-        if self._pieces:
-            self._text = "".join([self._text, *self._pieces])
-            self._pieces = []
+    def words(self, words: Iterable[WordTimestamp], when: Callable[[float], float]) -> tuple[WordTimestamp, ...]:
+        """Words of the part, whose seconds are heard in the whole `when`; from 0 to 0 where the text is not known."""
         return tuple(self._placed(word, when) for word in words)
 
     def _placed(self, word: WordTimestamp, when: Callable[[float], float]) -> WordTimestamp:
-        start: int | None = None
-        for piece in word.word.split():
-            at = max(self._at, self._text.find(piece, self._at))
-            start = at if start is None else start
-            self._at = at + len(piece)
-        return replace(
-            word,
-            start=when(word.start),
-            end=when(word.end),
-            text_start=self._start + (self._at if start is None else start),
-            text_end=self._start + self._at,
-        )
+        places = self.places[self._solid(word.text_start) : self._solid(word.text_end)]
+        start, end = (places[0], places[-1] + 1) if places else (0, 0)
+        return replace(word, start=when(word.start), end=when(word.end), text_start=start, text_end=end)
+
+    def _solid(self, end: int) -> int:
+        """How many characters of the part up to there are no white space."""
+        return len(_solid(self.part[:end]))
+
+
+class Transcript:
+    """The text as far as it is known. Parts hold its characters in order, with other white space between them.
+
+    Parts without a word are never spoken. So each is looked for, as a whole: it is too long to be found by chance.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self._unseen: deque[str] = deque()
+        self._seen = 0  # characters that were looked at
+        self._text = ""  # of these all that are no white space, behind the last part
+        self._places = array("q")  # and where in the whole each of them is
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        """More of it."""
+        self._unseen.extend(text[start : start + _LOOK] for start in range(0, len(text), _LOOK))
+
+    def begin(self, part: str) -> Place:
+        """The next part."""
+        sought = _solid(part)
+        while (start := self._text.find(sought)) < 0 and self._unseen:
+            self._forget(len(self._text) + 1 - len(sought))
+            self._look()
+        if start < 0:
+            return Place(part, ())
+        end = start + len(sought)
+        places = self._places[start:end]
+        self._forget(end)
+        return Place(part, places)
+
+    def _look(self) -> None:
+        text = self._unseen.popleft()
+        self._text += _solid(text)
+        self._places.extend(at for at, character in enumerate(text, self._seen) if not character.isspace())
+        self._seen += len(text)
+
+    def _forget(self, end: int) -> None:
+        """What is before that."""
+        if end > 0:
+            self._text, self._places = self._text[end:], self._places[end:]
+
+
+def _solid(text: str) -> str:
+    """What of it is no white space."""
+    return "".join(text.split())

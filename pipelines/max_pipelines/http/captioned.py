@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -16,21 +14,29 @@ from max_interfaces import AudioGenerationOutput, PipelineTask, WordTimestamp
 from .face import Face
 from .json import encode
 from .problems import asked
-from .speech import Sound, SpeechFields, open_sound, voice_of
+from .speech import Sound, TextFields, check_wordless, open_sound, spoken
 from .streaming import Streamed
 from .whole import Whole, WholeAnswer
 
+MAX_WHOLE = 10_000  # characters, some ten minutes: an answer in one piece is held in memory
 LINES = "application/x-ndjson"  # Kokoro-FastAPI says application/json, which several lines of it are not
 
 
-class CaptionedBody(SpeechFields, frozen=True, kw_only=True):
+class CaptionedBody(TextFields, frozen=True, kw_only=True):
     """The fields of `POST /v1/audio/speech` that say what is spoken and how. Of its own: `stream` for lines of JSON
-    while it is made, and `return_timestamps`.
+    while it is made, and `return_timestamps`, which `word_timestamps` is called here.
     """
 
-    input: Annotated[str, Meta(min_length=1, max_length=2**21)]
     stream: bool = True
     return_timestamps: bool = True
+
+    def check(self) -> None:
+        """ValueError for fields that do not go together."""
+        check_wordless(self, "return_timestamps asks for them here; leave it out")
+        if not self.stream and len(self.input) > MAX_WHOLE:
+            raise ValueError(
+                f"input: has {len(self.input)} characters, without stream {MAX_WHOLE} at most; set stream to true"
+            )
 
 
 class CaptionedWord(msgspec.Struct, frozen=True):
@@ -59,18 +65,10 @@ async def speak(request: Request) -> ASGIApp:
     face = Face.of(request)
     body = await face.read(request, CaptionedBody)
     chosen = await face.chosen(body.model, PipelineTask.AUDIO_GENERATION)
-    info = chosen.info
     with asked():
-        form, _, sound = open_sound(face, body, info)
-        params = body.sampling
-    outputs = face.client.speak(
-        body.input,
-        voice=voice_of(face, info, body),
-        model=info.name,
-        sampling_params=params,
-        adapter=chosen.adapter,
-        word_timestamps=body.return_timestamps,
-    )
+        body.check()
+        form, _, sound = open_sound(face, body, chosen.info)
+        outputs = spoken(face, chosen, body, timed=body.return_timestamps)
     pieces = _captioned(outputs, sound, form.mime, body.return_timestamps)
     return Streamed(_lines(pieces), LINES) if body.stream else Whole(_whole(pieces))
 

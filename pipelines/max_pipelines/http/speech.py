@@ -98,16 +98,21 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
         return SamplingParams(**{name: value for name in names if (value := getattr(self, name)) is not None})
 
 
-class SpeechBody(SpeechFields, frozen=True, kw_only=True):
-    """What is to be spoken, too. With `stream_format: sse` it comes as events; the last of them carries
+class TextFields(SpeechFields, frozen=True, kw_only=True):
+    """What is to be spoken, too, and a sample of the voice if it is none of the model's."""
+
+    input: Annotated[str, Meta(min_length=1, max_length=2**21)]
+    audio_prompt_tokens: TokenIds = ()
+    audio_prompt_transcription: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class SpeechBody(TextFields, frozen=True, kw_only=True):
+    """All of `POST /v1/audio/speech`. With `stream_format: sse` the sound comes as events; the last of them carries
     `buffer_speech_tokens` and `buffer_position` if `to_be_continued` is set, for the request that goes on from there.
     """
 
-    input: Annotated[str, Meta(min_length=1, max_length=2**21)]
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     stream_format: Literal["audio", "sse"] = "audio"
-    audio_prompt_tokens: TokenIds = ()
-    audio_prompt_transcription: Annotated[str, Meta(max_length=4096)] = ""
     buffer_speech_tokens: TokenIds | None = None
     buffer_position: Position | None = None
     to_be_continued: bool = False
@@ -125,7 +130,7 @@ async def speak(request: Request) -> Streamed:
     chosen = await face.chosen(body.model, PipelineTask.AUDIO_GENERATION)
     with asked():
         if body.stream_format == "audio":
-            check_wordless(body)
+            check_wordless(body, "a sound has no place for them; ask for stream_format sse")
         form, to_rate, sound = open_sound(face, body, chosen.info)
         outputs = outputs_of(face, chosen, body)
     if body.stream_format == "sse":
@@ -135,10 +140,10 @@ async def speak(request: Request) -> Streamed:
     return Streamed(_bytes(outputs, sound), form.mime, {"x-sample-rate": str(to_rate)})
 
 
-def check_wordless(fields: SpeechFields) -> None:
-    """ValueError if words' times are asked for where there is nothing but sound."""
+def check_wordless(fields: SpeechFields, why: str) -> None:
+    """ValueError if words' times are asked for where that is not the way to ask."""
     if fields.word_timestamps:
-        raise ValueError("word_timestamps = true: a sound has no place for them; ask for stream_format sse")
+        raise ValueError(f"word_timestamps = true: {why}")
 
 
 class SpeechParameters(SpeechFields, frozen=True, kw_only=True):
@@ -152,7 +157,7 @@ def speak_inputs(face: Face, info: ModelInfo, inputs: str, parameters: msgspec.R
     fields = SpeechParameters() if parameters == NULL else bodies.shaped(parameters, SpeechParameters)
     voice = voice_of(face, info, fields)
     with asked():
-        check_wordless(fields)
+        check_wordless(fields, "a sound has no place for them; ask /v1/audio/speech with stream_format sse")
         form, to_rate, sound = open_sound(face, fields, info)
         params = fields.sampling
     normalize = fields.normalization_options.normalize
@@ -219,7 +224,11 @@ class Sound:
     def take_words(self) -> list[WordTimestamp]:
         """The words that have become known, in seconds of what is sent; each is given once."""
         words, self._words = self._words, []
-        return [replace(word, start=word.start / self._speed, end=word.end / self._speed) for word in words]
+        return [replace(word, start=self._sent(word.start), end=self._sent(word.end)) for word in words]
+
+    def _sent(self, seconds: float) -> float:
+        """When in what is sent that is heard which was so many seconds into the sound."""
+        return max(0.0, seconds / self._speed - self._tempo.early_s)
 
     @property
     def usage(self) -> dict[str, int]:
@@ -228,36 +237,40 @@ class Sound:
         return {"input_tokens": prompt, "output_tokens": self.tokens, "total_tokens": prompt + self.tokens}
 
 
+def spoken(
+    face: Face, chosen: Chosen, fields: TextFields, *, timed: bool
+) -> AsyncGenerator[AudioGenerationOutput, None]:
+    """The sound of a text of any length, if it is `timed` with when its words are heard."""
+    return face.client.speak(
+        fields.input,
+        voice=voice_of(face, chosen.info, fields),
+        model=chosen.info.name,
+        sampling_params=fields.sampling,
+        adapter=chosen.adapter,
+        normalize=fields.normalization_options.normalize,
+        audio_prompt_tokens=fields.audio_prompt_tokens,
+        audio_prompt_transcription=fields.audio_prompt_transcription,
+        word_timestamps=timed,
+    )
+
+
 def outputs_of(face: Face, chosen: Chosen, body: SpeechBody) -> AsyncGenerator[AudioGenerationOutput, None]:
     """The sound of a text of any length, or of one request where the caller goes on from another."""
-    info, adapter = chosen.info, chosen.adapter
-    voice = voice_of(face, info, body)
-    normalize = body.normalization_options.normalize
     if not body.is_one_request:
-        return face.client.speak(
-            body.input,
-            voice=voice,
-            model=info.name,
-            sampling_params=body.sampling,
-            adapter=adapter,
-            normalize=normalize,
-            audio_prompt_tokens=body.audio_prompt_tokens,
-            audio_prompt_transcription=body.audio_prompt_transcription,
-            word_timestamps=body.word_timestamps,
-        )
+        return spoken(face, chosen, body, timed=body.word_timestamps)
     position = None if body.buffer_position is None else StreamPosition(**msgspec.structs.asdict(body.buffer_position))
     tokens = body.buffer_speech_tokens
     request = AudioGenerationRequest(
         RequestID(),
-        info.name,
+        chosen.info.name,
         body.input,
         body.audio_prompt_tokens,
         body.audio_prompt_transcription,
         body.sampling,
-        voice=voice,
-        normalize=normalize,
+        voice=voice_of(face, chosen.info, body),
+        normalize=body.normalization_options.normalize,
         buffer_speech_tokens=None if tokens is None else np.array(tokens, np.int64),
-        adapter_id=adapter,
+        adapter_id=chosen.adapter,
         to_be_continued=body.to_be_continued,
         buffer_position=position,
         word_timestamps=body.word_timestamps,

@@ -11,7 +11,7 @@ from max_codecs.spoken_words import HearsPhones, PhoneHead, SpokenWord, SpokenWo
 from max_interfaces import Attempt, AudioCodec, AudioGenerationRequest, ConfigError, WordTimestamp
 
 from .beginning import Beginning
-from .text_words import Spell, Written, written_words
+from .text_words import Written, written_words
 
 Read = Callable[[str, bool], str]  # a text as the model reads it, normalized if that is wanted
 
@@ -34,7 +34,7 @@ class WordClock:
         step = self._codec.frame_samples / self._head.steps_per_frame
         scale = _Scale(step, beginning.before * self._codec.frame_samples, self._codec.sample_rate)
         text, spell = request.input or "", lambda text: self._read(text, request.normalize)
-        times = WordTimes(words, text, spell, scale, beginning.before)
+        times = WordTimes(words, text, written_words(text, spell), scale, beginning.before)
         times.push(attempt.tokens)
         times.take(0, beginning.decoded)
         return times
@@ -81,14 +81,13 @@ class WordTimes:
     the caller has, knows which words, too.
     """
 
-    def __init__(self, words: SpokenWords, text: str, spell: Spell, scale: _Scale, before: int) -> None:
-        """`before` are the frames that were there before the sound's first."""
+    def __init__(self, words: SpokenWords, text: str, written: Iterable[Written], scale: _Scale, before: int) -> None:
+        """`written` are the words of the `text`, and `before` the frames that were there before the sound's first."""
         self._words = words
         self._text = text
-        self._spell = spell
+        self._written = deque(written)  # those without a time
         self._scale = scale
         self._before = before
-        self._written: deque[Written] | None = None  # those without a time; found when they are asked for
         self._sounding: list[SpokenWord] = []  # of the first of them
         self._known: deque[_Known] = deque()
 
@@ -119,8 +118,6 @@ class WordTimes:
 
     def _note(self, words: Iterable[SpokenWord]) -> None:
         for word in words:
-            if self._written is None:
-                self._written = deque(written_words(self._text, self._spell))
             if not self._written:
                 return  # the model said more than it was given
             self._sounding.append(word)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import connect
 
+from max_codecs.sound.tempo import Tempo
+from max_interfaces import AudioGenerationOutput
+from max_pipelines.client import AsyncClient
 from max_pipelines.config import HttpConfig
 from tests.pipelines.http.facing import Body, Facing, facing, trivial
 from tests.tiny_voice import make_tiny_voice
@@ -58,8 +62,9 @@ async def test_events_tell_words(timed: Facing) -> None:
 async def test_a_faster_sound_has_its_words_earlier(timed: Facing) -> None:
     words = words_in(await events(timed, word_timestamps=True))
     faster = words_in(await events(timed, word_timestamps=True, speed=2.0))
-    assert [word["start"] for word in faster] == [pytest.approx(word["start"] / 2) for word in words]
-    assert [word["end"] for word in faster] == [pytest.approx(word["end"] / 2) for word in words]
+    early = Tempo(RATE, 2.0).early_s
+    for key in ("start", "end"):
+        assert [word[key] for word in faster] == [pytest.approx(max(0, word[key] / 2 - early)) for word in words]
 
 
 async def test_who_does_not_ask_gets_the_plain_events(timed: Facing) -> None:
@@ -110,6 +115,39 @@ async def test_captioned_speech_line_by_line_and_whole(timed: Facing) -> None:
     assert (plain["audio"], plain["timestamps"]) == (whole["audio"], None)
 
 
+async def test_captioned_speech_passes_on_what_speech_does(timed: Facing, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    speak = AsyncClient.speak
+
+    def noted(self: AsyncClient, text: str, **fields: Any) -> AsyncGenerator[AudioGenerationOutput, None]:
+        asked.append({"text": text, **fields})
+        return speak(self, text, **fields)
+
+    monkeypatch.setattr(AsyncClient, "speak", noted)
+    plain = asking(normalization_options={"normalize": False}, temperature=0.5)
+    sampled = asking(audio_prompt_tokens=[64], audio_prompt_transcription="x")
+    for body in (plain, sampled):
+        answers = [await timed.post(path, body) for path in (SPEECH, CAPTIONED)]
+        assert answers[0].status_code == answers[1].status_code
+    speech, captioned = asked[::2], asked[1::2]
+    assert [one | {"word_timestamps": True} for one in speech] == captioned
+    assert captioned[0]["normalize"] is False
+    assert (captioned[1]["audio_prompt_tokens"], captioned[1]["audio_prompt_transcription"]) == ((64,), "x")
+
+
+async def test_captioned_speech_in_one_piece_is_bounded(timed: Facing) -> None:
+    long = {"input": "a" * 10_001, "stream": False, "model": "tiny"}
+    answer = await timed.post(CAPTIONED, long)
+    assert answer.status_code == 422
+    assert "input: has 10001 characters, without stream 10000 at most; set stream to true" in answer.text
+
+
+async def test_captioned_speech_has_one_name_for_timestamps(timed: Facing) -> None:
+    answer = await timed.post(CAPTIONED, asking(word_timestamps=True))
+    assert answer.status_code == 422
+    assert "word_timestamps = true: return_timestamps asks for them here; leave it out" in answer.text
+
+
 async def test_captioned_speech_refuses_as_speech_does(timed: Facing) -> None:
     for body in ({}, {"input": ""}, {"input": "hi", "model": "tiny", "speed": 9}):
         assert (await timed.post(CAPTIONED, body)).status_code == 422
@@ -122,7 +160,7 @@ async def test_a_voice_without_times_says_so_before_anything_is_sent(tmp_path_fa
     workers = msgspec.structs.replace(config.workers, transport="thread")
     async with facing(msgspec.structs.replace(config, workers=workers)) as face:
         for path in (SPEECH, CAPTIONED):
-            answer = await face.post(path, asking(stream_format="sse", word_timestamps=True))
+            answer = await face.post(path, asking(stream_format="sse", word_timestamps=path == SPEECH))
             assert answer.status_code in (400, 422)
             assert "this voice cannot tell when its words are heard" in answer.text
         assert (await face.post(CAPTIONED, asking(return_timestamps=False))).status_code == 200
