@@ -32,6 +32,7 @@ from max_pipelines.speech.pipeline import SpeechPipeline
 from max_pipelines.voices.adding import add_voice
 from max_pipelines.voices.folder import folder_of
 from tests.pipelines.http.facing import PATIENCE_S, Facing, facing
+from tests.pipelines.http.test_conversation import say, talking, utterance
 from tests.pipelines.test_voices import speech, wav
 from tests.tiny_voice import make_tiny_voice
 
@@ -116,6 +117,11 @@ async def test_over_http(config: Config, served: Facing) -> None:
     sample = {"audio_prompt_tokens": tokens, "audio_prompt_transcription": "a cat sat"}
     assert (await served.post("/v1/audio/speech", asked | sample)).content == spoken.content
     assert (await served.post("/v1/audio/speech", asked)).content != spoken.content
+    async with talking(served) as socket:
+        config_ = {"type": "config", "model": "tiny", "response_format": "pcm", **SHORT}
+        for said in (config_ | {"voice": "cat"}, config_ | sample):
+            await say(socket, said, {"type": "text", "text": "hello there."}, {"type": "end"})
+        assert (await utterance(socket))[1] == (await utterance(socket))[1] != b""
     async with asyncio.timeout(PATIENCE_S):  # the list follows with the worker's next sign of life
         while await voices_of(served) != ["ann", "bob", "cat"]:
             await asyncio.sleep(0.05)

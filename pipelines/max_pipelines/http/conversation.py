@@ -211,6 +211,8 @@ class Conversation:
             sampling_params=params,
             adapter=chosen.adapter,
             normalize=fields.normalization_options.normalize,
+            audio_prompt_tokens=fields.audio_prompt_tokens,
+            audio_prompt_transcription=fields.audio_prompt_transcription,
             word_timestamps=fields.word_timestamps,
         )
         await self._tell({"type": "start", "response_format": form.name, "sample_rate": to_rate})

@@ -67,7 +67,8 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
     """How something is to be spoken: OpenAI's fields, then our own.
 
     `instructions` is taken and changes nothing: no model here follows any. `sample_rate` is that of what is sent;
-    without it each format has its own, pcm always 24,000. With `word_timestamps` it is said when each word is heard,
+    without it each format has its own, pcm always 24,000. `audio_prompt_tokens` are a sample of a voice that is none of
+    the model's, `audio_prompt_transcription` its words. With `word_timestamps` it is said when each word is heard,
     where the answer has a place for that.
     """
 
@@ -83,6 +84,8 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
     max_new_tokens: Annotated[int, Meta(ge=1)] | None = None
+    audio_prompt_tokens: TokenIds = ()
+    audio_prompt_transcription: Annotated[str, Meta(max_length=4096)] = ""
     normalization_options: Normalization = Normalization()
     word_timestamps: bool = False
 
@@ -99,11 +102,9 @@ class SpeechFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TextFields(SpeechFields, frozen=True, kw_only=True):
-    """What is to be spoken, too, and a sample of the voice if it is none of the model's."""
+    """What is to be spoken, too."""
 
     input: Annotated[str, Meta(min_length=1, max_length=2**21)]
-    audio_prompt_tokens: TokenIds = ()
-    audio_prompt_transcription: Annotated[str, Meta(max_length=4096)] = ""
 
 
 class SpeechBody(TextFields, frozen=True, kw_only=True):
