@@ -44,7 +44,8 @@ IdText = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Peer = Annotated[bytes, Meta(min_length=1, max_length=64)]
 Names = Annotated[tuple[Name, ...], Meta(max_length=4096)]
 Message = Annotated[str, Meta(max_length=4096)]
-Wait = Annotated[float, Meta(ge=0, le=86_400)]
+LONGEST_S = 86_400.0  # that the wire can carry
+Wait = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 AdapterPath = Annotated[str, Meta(max_length=4096)]
 Generations = Annotated[
     tuple[Position, ...], Meta(max_length=2)

@@ -6,6 +6,8 @@ import math
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from max_interfaces import FailureKind, GenerationStatus
 from max_interfaces.messages import (
@@ -167,6 +169,16 @@ def test_a_ready_worker_is_announced_to_those_who_asked_what_is_served() -> None
 
 
 # -- deadlines and leases ----------------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 2e5))
+@example(45_678.006172835)
+def test_the_longest_deadline_fits_on_the_wire_whatever_the_clock_says(now: float) -> None:
+    desk = Desk()
+    desk.now = now
+    desk.worker()
+    (start,) = [message for message in to(b"w1", desk.submit("a", deadline_s=86_400.0)) if isinstance(message, Start)]
+    assert 86_399 < start.deadline_s <= 86_400
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from max_interfaces.messages import Ended, Start, Stop
+from max_interfaces.messages import LONGEST_S, Ended, Start, Stop
 from max_interfaces.status import FailureKind, GenerationStatus
 
 from .adapters import AdapterBook
@@ -94,7 +94,7 @@ class Placement:
             request.peer,
             request.attempt,
             request.seed,
-            max(0.0, request.deadline - now),
+            min(max(0.0, request.deadline - now), LONGEST_S),  # a time that was added to the clock is rounded
             request.serial,
             tuple(request.tokens),
             request.next_sample,

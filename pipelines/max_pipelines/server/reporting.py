@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from max_interfaces.messages import Report, WorkerReport
+from max_interfaces.messages import LONGEST_S, Report, WorkerReport
 
 from .admission import Admission
 from .ledger import Ledger
@@ -11,8 +11,6 @@ from .roster import Roster
 from .strangers import Strangers
 from .table import WorkerRecord
 from .worker_messages import WorkerMessages
-
-LONGEST_S = 86_400.0  # what the wire can carry
 
 
 class Reporting:

@@ -9,6 +9,7 @@ import msgspec
 
 from max_interfaces import Attempt, DeviceLost, Failure, FailureKind, RequestID, RequestOptions, WireError
 from max_interfaces.messages import (
+    LONGEST_S,
     Alive,
     Beat,
     Equip,
@@ -30,7 +31,6 @@ from .adapters import AdapterStock
 from .links import Links
 from .stepping import Outgoing, Running, Stepper, failed
 
-LONGEST_S = 86_400.0  # what the wire can carry
 OFFER_AGAIN_S = 0.5
 GRACE_S = 1.0  # from a deadline until a worker that has heard nothing of its dispatcher keeps it itself
 

@@ -14,6 +14,12 @@ from tests.pipelines.http.facing import Facing
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 GOOD: dict[str, dict[str, Any]] = {
     "/v1/audio/speech": {"model": "voice", "input": "Some words.", "response_format": "pcm"},
+    "/dev/captioned_speech": {
+        "model": "voice",
+        "input": "Some words.",
+        "response_format": "pcm",
+        "return_timestamps": False,
+    },
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
     "/v1/completions": {"prompt": "hi", "max_tokens": 2},
     "/v1/embeddings": {"input": "hi"},
