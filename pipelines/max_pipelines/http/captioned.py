@@ -14,11 +14,11 @@ from max_interfaces import AudioGenerationOutput, PipelineTask, WordTimestamp
 from .face import Face
 from .json import encode
 from .problems import asked
-from .speech import Sound, TextFields, check_wordless, open_sound, spoken
+from .speech import PCM_RATE, Sound, TextFields, check_wordless, open_sound, spoken
 from .streaming import Streamed
 from .whole import Whole, WholeAnswer
 
-MAX_WHOLE = 10_000  # characters, some ten minutes: an answer in one piece is held in memory
+MAX_WHOLE = 10_000  # characters, some ten minutes at 24 kHz: an answer in one piece is held in memory
 LINES = "application/x-ndjson"  # Kokoro-FastAPI says application/json, which several lines of it are not
 
 
@@ -33,10 +33,16 @@ class CaptionedBody(TextFields, frozen=True, kw_only=True):
     def check(self) -> None:
         """ValueError for fields that do not go together."""
         check_wordless(self, "return_timestamps asks for them here; leave it out")
-        if not self.stream and len(self.input) > MAX_WHOLE:
-            raise ValueError(
-                f"input: has {len(self.input)} characters, without stream {MAX_WHOLE} at most; set stream to true"
-            )
+        most = self.most_whole
+        if not self.stream and len(self.input) > most:
+            what = f"without stream {most} at most; set stream to true"
+            raise ValueError(f"input: has {len(self.input)} characters, {what}")
+
+    @property
+    def most_whole(self) -> int:
+        """How many characters an answer in one piece may have: fewer where they make more samples."""
+        samples = max(1.0, (self.sample_rate or PCM_RATE) / PCM_RATE) / min(1.0, self.speed)
+        return int(MAX_WHOLE / samples)
 
 
 class CaptionedWord(msgspec.Struct, frozen=True):

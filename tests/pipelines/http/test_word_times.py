@@ -135,11 +135,14 @@ async def test_captioned_speech_passes_on_what_speech_does(timed: Facing, monkey
     assert (captioned[1]["audio_prompt_tokens"], captioned[1]["audio_prompt_transcription"]) == ((64,), "x")
 
 
-async def test_captioned_speech_in_one_piece_is_bounded(timed: Facing) -> None:
-    long = {"input": "a" * 10_001, "stream": False, "model": "tiny"}
+@pytest.mark.parametrize(
+    ("how", "most"), [({}, 10_000), ({"speed": 0.5}, 5000), ({"sample_rate": 48_000}, 5000), ({"speed": 2.0}, 10_000)]
+)
+async def test_captioned_speech_in_one_piece_is_bounded(timed: Facing, how: dict[str, float], most: int) -> None:
+    long = {"input": "a" * (most + 1), "stream": False, "model": "tiny", **how}
     answer = await timed.post(CAPTIONED, long)
     assert answer.status_code == 422
-    assert "input: has 10001 characters, without stream 10000 at most; set stream to true" in answer.text
+    assert f"input: has {most + 1} characters, without stream {most} at most; set stream to true" in answer.text
 
 
 async def test_captioned_speech_has_one_name_for_timestamps(timed: Facing) -> None:

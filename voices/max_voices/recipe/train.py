@@ -82,6 +82,8 @@ def main() -> None:
     if options.phase:
         phase(options.phase, options, speakers)
         return
+    if options.start and not options.fresh and (work / "language.safetensors").exists():
+        parser.error(f"--start: there are checkpoints in {work}, which would be gone on with; --fresh deletes them")
     if options.fresh:
         for name in _CHECKPOINTS:
             (work / f"{name}.safetensors").unlink(missing_ok=True)
