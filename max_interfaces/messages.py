@@ -1,6 +1,6 @@
 """The control messages between client, dispatcher and worker.
 
-A message is one ZeroMQ multipart: first the header, a version byte and a tagged msgpack map; then, on some, payload
+A message is one ZeroMQ multipart: first the header, a version byte and a tagged msgpack array; then, on some, payload
 frames (`wire.encode_payload`), which the dispatcher passes on without reading them.
 
     client ──▶ dispatcher   Submit+payload  Cancel  Read  Describe  Inspect  Adapt  Ping  Goodbye
@@ -29,7 +29,7 @@ from .problems import told
 from .status import FailureKind, GenerationStatus
 from .wire import Frame
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PROTOCOL_MARK = bytes([PROTOCOL_VERSION])
 
 MAX_ADAPTERS = 1024  # of one model; with the longest names and paths, characters of four bytes, 17 MiB of `Equip`
@@ -52,8 +52,8 @@ Generations = Annotated[
 ]  # a request's: an adapter, and a soft prompt beside it
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="$type", tag=True, omit_defaults=True):
-    """What every header shares."""
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, tag=True):
+    """What every header shares. An array: the keys of maps cost a sleeping road 20 us there and back."""
 
 
 Pause = Annotated[float, Meta(ge=0, le=10)]  # seconds

@@ -207,7 +207,7 @@ def test_a_large_array_without_its_frame_or_with_another_is_refused() -> None:
         bytes([PROTOCOL_VERSION - 1]) + encode_header(Ping(b"peer"))[1:],
         bytes([PROTOCOL_VERSION + 1]) + encode_header(Ping(b"peer"))[1:],
         PROTOCOL_MARK,
-        PROTOCOL_MARK + msgspec.msgpack.encode({"$type": "Ping"}),
+        PROTOCOL_MARK + msgspec.msgpack.encode(["Ping"]),
     ],
 )
 def test_a_header_of_another_version_or_none_is_refused(frame: bytes) -> None:
@@ -222,33 +222,34 @@ def test_a_header_says_which_version_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("header", "why"),
     [
-        {"$type": "Ping", "peer": b"a", "unknown": 1},
-        {"$type": "Pong", "peer": b"a"},
-        {"$type": "Ping", "peer": b""},
-        {"$type": "Ping", "peer": b"a" * 65},
-        {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": float("nan")},
-        {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": -1.0},
-        {"$type": "Submit", "request_id": "a", "model": "m", "deadline_s": 1.0, "serial": -1},
-        {"$type": "Start", "request_id": "a", "peer": b"a", "attempt": 1, "seed": 7},
-        {"$type": "Watch", "request_id": "a", "seq": 0},
-        {"$type": "Read", "request_id": "a", "seq": -1},
-        {"$type": "Pace", "request_id": "a", "attempt": 1},
-        {"$type": "Noted", "notes": [["a", 1, 0]]},
-        {"$type": "Noted", "notes": [["a", 1, 0, [-1]]]},
-        {"$type": "Alive", "worker": "w", "held": [["a"]]},
-        {"$type": "Alive", "worker": "w", "credits": -1},
-        {"$type": "Alive", "worker": "w", "age_s": 86_401.0},
-        {"$type": "Alive", "worker": "w", "gauges": {"free": 2**63}},
-        {"$type": "Alive", "worker": "w", "gauges": {"free": 0.5}},
-        {"peer": b"a"},
-        [],
-        None,
+        (["Ping", b"a", 1], "at most length 1, got 2"),
+        (["Pong", b"a"], "Pong"),
+        (["Ping", b""], r"length >= 1 - at `\$\[1\]`"),
+        (["Ping", b"a" * 65], r"length <= 64 - at `\$\[1\]`"),
+        (["Submit", "a", "m", float("nan")], r"at `\$\[3\]`"),
+        (["Submit", "a", "m", -1.0], r"`float` >= 0.0 - at `\$\[3\]`"),
+        (["Submit", "a", "m", 1.0, -1], r"`int` >= 0 - at `\$\[4\]`"),
+        (["Start", "a", b"a", 1, 7], "at least length 6"),
+        (["Watch", "a", 0], "at least length 4"),
+        (["Read", "a", 0, -1], r"at `\$\[3\]`"),
+        (["Pace", "a", 1], "at least length 4"),
+        (["Noted", [["a", 1, 0]]], r"at least length 4, got 3 - at `\$\[1\]"),
+        (["Noted", [["a", 1, 0, [-1]]]], r"at `\$\[1\]"),
+        (["Alive", "w", 0, [["a"]]], r"at least length 2, got 1 - at `\$\[3\]"),
+        (["Alive", "w", 0, [], -1], r"at `\$\[4\]`"),
+        (["Alive", "w", 0, [], 1, 86_401.0], r"at `\$\[5\]`"),
+        (["Alive", "w", 0, [], 1, 0.0, 0.0, {"free": 2**63}], r"at `\$\[7\]"),
+        (["Alive", "w", 0, [], 1, 0.0, 0.0, {"free": 0.5}], r"at `\$\[7\]"),
+        ({"$type": "Ping", "peer": b"a"}, "got `object`"),  # as version 2 had it
+        ([b"a"], "Expected `str`"),
+        ([], "length"),
+        (None, "Expected `array`"),
     ],
 )
-def test_a_header_out_of_bounds_is_refused(header: object) -> None:
-    with pytest.raises(WireError, match="header refused"):
+def test_a_header_out_of_bounds_is_refused(header: object, why: str) -> None:
+    with pytest.raises(WireError, match=f"header refused: .*{why}"):
         decode_header(PROTOCOL_MARK + msgspec.msgpack.encode(header))
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from max_interfaces import MaxpipeError
+from max_interfaces.messages import WorkerReport
 
 from .face import Face
 from .json import JsonResponse
 from .metrics import MIME
 from .problems import HttpProblem
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How the server is: what it counts, and its workers."""
+
+    gauges: Mapping[str, int]
+    workers: tuple[WorkerReport, ...]
 
 
 async def health(request: Request) -> Response:
@@ -41,5 +51,6 @@ async def metrics(request: Request) -> Response:
 
 
 async def status(request: Request) -> Response:
-    """How the server is: what it counts, and its workers."""
-    return JsonResponse(await Face.of(request).client.report())
+    """The `Status`."""
+    report = await Face.of(request).client.report()
+    return JsonResponse(Status(report.gauges, report.workers))

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from max_interfaces import AudioGenerationOutput, GenerationStatus
-from max_interfaces.messages import Ping, encode_header
+from max_interfaces.messages import encode_header
 from max_interfaces.wire import encode_payload
 from tests.faults.fuzzing.examples import HEADERS, PAYLOADS
-from tests.faults.fuzzing.troubles import Frames, twice, wrong_headers, wrong_payloads
+from tests.faults.fuzzing.troubles import Frames, packed, twice, wrong_headers, wrong_payloads
 
 FOLDER = Path(__file__).parents[1] / "corpus"
 IN_A_FRAME = {
@@ -71,14 +71,14 @@ def _write(folder: Path, messages: Iterable[tuple[str, Frames]]) -> None:
 def _right_headers() -> Iterator[tuple[str, Frames]]:
     for header in HEADERS:
         yield type(header).__name__, [encode_header(header)]
-    ping = encode_header(Ping(b"a"))
-    yield "field_twice", [ping[:1] + twice(ping[1:], "peer", b"b")]
 
 
 def _right_payloads() -> Iterator[tuple[str, Frames]]:
     for item in PAYLOADS:
         yield type(item).__name__, [bytes(frame) for frame in encode_payload([item])]
     yield "several", [bytes(frame) for frame in encode_payload(PAYLOADS)]
+    request = packed({"$type": "AudioGenerationRequest", "request_id": "a", "model": "m", "input": "hi"})
+    yield "field_twice", [b"\x91" + twice(request, "model", "n")]
     large = AudioGenerationOutput(GenerationStatus.ACTIVE, 1, np.array([1e30, -3e38], np.float32))
     yield "large_samples", [bytes(frame) for frame in encode_payload([large])]
     yield "in_frames", [msgspec.msgpack.encode([IN_A_FRAME]), bytes(8), bytes(8)]

@@ -38,29 +38,25 @@ TEXTS = {
 
 def wrong_headers() -> Iterator[tuple[str, Frames]]:
     """Header frames, by name."""
-    ping = packed({"$type": "Ping", "peer": b"a"})
+    ping = packed(["Ping", b"a"])
     yield "empty", [b""]
     yield "version_alone", [PROTOCOL_MARK]
     for version in (0, PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1, 255):
         yield f"version_{version}", [bytes([version]) + ping]
-    for name, frame in _shapes():
-        yield name, [PROTOCOL_MARK + frame]
-    for name, frame in _tags({"peer": b"a"}, "Ping", "LoRAResponse", "peer"):
+    for name, frame in (*_shapes(), *_listed_wrongly()):
         yield name, [PROTOCOL_MARK + frame]
     yield "trailing", [PROTOCOL_MARK + ping + b"\x00"]
     yield "truncated", [PROTOCOL_MARK + ping[:-1]]
-    submit = packed({"$type": "Submit", "request_id": "a", "model": "m"})
     for name, number in NUMBERS.items():
-        yield f"deadline_{name}", [PROTOCOL_MARK + _with(submit, "deadline_s", number)]
-        yield f"count_{name}", [PROTOCOL_MARK + _with(packed({"$type": "Beat"}), "waiting", number)]
+        yield f"deadline_{name}", [PROTOCOL_MARK + _listed("Submit", "a", "m") + number]
+        yield f"count_{name}", [PROTOCOL_MARK + _listed("Beat") + number]
     for name, text in TEXTS.items():
-        yield f"text_{name}", [PROTOCOL_MARK + _with(packed({"$type": "Cancel"}), "request_id", text)]
-    alive = packed({"$type": "Alive", "worker": "w"})
+        yield f"text_{name}", [PROTOCOL_MARK + _listed("Cancel") + text]
     for name, tag in LIARS.items():
-        yield f"held_{name}_of_4_g", [PROTOCOL_MARK + _with(alive, "held", tag + MANY)]
+        yield f"held_{name}_of_4_g", [PROTOCOL_MARK + _listed("Alive", "w", 0) + tag + MANY]
     for name, opening in OPENINGS.items():
-        yield f"unknown_depth_{name}", [PROTOCOL_MARK + _with(ping, "unknown", opening * DEPTH)]
-        yield f"held_depth_{name}", [PROTOCOL_MARK + _with(alive, "held", b"\x91" + opening * DEPTH)]
+        yield f"more_depth_{name}", [PROTOCOL_MARK + _listed("Ping", b"a") + opening * DEPTH]
+        yield f"held_depth_{name}", [PROTOCOL_MARK + _listed("Alive", "w", 0) + b"\x91" + opening * DEPTH]
 
 
 def wrong_payloads() -> Iterator[tuple[str, Frames]]:
@@ -154,6 +150,26 @@ def _tags(fields: Mapping[str, object], right: str, foreign: str, field: str) ->
     yield "field_unknown_and_a_line", packed({"$type": right, **fields, "x\nmaxpipe: \x1b[31mforged": 1})
     yield "field_twice_the_second_wrong", _with(whole, field, b"\xc0")
     yield "field_twice_the_first_wrong", _with(packed({"$type": right, **fields, field: None}), field, packed("a"))
+
+
+def _listed_wrongly() -> Iterator[tuple[str, bytes]]:
+    """What says wrongly what it is, has too much or too little, or says it as version 2 did."""
+    yield "tag_missing", packed([b"a"])
+    tags: Mapping[str, object] = {"foreign": "LoRAResponse", "made_up": "os.system", "nil": None, "number": 1}
+    for name, tag in {**tags, "list": ["Ping"], "map": {"$type": "Ping"}}.items():
+        yield f"tag_{name}", packed([tag, b"a"])
+    yield "tag_alone", packed(["Ping"])
+    yield "one_too_many", packed(["Ping", b"a", 1])
+    yield "many_too_many", packed(["Ping", b"a", *range(5000)])
+    yield "a_map", packed({"$type": "Ping", "peer": b"a"})
+    yield "tag_long", packed(["x" * 1500, b"a"])
+    yield "tag_and_a_line", packed(["Ping\nmaxpipe: \x1b[31mforged", b"a"])
+
+
+def _listed(*parts: object) -> bytes:
+    """An array of fewer than 15 entries that lacks its last one."""
+    whole = packed(parts)
+    return bytes([whole[0] + 1]) + whole[1:]
 
 
 def twice(packed_map: bytes, key: str, value: object) -> bytes:

@@ -69,6 +69,15 @@ async def test_the_server_and_its_workers_in_prometheuss_format() -> None:
         assert re.search(r'maxpipe_worker\{name="steps",worker="\S+"\}', text)
 
 
+async def test_the_status_is_an_object_of_gauges_and_workers() -> None:
+    async with facing(trivial()) as served:
+        told = (await served.asks.get("/status")).json()
+        (worker,) = told["workers"]
+        assert set(told) == {"gauges", "workers"}
+        assert (worker["ready"], worker["credits"]) == (True, 4096)
+        assert told["gauges"]["admitted"] == 0
+
+
 async def test_metrics_of_a_face_that_waits_for_its_model() -> None:
     async with facing(trivial(), opened=False) as served:
         assert value((await served.asks.get("/metrics")).text, "maxpipe_workers_ready") == 0

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from max_codecs.sound.formats import FORMATS
-from max_interfaces.messages import Report
 from max_interfaces.values import JsonValue
 
 from .. import sse
 from ..adapters import AdapterAnswer, LoadBody, UnloadBody
 from ..captioned import LINES, Captioned, CaptionedBody
+from ..health import Status
 from ..metrics import MIME as METRICS
 from ..openai.chat_body import ChatBody
 from ..openai.completions_body import CompletionBody
@@ -104,7 +104,7 @@ OPERATIONS = (
     Operation("get", "/health", "This process lives", NOTHING),
     Operation("get", "/ready", "A request would be served", {JSON: OBJECT}),
     Operation("get", "/metrics", "Numbers, for Prometheus", {METRICS: TEXT}),
-    Operation("get", "/status", "Numbers of the server and its workers", {JSON: Report}),
+    Operation("get", "/status", "Numbers of the server and its workers", {JSON: Status}),
     Operation("get", "/", "The page", {HTML: TEXT}),
     Operation("get", "/openapi.json", "This document", {JSON: OBJECT}),
 )
