@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -40,12 +41,15 @@ def _of_class(kind: type) -> Conversion:
     values = values_of([field.name for field in fields])
     mirror, make = mirrors[kind], unchecked(kind)
     writes: list[tuple[int, Write, object, object]] = []  # field, how, its default, what travels for that
-    reads: list[tuple[int, Read, object, Callable[[], Any]]] = []  # field, how, what travels for its default, that
+    # field, how, what travels for its default, that or what makes it
+    reads: list[tuple[int, Read, object, Any, bool]] = []
     for at, field in enumerate(fields):
         conversion = _of(hints[field.name], f"{kind.__name__}.{field.name}")
         if conversion is not None:
             writes.append((at, conversion.write, field.default, stand_in(field)))
-            reads.append((at, conversion.read, stand_in(field), _default(field)))
+            makes = field.default_factory is not dataclasses.MISSING
+            default = field.default_factory if makes else field.default
+            reads.append((at, conversion.read, stand_in(field), default, makes))
         elif stand_in(field) is msgspec.UNSET:
             raise TypeError(f"{kind.__name__}.{field.name}: the default {field.default!r} cannot travel")
 
@@ -60,20 +64,14 @@ def _of_class(kind: type) -> Conversion:
 
     def read(value: Any, frames: Sequence[Frame]) -> Any:
         given = list(msgspec.structs.astuple(value))
-        for at, convert, instead, default in reads:
+        for at, convert, instead, default, makes in reads:
             if given[at] is instead:
-                given[at] = default()
+                given[at] = default() if makes else default
             elif given[at] is not None:
                 given[at] = convert(given[at], frames)
         return make(given)
 
     return Conversion(kind, mirror, write, read)
-
-
-def _default(field: dataclasses.Field[Any]) -> Callable[[], Any]:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory
-    return lambda: field.default
 
 
 conversions = PerType(_of_class)
@@ -118,8 +116,8 @@ def _of(hint: Any, where: str) -> Conversion | None:
         return _mapping(_of(get_args(hint)[1], where))
     if hint is RequestID or hint is Json:
         make = unchecked(hint)
-        field = dataclasses.fields(hint)[0].name
-        return Conversion(hint, str, lambda value, frames: getattr(value, field), lambda text, frames: make((text,)))
+        given = attrgetter(dataclasses.fields(hint)[0].name)
+        return Conversion(hint, str, lambda value, frames: given(value), lambda text, frames: make((text,)))
     return conversions[hint] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
 
 
@@ -178,6 +176,14 @@ def _array(bound: ArrayOf, where: str) -> Conversion:
     name, itemsize = dtype.str, dtype.itemsize
     ranged = bound.ge is not None or bound.le is not None
 
+    def write(array: NDArray[Any], frames: list[Frame]) -> ArrayMirror:
+        """Frozen arrays are contiguous already, and nearly everywhere little-endian."""
+        little = array if sys.byteorder == "little" else array.astype(dtype)
+        if little.nbytes < ARRAY_FRAME_BYTES:
+            return ArrayMirror(name, little.shape, little.data)  # type: ignore[arg-type]
+        frames.append(little.reshape(-1).view(np.uint8).data)
+        return ArrayMirror(name, little.shape, len(frames) - 1)  # type: ignore[arg-type]
+
     def read(value: ArrayMirror, frames: Sequence[Frame]) -> NDArray[Any]:
         """A view into the message, which it keeps alive: a copy of each chunk would double the time of decoding it."""
         inline = isinstance(value.data, memoryview)
@@ -194,16 +200,7 @@ def _array(bound: ArrayOf, where: str) -> Conversion:
             bound.check_range(where, array)
         return array if bound.ndim == 1 else array.reshape(value.shape)
 
-    return Conversion(np.ndarray, ArrayMirror, _write_array, read)
-
-
-def _write_array(array: NDArray[Any], frames: list[Frame]) -> ArrayMirror:
-    """Frozen arrays are contiguous already, and nearly everywhere little-endian."""
-    little = array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("<"))
-    if little.nbytes < ARRAY_FRAME_BYTES:
-        return ArrayMirror(little.dtype.str, little.shape, little.data)  # type: ignore[arg-type]
-    frames.append(little.reshape(-1).view(np.uint8).data)
-    return ArrayMirror(little.dtype.str, little.shape, len(frames) - 1)  # type: ignore[arg-type]
+    return Conversion(np.ndarray, ArrayMirror, write, read)
 
 
 def _frame(frames: Sequence[Frame], index: int) -> Frame:
