@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
+from ..huge_pages import begin_anew
 from . import adapters, bench, config, embed, generate, keys, serve, soak, speak, voices, worker
 
 
@@ -42,6 +43,13 @@ COMMANDS: dict[str, Command] = {
     "soak": soak,
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def script() -> int:
+    """The command `maxpipe`."""
+    if sys.argv[1:2] == ["worker"]:  # the workers that a server starts are started so
+        begin_anew()
+    return main()
 
 
 def main(arguments: list[str] | None = None) -> int:

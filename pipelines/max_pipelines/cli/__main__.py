@@ -2,6 +2,6 @@
 
 import sys
 
-from . import main
+from . import script
 
-sys.exit(main())
+sys.exit(script())

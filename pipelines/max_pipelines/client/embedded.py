@@ -20,6 +20,7 @@ from max_interfaces import StartFailed
 
 from ..address import IPC, InprocAddress, IpcAddress, ServerAddress, private_folder
 from ..config import Config
+from ..huge_pages import with_huge_pages
 from ..security.client import connect
 
 OnLost = Callable[[str], None]
@@ -57,7 +58,7 @@ class EmbeddedProcess:
             command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", str(self.address)]
             command += ["--parent", str(os.getpid())]
             # What a server or a pipeline prints must not get into our standard output, which may be a stream of sound.
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR, env=with_huge_pages())
             self._resources = resources.pop_all()
 
     def check(self) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ..huge_pages import with_huge_pages
+
 STDERR = 2
 REAP_S = 5.0  # from the end of a worker's pipe, or the call to end, to the end of the worker
 
@@ -91,7 +93,13 @@ def start_process(name: str, module: str, arguments: list[str], *inherited: int)
     command = [sys.executable, "-P", "-m", module, *arguments, "--supervised"]
     try:
         # Whatever a pipeline prints must not get into our own standard output, which may be a stream of sound.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR, pass_fds=(held_by_child, *inherited))
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=STDERR,
+            pass_fds=(held_by_child, *inherited),
+            env=with_huge_pages(),
+        )
     except OSError:
         os.close(life)
         raise
