@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, Protocol, TypeVar, runtime_checkable
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
@@ -34,8 +35,7 @@ INTEGERS = ArrayOf(kinds="biu", ndim=1, max_size=2**26, dtype=INT64)
 Frames = Annotated[NDArray[np.int64], ArrayOf(kinds="i", ndim=2, max_size=2**20, dtype=INT64)]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Attempt(Generic[RequestT]):
+class Attempt(msgspec.Struct, Generic[RequestT], frozen=True, eq=False):
     """A request on its way into a pipeline, complete: the same attempt gives the same output in any process.
 
     `seed` is set even where the request has none. On a later attempt, after a worker was lost, `tokens` are the
@@ -53,8 +53,7 @@ class Attempt(Generic[RequestT]):
     first_sample: Position = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chunk(Generic[OutputT]):
+class Chunk(msgspec.Struct, Generic[OutputT], frozen=True, eq=False):
     """One output of a pipeline, with what another worker needs to go on from it.
 
     `tokens` are all new ids since the request's last chunk; its `samples` begin at `first_sample`. Without an `output`
@@ -311,8 +310,7 @@ class Hypothesis:
     log_probabilities: LogProbabilities | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TokenDelta:
+class TokenDelta(msgspec.Struct, frozen=True):
     """What one engine step did for one sequence: the new ids in order, and where it stands now.
 
     An end-of-sequence id is counted as generated and is the last of `tokens`. `log_probabilities` has an entry for

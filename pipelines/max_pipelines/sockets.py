@@ -15,6 +15,7 @@ Dial: TypeAlias = Callable[[zmq.Socket[bytes]], None]  # connects a fresh socket
 MAX_MESSAGE_BYTES = 256 * 2**20
 MAX_REMOTE_BYTES = 32 * 2**20  # over tcp: libzmq holds one for each connection, also for those without a key so far
 SEND_QUEUE = 100_000  # messages a peer; credits keep well below it
+READ_BUFFER = 8192  # what libzmq reads at once; larger messages have memory of their own
 LINGER_MS = 500  # for the last words of an ending process
 NOBLOCK = int(zmq.NOBLOCK)
 POLLIN = int(zmq.POLLIN)
@@ -49,11 +50,22 @@ def send(socket: zmq.Socket[bytes], message: Header, payload: Sequence[Frame] = 
     send_frames(socket, (encode_header(message), *payload))
 
 
-def send_frames(socket: zmq.Socket[bytes], frames: Sequence[Frame]) -> None:
+def send_frames(socket: zmq.Socket[bytes], frames: Sequence[Frame | zmq.Frame]) -> None:
     """What `send_multipart(frames, NOBLOCK, copy=False)` does, at half the price. Small frames are copied anyway."""
     for frame in frames[:-1]:
         _send_frame(socket, frame, MORE, False)
     _send_frame(socket, frames[-1], NOBLOCK, False)
+
+
+def as_received(frame: Frame) -> Frame | zmq.Frame:
+    """A frame to pass on. One that was received is libzmq's already, and need not be copied to be sent.
+
+    But a small one keeps the whole buffer that it was read into, which would count while it waits for a slow reader.
+    """
+    if len(frame) < READ_BUFFER or not isinstance(frame, memoryview):
+        return frame
+    whole = frame.obj
+    return whole if isinstance(whole, zmq.Frame) and len(whole) == len(frame) else frame
 
 
 def readable(socket: zmq.Socket[bytes]) -> bool:

@@ -38,7 +38,7 @@ class TrivialPipeline:
 
     def __init__(self, options: TrivialOptions) -> None:
         self._options = options
-        self._given: dict[RequestID, int] = {}
+        self._given: dict[str, int] = {}
         self._made: dict[int, AudioGenerationOutput] = {}
         samples = np.arange(options.chunks * options.samples, dtype=np.float32) / np.float32(2**20)
         self._samples: NDArray[np.float32] = np.frombuffer(samples.tobytes(), np.float32)  # frozen: an output's own
@@ -46,18 +46,18 @@ class TrivialPipeline:
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Begin, or go on where an earlier attempt stopped."""
         done = attempt.next_sample // self._options.samples if self._options.samples else 0
-        self._given[attempt.request.request_id] = done
+        self._given[attempt.request.request_id.value] = done
 
     def execute(self, active: Collection[RequestID]) -> Sequence[Chunk[AudioGenerationOutput]]:
         """One chunk for each."""
-        return [self._next(request_id) for request_id in active]
-
-    def _next(self, request_id: RequestID) -> Chunk[AudioGenerationOutput]:
-        number = self._given[request_id]
-        self._given[request_id] = number + 1
-        output = self._made.get(number) or self._make(number)
+        chunks = []
         size = self._options.samples
-        return Chunk(request_id, output, (number,), number * size, size)
+        for request_id in active:
+            number = self._given[request_id.value]
+            self._given[request_id.value] = number + 1
+            output = self._made.get(number) or self._make(number)
+            chunks.append(Chunk(request_id, output, (number,), number * size, size))
+        return chunks
 
     def _make(self, number: int) -> AudioGenerationOutput:
         """Chunk `number`, which is the same for all requests: so it is made once."""
@@ -73,7 +73,7 @@ class TrivialPipeline:
 
     def release(self, request_id: RequestID) -> None:
         """Forget it."""
-        self._given.pop(request_id, None)
+        self._given.pop(request_id.value, None)
 
 
 def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerationOutput]:

@@ -30,6 +30,7 @@ LEAKS = {"memory": MEMORY, "files": FILES, "threads": THREADS}
 SOURCE = '''
 import os, threading, time
 from dataclasses import replace
+import msgspec
 from max_interfaces import AudioGenerationMetadata
 from max_pipelines.trivial import TrivialOptions, TrivialPipeline
 from max_pipelines.registry import ServedPipeline
@@ -77,7 +78,7 @@ class Mute(TrivialPipeline):
 
     def renamed(self, chunk):
         metadata = AudioGenerationMetadata(chunk_id=chunk.output.metadata.chunk_id + 1)
-        return replace(chunk, output=replace(chunk.output, metadata=metadata))
+        return msgspec.structs.replace(chunk, output=replace(chunk.output, metadata=metadata))
 
 def served(pipeline):
     return ServedPipeline(pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, 16)

@@ -12,7 +12,7 @@ import pytest
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from max_interfaces import messages, mirrors
+from max_interfaces import messages, mirrors, protocols
 from max_interfaces.wire import Payload
 from max_pipelines.config import Config
 from tests.interfaces.public_types import parts_of, public_dataclasses, structs_of, unbounded_fields
@@ -23,6 +23,7 @@ PUBLIC = parts_of(
         *public_dataclasses(),
         *structs_of(messages),
         *structs_of(mirrors),
+        *structs_of(protocols),
         Config,
         *(mirrors.mirrors[kind] for kind in parts_of(get_args(Payload))),
     ]

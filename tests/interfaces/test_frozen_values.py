@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, get_args
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,11 +26,13 @@ from max_interfaces import (
     RequestOptions,
     SamplingParams,
     TextGenerationRequest,
+    protocols,
 )
+from max_interfaces.protocols import Attempt, Chunk, TokenDelta
 from max_interfaces.values import FrozenMapping
 from max_interfaces.wire import Payload, decode_payload, encode_payload
 from tests.interfaces.identical import identical
-from tests.interfaces.public_types import parts_of, public_dataclasses
+from tests.interfaces.public_types import parts_of, public_dataclasses, structs_of
 from tests.interfaces.strategies import instances
 
 VALUES = [kind for kind in parts_of([*get_args(Payload), RequestOptions]) if kind is not Json]
@@ -116,6 +119,22 @@ def test_copies_are_equal_and_hash_alike(kind: type, data: st.DataObject) -> Non
 def test_every_public_dataclass_is_frozen_and_has_no_dict(kind: type) -> None:
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert kind.__dictoffset__ == 0
+
+
+@pytest.mark.parametrize("kind", structs_of(protocols), ids=lambda kind: kind.__name__)
+def test_so_is_every_struct_that_a_step_makes(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.frozen
+    assert kind.__dictoffset__ == 0
+
+
+@pytest.mark.parametrize(
+    "value", [Attempt(ONE, seed=7), Chunk(ONE, None, (1, 2)), TokenDelta((5,), GenerationStatus.ACTIVE)]
+)
+def test_a_copy_of_such_a_struct_has_the_same_fields(value: TokenDelta) -> None:
+    for other in (msgspec.structs.replace(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):  # noqa: S301
+        assert msgspec.structs.astuple(other) == msgspec.structs.astuple(value)
+        with pytest.raises(AttributeError):
+            other.tokens = ()  # type: ignore[misc]  # that is the point
 
 
 def test_an_array_that_somebody_else_can_still_change_is_copied() -> None:

@@ -378,6 +378,6 @@ def test_another_worker_goes_on_with_what_was_said_of_an_image(done: int, tmp_pa
     expected = join_texts([output_of(chunk) for chunk in chunks_of(config, attempt)])
     heard = list(islice(chunks_of(config, attempt), done))
     tokens = tuple(token for chunk in heard for token in chunk.tokens)
-    rest = chunks_of(config, replace(attempt, number=2, tokens=tokens, next_seq=len(heard)))
+    rest = chunks_of(config, msgspec.structs.replace(attempt, number=2, tokens=tokens, next_seq=len(heard)))
     again = join_texts([output_of(chunk) for chunk in (*heard, *rest)])
     assert [one.tokens for one in again] == [one.tokens for one in expected]

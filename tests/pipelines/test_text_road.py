@@ -260,7 +260,7 @@ def test_another_worker_goes_on_with_a_text(done: int, tiny_text: Config) -> Non
         if output_of(heard[-1]).is_done:
             continue
         tokens = tuple(token for chunk in heard for token in chunk.tokens)
-        rest = chunks_of(tiny_text, replace(attempt, number=2, tokens=tokens, next_seq=len(heard)))
+        rest = chunks_of(tiny_text, msgspec.structs.replace(attempt, number=2, tokens=tokens, next_seq=len(heard)))
         again = join_texts([output_of(chunk) for chunk in (*heard, *rest)])
         assert [one.text for one in again] == [one.text for one in expected]
         assert [one.tokens for one in again] == [one.tokens for one in expected]

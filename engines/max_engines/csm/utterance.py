@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
 from torch import Tensor
 
 from max_interfaces.protocols import SequenceStart, TokenConstraint, TokenDelta
@@ -111,13 +112,13 @@ class Utterance:
         frame = tuple(self.said[-self._ids.codebooks :])
         heard = self._heard or TokenDelta()
         if self._ends and self._ids.is_end(frame):
-            told = replace(heard, tokens=(self._ids.end_id,), status=ENDED)
+            told = msgspec.structs.replace(heard, tokens=(self._ids.end_id,), status=ENDED)
             self.said[-len(frame) :] = [self._ids.end_id]
         else:
             last = self._ending() if heard.status is ACTIVE else None
-            told = replace(heard, tokens=frame)
+            told = msgspec.structs.replace(heard, tokens=frame)
             if last is not None:
-                told = replace(told, tokens=frame + last.tokens, status=last.status)
+                told = msgspec.structs.replace(told, tokens=frame + last.tokens, status=last.status)
         self.read.places.append(frame)
         self.added.extend(rest[None])
         self._heard = None

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ class DrawingEngine:
                 picture = waiting[key]
                 made = self._result(painting)
                 told = self._untold.get(key, TokenDelta())
-                self._untold[key] = replace(told, status=GenerationStatus.MAXIMUM_LENGTH, picture=made)
+                self._untold[key] = msgspec.structs.replace(told, status=GenerationStatus.MAXIMUM_LENGTH, picture=made)
                 picture.told = True
 
     def _pixels(self, codes: Sequence[int]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Speech:
         told = delta
         if self._known and delta.tokens:
             self._known = False
-            told = replace(delta, tokens=(), log_probabilities=None)
+            told = msgspec.structs.replace(delta, tokens=(), log_probabilities=None)
         if delta.status is ACTIVE:
             return told
         self.written = True
@@ -84,7 +85,7 @@ class Speech:
             self._ending = told
             return NO_NEWS
         self._ending = TokenDelta((), delta.status)
-        return replace(told, status=ACTIVE)
+        return msgspec.structs.replace(told, status=ACTIVE)
 
     def speak(self, delta: TokenDelta) -> None:
         """The talker's news."""
@@ -95,11 +96,11 @@ class Speech:
         """What is to be told, with the sound that has become certain; and with the end, if that was all of it."""
         if samples.size:
             before = NOTHING if delta.samples is None else delta.samples
-            delta = replace(delta, samples=np.concatenate((before, samples)))
+            delta = msgspec.structs.replace(delta, samples=np.concatenate((before, samples)))
         if not self._said_all or self._ending is None:
             return delta
         ending, self._ending = self._ending, None
-        return replace(
+        return msgspec.structs.replace(
             delta,
             tokens=delta.tokens + ending.tokens,
             status=ending.status,

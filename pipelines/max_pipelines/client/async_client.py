@@ -30,7 +30,7 @@ from max_interfaces import (
     TextGenerationOutput,
     TextGenerationRequest,
 )
-from max_interfaces.messages import ModelInfo, Report, Submit
+from max_interfaces.messages import ModelInfo, Report
 from max_interfaces.wire import AnyOutput, AnyRequest, encode_payload
 
 from ..address import ServerAddress, TcpAddress, parse_address
@@ -39,10 +39,11 @@ from ..security.folder import KeyFolder
 from ..security.keys import KeyPair
 from .embedding import embedded
 from .inbox import Inbox
-from .outputs import adapters_of, join_audio, join_texts, model_of, prefix_of, seed_of
+from .outputs import join_audio, join_texts
 from .session import Session
 from .speaking import Flush, Manner, check_speaks, check_voice, parts_as_written, parts_of, spoken
 from .stream import OutputStream
+from .submission import submission
 from .transcript import Transcript
 
 NO_OPTIONS = RequestOptions()
@@ -122,26 +123,16 @@ class AsyncClient:
 
     def _submit(self, request: AnyRequest, options: RequestOptions, ahead: bool) -> Inbox:
         session = self._opened()
-        key, deadline_s = request.request_id.value, options.deadline_s
+        key = request.request_id.value
         serial = session.demultiplexer.number(key)
-        submit = Submit(
-            key,
-            model_of(request),
-            deadline_s,
-            serial,
-            options.priority,
-            options.tenant,
-            seed_of(request),
-            prefix_of(request),
-            adapters_of(request),
-        )
+        submit = submission(request, options, serial)
         payload = encode_payload([request])
         size = max(map(len, payload))
         most = session.connection.most_bytes
         if size > most:  # the other end would cut the connection for it, without a word to us
             raise InvalidRequest(f"the request has {size} bytes: over this connection at most {most} can be sent")
         session.connection.send(submit, payload)
-        return session.demultiplexer.open(key, serial, deadline_s, ahead=ahead)
+        return session.demultiplexer.open(key, serial, options.deadline_s, ahead=ahead)
 
     @overload
     async def generate(

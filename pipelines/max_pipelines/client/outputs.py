@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from max_interfaces import (
     AudioGenerationOutput,
     AudioGenerationRequest,
     EmbeddingsGenerationOutput,
-    EmbeddingsGenerationRequest,
     Failure,
     FailureKind,
     GenerationStatus,
@@ -26,40 +24,7 @@ from max_interfaces.messages import Ended
 from max_interfaces.text import TokenTexts
 from max_interfaces.wire import AnyOutput, AnyRequest
 
-PREFIX = 256  # characters, or ids, of a prompt: less is not worth finding again
 BROKEN = (GenerationStatus.FAILED, GenerationStatus.DEADLINE_EXCEEDED)
-
-
-def model_of(request: AnyRequest) -> str:
-    """The model that a request asks for."""
-    return request.model if isinstance(request, AudioGenerationRequest) else request.model_name
-
-
-def seed_of(request: AnyRequest) -> int | None:
-    """The seed that a request gives, if any."""
-    return None if isinstance(request, EmbeddingsGenerationRequest) else request.sampling_params.seed
-
-
-def adapters_of(request: AnyRequest) -> tuple[str, ...]:
-    """The adapters that a request names."""
-    beside = request.prompt_adapter_id if isinstance(request, TextGenerationRequest) else None
-    names = request.adapter_id, beside
-    return () if names == (None, None) else tuple(name for name in names if name is not None)
-
-
-def prefix_of(request: AnyRequest) -> int:
-    """A number for how the prompt begins, the same for all that begin alike; 0 if that is all its own."""
-    if isinstance(request, AudioGenerationRequest):
-        return crc32(repr(request.audio_prompt_tokens).encode()) if request.audio_prompt_tokens else 0
-    if not isinstance(request, TextGenerationRequest):
-        return 0
-    begin = crc32(" ".join(adapters_of(request)).encode())  # with another adapter nothing is alike
-    if request.messages:
-        content = request.messages[0].content  # the system's, as a rule
-        return crc32(content[:PREFIX].encode(), begin) if isinstance(content, str) else 0
-    prompt = request.prompt or ""
-    text = prompt[:PREFIX] if isinstance(prompt, str) else repr(prompt[:PREFIX])
-    return crc32(text.encode(), begin) if len(prompt) >= PREFIX else 0
 
 
 def terminal_output(request: AnyRequest, status: GenerationStatus) -> AnyOutput:

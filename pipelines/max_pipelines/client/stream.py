@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Generic, Self, TypeVar, cast
+from typing import Generic, Self, TypeVar
 
 from max_interfaces import GenerationStatus
 from max_interfaces.messages import Ended
@@ -64,7 +64,7 @@ class OutputStream(Generic[OutputT_co]):
             item = inbox.take()
             if inbox.watched >= 0:
                 self._demultiplexer.read(self._request.request_id.value, inbox)
-            return cast(OutputT_co, self._take(item))
+            return self._take(item)  # type: ignore[return-value]  # of the kind that its request has
         except BaseException:
             self._leave()
             raise

@@ -34,25 +34,21 @@ class Admission:
         self.refused = 0
         self.overloaded = 0  # those of the refused that would have been let in at another time
 
-    def refusal(self, submit: Submit, size: int, *, draining: bool, problem: str) -> Ended | None:
-        """Why a request of `size` bytes is not let in, or None if it is."""
-        found = self._why(submit, size, draining, problem)
-        if found is None:
-            self.admitted += 1
-            return None
-        kind, message = found
+    def refusal(self, submit: Submit, kind: FailureKind, message: str) -> Ended:
+        """What one that is not let in is told."""
         retry = RETRY_AFTER_S if kind is FailureKind.OVERLOADED else None
         self.refused += 1
         self.overloaded += kind is FailureKind.OVERLOADED
         return Ended(submit.request_id, GenerationStatus.FAILED, kind, message[:4096], retry, serial=submit.serial)
 
-    def _why(self, submit: Submit, size: int, draining: bool, problem: str) -> tuple[FailureKind, str] | None:
+    def objection(self, submit: Submit, size: int, *, draining: bool, problem: str) -> tuple[FailureKind, str] | None:
+        """Why a request of `size` bytes is not let in, or None: then it is, and counted."""
         ledger, limits = self._ledger, self._limits
         if submit.request_id in ledger.requests:
             return FailureKind.DUPLICATE_ID, f"request {submit.request_id!r} is still running; give a new id"
         if draining:
             return FailureKind.SHUTTING_DOWN, "the server is shutting down"
-        if submit.model not in self._catalogue:
+        if submit.model not in self._catalogue.expected:
             served = ", ".join(self._catalogue.names) or "none"
             return FailureKind.UNKNOWN_MODEL, f"no model {submit.model!r} is served here; served: {served}"
         if problem:
@@ -69,6 +65,7 @@ class Admission:
         theirs = ledger.waiting.of_tenant(submit.tenant) if waiting else 0
         if theirs >= SHARE * (limits.max_waiting - waiting) and not self._starts_at_once(submit.model):
             return FailureKind.OVERLOADED, f"{waiting} requests wait already"
+        self.admitted += 1
         return None
 
     def _starts_at_once(self, model: str) -> bool:

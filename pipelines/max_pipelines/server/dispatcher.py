@@ -192,9 +192,9 @@ class Dispatcher:
         if request is not None and (request.peer, request.serial) == (event.peer, submit.serial):
             return []  # a repeat on the way
         size = sum(map(len, event.payload))
-        refusal = self._admission.refusal(submit, size, draining=self.draining, problem=self.problem)
-        if refusal is not None:
-            return [Send(event.peer, refusal)]
+        objection = self._admission.objection(submit, size, draining=self.draining, problem=self.problem)
+        if objection is not None:
+            return [Send(event.peer, self._admission.refusal(submit, *objection))]
         request = LiveRequest(
             submit.request_id,
             event.peer,

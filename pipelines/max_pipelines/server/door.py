@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import get_args
 
 import zmq
@@ -16,7 +15,7 @@ from ..address import TcpAddress, TcpListen
 from ..security.allowed import Role
 from ..security.disconnect import disconnect
 from ..security.gate import Gate
-from ..sockets import open_socket, receive, send_frames
+from ..sockets import NOBLOCK, as_received, open_socket, receive, send_frames
 from .events import PeerGone, Received, Send, Unreadable
 
 OF_WORKERS = tuple(set(get_args(WorkerMessage)))
@@ -38,7 +37,7 @@ class Door:
         self._address = address
         self._gate = gate
         self._listen = listen
-        self._last: Frame = b""  # the first one of the message that was received last
+        self._last: Frame = b""  # the header of the message that was received last
         self.public: TcpAddress | None = None  # what clients on other hosts are given
 
     def open(self) -> None:
@@ -57,12 +56,15 @@ class Door:
 
     def receive(self) -> Received | Unreadable | None:
         """One message, if one is there."""
-        frames = receive(self.socket)
-        if frames is None:
+        try:
+            peer = self.socket.recv(NOBLOCK)
+        except zmq.Again:
             return None
-        self._last = frames[0]
-        peer, header = bytes(frames[0]), frames[1] if len(frames) > 1 else b""
-        role = Role.LOCAL if self._gate is None else self._gate.role_of(_with_metadata(frames[0]))
+        frames = receive(self.socket)
+        if frames is None:  # a name comes with a message: there is none without a frame
+            return None
+        header = self._last = frames[0]
+        role = Role.LOCAL if self._gate is None else self._gate.role_of(_with_metadata(header))
         if role is None:
             return Unreadable(peer, NOT_ALLOWED, cut=True)
         if role is Role.CLIENT and len(header) > MAX_CLIENT_HEADER:
@@ -73,12 +75,14 @@ class Door:
             return Unreadable(peer, str(problem))
         if role is Role.CLIENT and isinstance(message, OF_WORKERS):
             return Unreadable(peer, f"this key may not serve: {type(message).__name__} refused", cut=True)
-        return Received(peer, message, header, frames[2:])
+        return Received(peer, message, header, frames[1:])
 
     def send(self, action: Send) -> PeerGone | None:
         """Send a message, or say why its peer cannot be reached."""
-        header = encode_header(action.message) if action.header is None else action.header
-        frames: Sequence[Frame] = (action.peer, header, *action.payload)
+        header = encode_header(action.message) if action.header is None else as_received(action.header)
+        frames: list[Frame | zmq.Frame] = [action.peer, header]
+        for frame in action.payload:
+            frames.append(as_received(frame))
         try:
             send_frames(self.socket, frames)
         except zmq.Again:

@@ -101,7 +101,7 @@ class Placement:
             request.next_seq,
             request.priority,
             request.tenant,
-            tuple([adapter.generation for adapter in request.adapters]),
+            tuple([adapter.generation for adapter in request.adapters]) if request.adapters else (),
             request.first_sample,
         )
         return Send(worker.peer, start, request.payload)

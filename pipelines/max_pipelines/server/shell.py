@@ -162,17 +162,14 @@ class Server:
         while next_event is not None:
             for action in self._dispatcher.handle(next_event, now):
                 if isinstance(action, Send):
-                    self._send(action)
+                    gone = self._door.send(action)
+                    if gone is not None:
+                        self._unreached.append(gone)
                 elif isinstance(action, Kill):
                     self._kill(action)
                 else:
                     self._door.cut()
             next_event = self._unreached.popleft() if self._unreached else None
-
-    def _send(self, action: Send) -> None:
-        gone = self._door.send(action)
-        if gone is not None:
-            self._unreached.append(gone)
 
     def _kill(self, order: Kill) -> None:
         if self._workers.kill(order.name):
@@ -203,7 +200,7 @@ class Server:
         """Ask workers and faces to end, and end those that do not."""
         reachable = [worker for worker in self._dispatcher.workers.values() if worker.credits]
         for worker in reachable:
-            self._send(Send(worker.peer, Retire()))
+            self._door.send(Send(worker.peer, Retire()))
         asked = {worker.name for worker in reachable}
         faces = {} if self._faces is None else self._faces.handles
         for face in faces.values():

@@ -69,6 +69,7 @@ class WorkerCore:
         self._supervised = supervised
         self._pid = pid
         self.steps = 0
+        self.retired = False  # nobody wants it any more
 
     @property
     def info(self) -> ModelInfo:
@@ -85,11 +86,6 @@ class WorkerCore:
     def active(self) -> bool:
         """Whether a step would move any of them."""
         return len(self._running) > self._resting
-
-    @property
-    def retired(self) -> bool:
-        """Whether nobody wants it any more."""
-        return self.links.retired
 
     @property
     def refusal(self) -> str:
@@ -131,6 +127,7 @@ class WorkerCore:
                 return self._beaten(waiting, known, link, now)
             case Retire(reason):
                 self.links.all[link].retired, self.links.all[link].refusal = True, reason
+                self.retired = self.links.retired
                 self._forget(link)
         return []
 
@@ -143,7 +140,10 @@ class WorkerCore:
             return []
         if now >= self._late_at:
             self._expire(now)
-        active = [one.request_id for one in self._running.values() if not one.resting]
+        active = []
+        for one in self._running.values():
+            if not one.resting:
+                active.append(one.request_id)
         if not active:
             return []
         outgoing = self._stepper.step(active)

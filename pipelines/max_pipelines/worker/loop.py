@@ -165,11 +165,13 @@ class WorkerLoop:
             if not frames:
                 continue
             message, payload = decode_header(frames[0]), frames[1:]
-            if isinstance(message, Start) and (size := sum(map(len, payload))) > LARGE_PAYLOAD:
-                self._announce(size / READ_BYTES_PER_S)
+            if isinstance(message, Start):
+                if (size := sum(map(len, payload))) > LARGE_PAYLOAD:
+                    self._announce(size / READ_BYTES_PER_S)
             elif isinstance(message, Equip) and (count := self._core.adapters.will_load(link, message)):
                 self._announce(LOADING_S * count)
-            self._deliver(self._core.take(message, payload, time.monotonic(), link))
+            if answers := self._core.take(message, payload, time.monotonic(), link):
+                self._deliver(answers)
 
     def _step(self) -> list[Outgoing]:
         begin = time.monotonic()

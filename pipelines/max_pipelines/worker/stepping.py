@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import msgspec
@@ -99,7 +98,7 @@ class Stepper:
                 noted[key] = noted.get(key, ()) + chunk.tokens
                 continue
             if key in noted:
-                chunk = replace(chunk, tokens=noted.pop(key) + chunk.tokens)
+                chunk = msgspec.structs.replace(chunk, tokens=noted.pop(key) + chunk.tokens)
             running.done = output.final_status is not GenerationStatus.ACTIVE
             by_address.setdefault((running.link, running.peer), []).append(chunk)
         return by_address, noted
@@ -120,20 +119,18 @@ class Stepper:
             return []
         heads: list[ChunkHead] = []
         for chunk in group:
-            running = self._running.get(chunk.request_id.value)
-            if running is not None and chunk.output is not None:
-                heads.append(self._head(running, chunk, chunk.output.final_status))
+            key, tokens = chunk.request_id.value, chunk.tokens
+            running = self._running.get(key)
+            if running is None or chunk.output is None:
+                continue
+            status, serial, attempt = chunk.output.final_status, running.serial, running.attempt
+            place = chunk.first_sample, chunk.samples
+            heads.append(ChunkHead(key, serial, attempt, running.seq, *place, status, running.tokens, tokens))
+            running.seq += 1
+            running.tokens += len(tokens)
+            if status is not GenerationStatus.ACTIVE:
+                self._release(chunk.request_id)
         return [(link, Delivery(peer, tuple(heads)), payload)] if heads else []
-
-    def _head(self, running: Running, chunk: Chunk[Output], status: GenerationStatus) -> ChunkHead:
-        key = chunk.request_id.value
-        seq, running.seq = running.seq, running.seq + 1
-        first, running.tokens = running.tokens, running.tokens + len(chunk.tokens)
-        if status is not GenerationStatus.ACTIVE:
-            self._release(chunk.request_id)
-        return ChunkHead(
-            key, running.serial, running.attempt, seq, chunk.first_sample, chunk.samples, status, first, chunk.tokens
-        )
 
     def _notes(self, noted: Mapping[str, tuple[int, ...]]) -> list[Outgoing]:
         """One message for each dispatcher."""

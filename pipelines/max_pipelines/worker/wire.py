@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import zmq
 
-from max_interfaces.messages import Goodbye, WorkerMessage
+from max_interfaces.messages import Goodbye, WorkerMessage, encode_header
 from max_interfaces.wire import Frame
 
-from ..sockets import Dial, open_socket, send
+from ..sockets import Dial, open_socket, send_frames
 
 DIAL_AGAIN_S = 5.0
 
@@ -34,7 +34,7 @@ class Wire:
     def send(self, message: WorkerMessage | Goodbye, payload: Sequence[Frame] = ()) -> None:
         """Send, if that is possible."""
         try:
-            send(self.socket, message, payload)
+            send_frames(self.socket, (encode_header(message), *payload))
         except zmq.Again:
             self._dial_anew()
 

@@ -14,8 +14,8 @@ from max_interfaces.messages import Adapt, Adapted, Cancel, ClientMessage, Ended
 from max_interfaces.wire import Frame, encode_payload
 from max_pipelines.client.demultiplexer import Demultiplexer
 from max_pipelines.client.inbox import Inbox
-from max_pipelines.client.outputs import adapters_of
 from max_pipelines.client.questions import CHECK_S, Answer
+from max_pipelines.client.submission import adapters_of
 
 from .clock import Clock
 from .pipeline import RATE, TOKEN_SAMPLES, Sound, samples, weighted

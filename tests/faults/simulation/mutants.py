@@ -174,7 +174,7 @@ MUTANTS = (
         "a worker is not told which adapters a request runs with",
         "placement",
         "Placement",
-        "            tuple([adapter.generation for adapter in request.adapters]),\n",
+        "            tuple([adapter.generation for adapter in request.adapters]) if request.adapters else (),\n",
     ),
     Mutant(
         "a question about adapters that comes again is another",
