@@ -20,7 +20,7 @@ from max_interfaces import AudioGenerationRequest, RequestID
 from max_pipelines.config import Config, Limits, ModelConfig, PipelineConfig, WorkersConfig
 
 PATIENCE_S = 60.0  # for what takes milliseconds on a machine that is not busy
-MAXPIPE = [sys.executable, "-c", "import sys; from max_pipelines.cli import main; sys.exit(main())"]
+MAXPIPE = [sys.executable, "-c", "import sys; from max_pipelines.command import script; sys.exit(script())"]
 
 PLUGINS = '''
 import os, threading

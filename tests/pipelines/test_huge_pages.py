@@ -13,9 +13,8 @@ import pytest
 
 from max_pipelines import huge_pages
 from max_pipelines.client import AsyncClient
-from max_pipelines.config import Config, ModelConfig, PipelineConfig
 from max_pipelines.huge_pages import SETTING, with_huge_pages
-from tests.pipelines.processes import children, workers_below
+from tests.pipelines.processes import children, config, serving, workers_below
 
 LENT = "PYTHONMALLOC" in with_huge_pages({}, SETTING)
 
@@ -119,16 +118,33 @@ def test_who_cannot_begin_anew_goes_on(monkeypatch: pytest.MonkeyPatch, lending:
     huge_pages.begin_anew()
 
 
-@pytest.mark.skipif(not LENT, reason="this system lends no huge pages")
-async def test_an_embedded_server_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has chosen nothing, on a system that lends some."""
+    if not LENT:
+        pytest.skip("this system lends no huge pages")
     for name in ("PYTHONMALLOC", "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)
-    config = Config(model=ModelConfig(name="trivial"), pipeline=PipelineConfig(kind="trivial"))
+
+
+def huge_kib(process: int) -> int:
+    """How much of a process's memory lies in huge pages, in KiB."""
+    found = re.search(r"AnonHugePages: +(\d+) kB", Path(f"/proc/{process}/smaps_rollup").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.usefixtures("unset")
+async def test_an_embedded_server_has_them() -> None:
     before = children(os.getpid())
-    async with AsyncClient.embedded(config):
+    async with AsyncClient.embedded(config("trivial")):
         (server,) = set(children(os.getpid())) - set(before)
         (worker,) = workers_below(server)
-        for process in (server, worker):
-            found = re.search(r"AnonHugePages: +(\d+) kB", Path(f"/proc/{process}/smaps_rollup").read_text())
-            assert found is not None
-            assert int(found[1]) >= 2048
+        assert min(huge_kib(server), huge_kib(worker)) >= 2048
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_server_from_the_shell_has_them_in_the_process_that_was_started(tmp_path: Path) -> None:
+    with serving(config("trivial"), tmp_path) as served:
+        (worker,) = served.workers
+        assert min(huge_kib(served.process.pid), huge_kib(worker)) >= 2048

@@ -11,7 +11,6 @@ from typing import NoReturn, Protocol
 
 from max_interfaces import MaxpipeError
 
-from ..huge_pages import begin_anew
 from . import adapters, bench, config, embed, generate, keys, serve, soak, speak, voices, worker
 
 
@@ -43,13 +42,6 @@ COMMANDS: dict[str, Command] = {
     "soak": soak,
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-
-
-def script() -> int:
-    """The command `maxpipe`."""
-    if sys.argv[1:2] == ["worker"]:  # the workers that a server starts are started so
-        begin_anew()
-    return main()
 
 
 def main(arguments: list[str] | None = None) -> int:

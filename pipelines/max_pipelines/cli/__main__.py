@@ -2,6 +2,6 @@
 
 import sys
 
-from . import script
+from ..command import script
 
 sys.exit(script())
