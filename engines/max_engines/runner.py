@@ -20,6 +20,7 @@ from .kv_cache import KVCache
 from .launched import Launched
 from .least_rows import least_rows
 from .masks import BlockMasks, JointSpan, Span
+from .rows import Rows, kept_rows, rows_of
 from .scheduler import Chunk
 
 
@@ -72,54 +73,29 @@ class ModelRunner:
             start = stored - sum(chunk.count for chunk in windowed)
             groups = groups + placed_groups([*windowed, *quantised], start, self._cache, self._masks.span)
             ordered = [*ordered, *windowed, *quantised]
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        unread: list[int] = []
-        turned: list[tuple[int, Tensor]] = []
-        longest = 1
-        for chunk in ordered:
-            sequence = chunk.sequence
-            tokens.extend(sequence.tokens(chunk.first, chunk.last))
-            if chunk.last > sequence.known:
-                unread.append(len(tokens))
-                tokens.append(0)
-            if sequence.turned is None:
-                positions.extend(range(chunk.first, chunk.last))
-            else:
-                three = sequence.turned.apart(chunk.first, chunk.last)
-                if three is not None:
-                    turned.append((len(positions), three))
-                positions.extend(sequence.turned.times(chunk.first, chunk.last))
-                longest = max(longest, sequence.turned.end(chunk.last))
-            if len(slots) < stored:
-                slots.extend(self._slots(chunk))
-        padding = max(0, self._least_rows - len(tokens))
-        ids = self._tensor(tokens + [0] * padding)
-        if unread and earlier is not None and earlier.sampled is not None:
-            sources = [earlier.rows[chunk.sequence] for chunk in ordered if chunk.last > chunk.sequence.known]
-            ids[self._tensor(unread)] = earlier.sampled.tokens[self._tensor(sources)]
-        kept = _kept(ordered)
-        rows = None if len(kept) == len(tokens) else self._tensor(kept + kept[:1] * (self._least_rows - len(kept)))
-        if not quantised:
-            slots += [self._cache.padding_slot] * padding
+        rows = rows_of(ordered)
+        kept = kept_rows(ordered)
+        wanted = None if len(kept) == len(rows.tokens) else kept + kept[:1] * (self._least_rows - len(kept))
+        padding = max(0, self._least_rows - len(rows.tokens))
+        rows.pad(padding)
         step = AttentionStep(
             self._cache,
             self._masks,
-            self._tensor(slots),
+            self._tensor(self._slots(ordered, stored) + [self._cache.padding_slot] * (0 if quantised else padding)),
             groups,
             compiled,
             staged(quantised, stored, self._cache),
-            longest,
+            rows.longest,
         )
-        positions += [0] * padding
+        ids = self._ids(rows, ordered, earlier)
+        wanted_rows = None if wanted is None else self._tensor(wanted)
         with adapted_step(self._module, ordered, len(ids), self._least_product) as adapted:
-            places = self._places(positions, turned)
+            places = self._places(rows.positions, rows.turned)
             if any(chunk.sequence.listener is not None for chunk in ordered):
-                logits, hidden = self._both(ids, places, step, rows)
+                logits, hidden = self._both(ids, places, step, wanted_rows)
                 return _scores(ordered, logits, hidden)
             replayed = ordered if replays and not adapted else ()
-            logits = self._compute(ids, places, step, rows, replayed)
+            logits = self._compute(ids, places, step, wanted_rows, replayed)
         return _scores(ordered, logits)
 
     @cached_property
@@ -207,8 +183,24 @@ class ModelRunner:
             first = last
         return groups
 
-    def _slots(self, chunk: Chunk) -> list[int]:
-        """Where in the cache the chunk's keys and values go."""
+    def _ids(self, rows: Rows, ordered: Sequence[Chunk], earlier: Launched | None) -> Tensor:
+        """The tokens int64 `[rows]`; those that nobody has read come from the `earlier` step."""
+        ids = self._tensor(rows.tokens)
+        if rows.unread and earlier is not None and earlier.sampled is not None:
+            sources = [earlier.rows[chunk.sequence] for chunk in ordered if chunk.last > chunk.sequence.known]
+            ids[self._tensor(rows.unread)] = earlier.sampled.tokens[self._tensor(sources)]
+        return ids
+
+    def _slots(self, ordered: Sequence[Chunk], stored: int) -> list[int]:
+        """Where in the cache the keys and values of the first `stored` rows go."""
+        slots: list[int] = []
+        for chunk in ordered:
+            if len(slots) == stored:
+                break
+            slots.extend(self._slots_of(chunk))
+        return slots
+
+    def _slots_of(self, chunk: Chunk) -> list[int]:
         size, blocks = self._cache.block_size, chunk.sequence.blocks
         if chunk.sequence.dropped:
             return [held(chunk.sequence, p // size) * size + p % size for p in range(chunk.first, chunk.last)]
@@ -234,21 +226,8 @@ def _kind(chunk: Chunk) -> int:
     return 2 if chunk.joint is not None else chunk.last - chunk.first > 1
 
 
-def _kept(chunks: Sequence[Chunk]) -> list[int]:
-    """The rows of the step whose scores are wanted."""
-    rows: list[int] = []
-    start = 0
-    for chunk in chunks:
-        stop = start + chunk.count
-        rows.extend(range(start, start + chunk.scored))
-        if chunk.samples:
-            rows.append(stop - 1)
-        start = stop
-    return rows
-
-
 def _scores(chunks: Sequence[Chunk], logits: Tensor, hidden: Tensor | None = None) -> Scores:
-    """`logits` `[rows, vocabulary]` of `_kept` rows, sorted by what they are for, and `hidden` of all rows."""
+    """`logits` `[rows, vocabulary]` of `kept_rows`, sorted by what they are for, and `hidden` of all rows."""
     sampled: list[int] = []
     prompts: dict[int, Tensor] = {}
     listened: dict[int, Tensor] = {}
