@@ -232,6 +232,53 @@ def test_a_suspect_that_makes_no_progress_keeps_the_others_only_for_a_while() ->
     assert [key for key, _ in started(desk.tell(Tick()))] == ["b"]
 
 
+def tried_alone() -> Desk:
+    """Two suspects of what broke two workers: `a` is on trial alone on w3, `c` waits for its turn."""
+    desk = Desk(Limits(silence_s=1000, lease_s=1000))
+    desk.worker("w1", places=3)
+    for key in "ac":
+        desk.submit(key, deadline_s=1000)
+        desk.chunk(key, desk.attempt(key), 0)
+    die(desk, "w1")
+    desk.worker("w2", places=8)
+    die(desk, "w2")
+    assert [key for key, _ in started(desk.worker("w3", places=8))] == ["a"]
+    return desk
+
+
+def test_what_a_suspect_may_still_break_after_its_end_is_not_blamed_on_the_next() -> None:
+    desk = tried_alone()
+    assert not started(desk.cancel("a"))  # the worker may be in the step that kills it
+    assert not started(desk.alive("w3"))  # which it may have said before it had the request
+    assert not started(desk.submit("new"))
+    assert not ends(die(desk, "w3"))
+    assert desk.dispatcher.requests["c"].broken == 1
+    assert [key for key, _ in started(desk.worker("w4", places=8))] == ["c"]
+
+
+def test_the_next_suspect_is_tried_once_the_worker_has_the_last_one_no_more() -> None:
+    desk = tried_alone()
+    attempt = desk.attempt("a")
+    desk.cancel("a")
+    for _ in range(3):
+        assert not started(desk.hear(b"w3", Alive("w3", held=(Held("a", attempt),))))
+    assert not started(desk.alive("w3"))
+    assert started(desk.alive("w3")) == [("c", "w3")]
+
+
+def test_a_worker_that_does_not_say_so_is_waited_for_only_for_a_while() -> None:
+    desk = tried_alone()
+    desk.cancel("a")
+    desk.now += TRIAL_S + 0.1
+    assert started(desk.tell(Tick())) == [("c", "w3")]
+
+
+def test_another_worker_takes_the_next_suspect_at_once() -> None:
+    desk = tried_alone()
+    desk.cancel("a")
+    assert started(desk.worker("w4")) == [("c", "w4")]
+
+
 def test_a_request_cannot_lose_workers_for_ever() -> None:
     desk = Desk()
     desk.worker("w0", places=1)

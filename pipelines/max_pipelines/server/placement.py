@@ -122,8 +122,12 @@ class Placement:
     def end_trials(self, now: float) -> list[Action]:
         """A suspect that neither breaks its worker nor makes progress, for lack of memory, does not keep all others."""
         late = [worker for worker in self._roster.workers.values() if worker.trial_ends <= now]
+        left = [worker for worker in late if worker.leaving]
+        for worker in left:
+            worker.leaving.clear()
         over = [key for worker in late for key in sorted(worker.trial)]
-        return [action for key in over for action in self.proved(self._ledger.requests[key], now)]
+        actions = [action for key in over for action in self.proved(self._ledger.requests[key], now)]
+        return actions + self.assign(now) if left else actions
 
     def end(
         self,
@@ -142,7 +146,7 @@ class Placement:
                 ended = Ended(request.request_id, status, kind, message[:4096], serial=request.serial)
                 actions.append(Send(request.peer, ended))
             if request.worker is not None:
-                actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
+                actions.append(self._stop(request, request.worker, now))
             self._ledger.close(request)
         return actions + self.assign(now)
 
@@ -180,10 +184,17 @@ class Placement:
                 actions += self.end([request], GenerationStatus.FAILED, now, FailureKind.CONNECTION_LOST, reason)
                 continue
             if request.worker is not None:
-                actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))
+                actions.append(self._stop(request, request.worker, now))
             self._ledger.detach(request)
             self._wait_on(request, now)
         return actions + self.assign(now)
+
+    def _stop(self, request: LiveRequest, worker: WorkerRecord, now: float) -> Send:
+        """A worker forgets a request. Until it has, a suspect may still break it, and nobody else is to be blamed."""
+        if request.suspect and not request.proven:
+            worker.leaving[request.request_id] = 0
+            worker.trial_ends = max(worker.trial_ends, now + TRIAL_S)
+        return Send(worker.peer, Stop(request.request_id, request.attempt))
 
     def _wait_on(self, request: LiveRequest, now: float) -> None:
         """Put a request that has lost its worker in line, by when its listener will have heard all there is."""

@@ -121,7 +121,7 @@ class Roster:
             load = len(worker.running) / worker.credits
             if load >= 1.0 or (worker.running and worker.bytes + request.size > worker.credit_bytes):
                 continue
-            if (worker.trial or request.suspect) and not self._may_begin(request, worker):
+            if (worker.trial or worker.leaving or request.suspect) and not self._may_begin(request, worker):
                 continue
             if request.prefix and request.prefix in worker.warm:
                 load -= WORTH_OF_A_PREFIX
@@ -138,6 +138,8 @@ class Roster:
 
     def _may_begin(self, request: LiveRequest, worker: WorkerRecord) -> bool:
         """Whether it stays plain who is to blame, should the worker die before the request has made progress."""
+        if worker.leaving:
+            return False
         if not request.suspect:
             return not worker.trial
         if request.broken:

@@ -89,6 +89,7 @@ class WorkerRecord(msgspec.Struct, eq=False):
     trial: set[str] = set()
     alone: bool = False
     trial_ends: float = 0.0
+    leaving: dict[str, int] = {}  # suspects that ended on trial, and the signs of life since then without them
     warm: dict[int, None] = {}  # prefixes it has seen, the latest last
     # -- of the adapters that are loaded while serving: the last list that it was told; what it has, and why not
     revision: int = 0

@@ -187,6 +187,10 @@ class WorkerMessages:
             request.missing = 0
             if request.resting != held.resting:
                 actions.append(Send(worker.peer, Pace(held.request_id, held.attempt, request.resting)))
+        for key in worker.leaving.keys() - {held.request_id for held in alive.held}:
+            worker.leaving[key] += counts
+            if worker.leaving[key] >= MISSING:  # one may have been sent before it was there at all
+                del worker.leaving[key]
         lost: list[LiveRequest] = []
         for key in sorted(worker.running - known):
             request = self._ledger.requests[key]

@@ -138,7 +138,7 @@ MUTANTS = (
         "a cancelled request runs on",
         "placement",
         "Placement",
-        "                actions.append(Send(request.worker.peer, Stop(request.request_id, request.attempt)))\n"
+        "                actions.append(self._stop(request, request.worker, now))\n"
         "            self._ledger.close(request)",
         "                pass\n            self._ledger.close(request)",
     ),
