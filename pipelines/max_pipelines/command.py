@@ -6,13 +6,13 @@ import sys
 
 from .huge_pages import begin_anew
 
-LASTING = ("serve", "worker")
+LASTING = {"serve": False, "worker": True}  # whether it holds tensors
 
 
 def script() -> int:
     """What the shell starts. Returns the exit code."""
     if sys.argv[1:] and sys.argv[1] in LASTING:
-        begin_anew()
+        begin_anew(tensors=LASTING[sys.argv[1]])
     from .cli import main
 
     return main()

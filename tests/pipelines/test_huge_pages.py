@@ -37,6 +37,14 @@ def test_what_is_asked_for_is_not_asked_for_again(lending: Path) -> None:
     assert with_huge_pages(given, lending) == given
 
 
+def test_who_holds_tensors_keeps_pythons_allocator(lending: Path) -> None:
+    of_worker = {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert with_huge_pages({"HOME": "/"}, lending, tensors=True) == of_worker
+    of_server = with_huge_pages({"HOME": "/"}, lending)
+    assert with_huge_pages(of_server, lending, tensors=True) == of_worker
+    assert with_huge_pages(of_worker, lending, tensors=True) == of_worker
+
+
 @pytest.mark.parametrize("chosen", ["pymalloc", "debug", "malloc"])
 def test_who_has_chosen_an_allocator_keeps_it(lending: Path, chosen: str) -> None:
     assert with_huge_pages({"PYTHONMALLOC": chosen}, lending) == {"PYTHONMALLOC": chosen}
@@ -94,7 +102,7 @@ def test_to_begin_anew_keeps_the_arguments_and_the_process(tmp_path: Path) -> No
         "import os, sys\n"
         "from max_pipelines.huge_pages import begin_anew\n"
         "print(os.getpid(), flush=True)\n"
-        "begin_anew()\n"
+        "begin_anew(tensors=False)\n"
         "print(os.getpid(), sys.argv[1:], os.environ.get('PYTHONMALLOC'), sys.flags.dev_mode, flush=True)\n"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONMALLOC", "GLIBC_TUNABLES")}
@@ -110,12 +118,12 @@ def test_who_cannot_begin_anew_goes_on(monkeypatch: pytest.MonkeyPatch, lending:
     def refused(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(huge_pages, "with_huge_pages", lambda: {"other": "environment"})
+    monkeypatch.setattr(huge_pages, "with_huge_pages", lambda tensors: {"other": "environment"})
     monkeypatch.setattr(os, "execve", refused)
-    huge_pages.begin_anew()
+    huge_pages.begin_anew(tensors=False)
     monkeypatch.setattr(sys, "executable", "")
     monkeypatch.delattr(os, "execve")
-    huge_pages.begin_anew()
+    huge_pages.begin_anew(tensors=False)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class ProcessLauncher:
     def spawn(self, name: str) -> WorkerHandle:
         """Start the process."""
         arguments = [str(self._config_path), "--connect", self._address, "--name", name]
-        return start_process(name, "max_pipelines.worker", arguments)
+        return start_process(name, "max_pipelines.worker", arguments, tensors=True)
 
 
 class FaceLauncher:
@@ -86,7 +86,9 @@ class FaceLauncher:
         return start_process(name, "max_pipelines.http", arguments, *numbers.values())
 
 
-def start_process(name: str, module: str, arguments: list[str], *inherited: int) -> ProcessHandle:
+def start_process(
+    name: str, module: str, arguments: list[str], *inherited: int, tensors: bool = False
+) -> ProcessHandle:
     """Run a module of ours. Its standard input is the death pipe: it ends when we are gone."""
     life, held_by_child = os.pipe()
     # -P: a file in the working folder must not shadow a package.
@@ -98,7 +100,7 @@ def start_process(name: str, module: str, arguments: list[str], *inherited: int)
             stdin=subprocess.PIPE,
             stdout=STDERR,
             pass_fds=(held_by_child, *inherited),
-            env=with_huge_pages(),
+            env=with_huge_pages(tensors=tensors),
         )
     except OSError:
         os.close(life)
