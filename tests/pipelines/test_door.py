@@ -120,3 +120,13 @@ def test_complaints_are_counted_and_not_all_printed(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == (
         "maxpipe: number 0\nmaxpipe: another (and 99 others since the last such line)\nmaxpipe: the last\n"
     )
+
+
+def test_who_sends_an_empty_frame_can_be_cut_off_as_well(house: House) -> None:
+    socket = house.caller(Role.CLIENT)
+    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    assert isinstance(house.hears(socket, b""), Unreadable)
+    house.door.cut()
+    assert monitor.poll(PATIENCE_MS)
+    socket.disable_monitor()
+    monitor.close(linger=0)

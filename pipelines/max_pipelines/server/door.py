@@ -37,7 +37,7 @@ class Door:
         self._address = address
         self._gate = gate
         self._listen = listen
-        self._last: Frame = b""  # the header of the message that was received last
+        self._last: Frame | None = None  # the header of the message that was received last
         self.public: TcpAddress | None = None  # what clients on other hosts are given
 
     def open(self) -> None:
@@ -95,7 +95,7 @@ class Door:
 
     def cut(self) -> None:
         """End the connection that the last message came over."""
-        if self._last:
+        if self._last is not None:  # also an empty one
             disconnect(_with_metadata(self._last))
 
 
