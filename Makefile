@@ -66,7 +66,7 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt hatch_build.py $(wildcard engines/max_engines/kernels/*.cpp engines/max_engines/kernels/*.h)
+$(VENV)/serving: $(VENV)/python pyproject.toml constraints.txt hatch_build.py $(wildcard engines/max_engines/kernels/*.cpp engines/max_engines/kernels/*.h pipelines/max_pipelines/*.cpp)
 	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e .
 	touch $@
 

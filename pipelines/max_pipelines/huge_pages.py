@@ -3,51 +3,55 @@
 With pages of 2 MiB instead of 4 KiB a process looks up five hundred times less often where its memory is: the weights
 and buffers of a model, and all that a server touches when it wakes. The embedded voice speaks a tenth sooner and an
 idle server answers sooner (`maxpipe bench speech`, `maxpipe bench queue`). glibc asks for such pages if it is told so
-when the process starts. Python's own allocator takes its memory in too small pieces, so servers and faces do without
-it; a worker keeps it, for small objects between large tensors leave holes, and its memory would grow.
+when the process starts; Python, which takes memory in pieces that are too small for one, takes it from `arenas.cpp`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+
+from max_engines.compiled import open_library
 
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 TUNABLES, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 ASKED = f"{TUNABLE}=1"
-ALLOCATOR, DEVELOPING = "PYTHONMALLOC", "PYTHONDEVMODE"
 FIRST_GLIBC = (2, 35)  # that has the tunable
+ARENAS = Path(__file__).with_name("arenas.cpp")
 
 
-def with_huge_pages(
-    environment: Mapping[str, str] = os.environ, setting: Path = SETTING, *, tensors: bool = False
-) -> dict[str, str]:
-    """The environment for a process of ours, one that holds `tensors` or not.
+class ArenaAllocator(ctypes.Structure):
+    """Python's `PyObjectArenaAllocator`."""
 
-    As it is where the user has chosen, or where no huge pages are to be had.
-    """
-    given = dict(environment)
-    if given.get(ALLOCATOR) == "malloc" and given.get(TUNABLES, "").startswith(ASKED):
-        del given[ALLOCATOR]  # this process was started so itself
-        given[TUNABLES] = given[TUNABLES].removeprefix(ASKED).removeprefix(":")
-    others = given.get(TUNABLES, "")
-    chosen = ALLOCATOR in given or DEVELOPING in given or TUNABLE in others
-    if chosen or not (_lent(setting) and _asked_for_by_malloc()):
+    _fields_ = (("context", ctypes.c_void_p), ("alloc", ctypes.c_void_p), ("free", ctypes.c_void_p))
+
+
+def with_huge_pages(environment: Mapping[str, str] = os.environ, setting: Path = SETTING) -> dict[str, str]:
+    """The environment for a process of ours: as it is where the user has chosen, or where no huge pages are lent."""
+    others = environment.get(TUNABLES, "")
+    if TUNABLE in others or not (_lent(setting) and _asked_for_by_malloc()):
         return dict(environment)
-    asked = given | {TUNABLES: f"{ASKED}:{others}" if others else ASKED}
-    return asked if tensors else asked | {ALLOCATOR: "malloc"}
+    return {**environment, TUNABLES: f"{ASKED}:{others}" if others else ASKED}
 
 
-def begin_anew(*, tensors: bool) -> None:
+def begin_anew() -> None:
     """Begin this process again, with the same arguments and number, unless it has what `with_huge_pages` gives."""
-    environment = with_huge_pages(tensors=tensors)
+    environment = with_huge_pages()
     if sys.executable and environment != os.environ:
         with contextlib.suppress(OSError):  # then it goes on without
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def place_objects() -> None:
+    """Python's objects lie in huge pages from now on, if this process was started with them."""
+    library = open_library(ARENAS, "linux") if ASKED in os.environ.get(TUNABLES, "").split(":") else None
+    if library is not None:
+        take, give = (ctypes.cast(function, ctypes.c_void_p) for function in (library.take, library.give))
+        ctypes.pythonapi.PyObject_SetArenaAllocator(ctypes.byref(ArenaAllocator(None, take, give)))
 
 
 def _lent(setting: Path) -> bool:
@@ -58,10 +62,10 @@ def _lent(setting: Path) -> bool:
 
 
 def _asked_for_by_malloc() -> bool:
-    """Whether it is a glibc that can, and a Python whose objects may lie there: one without a GIL has an allocator."""
+    """Whether it is a glibc that can."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (ValueError, OSError, AttributeError):  # another C library, or another system
         return False
     numbers = [int(part) for part in version.split(".") if part.isdecimal()]
-    return name == "glibc" and tuple(numbers) >= FIRST_GLIBC and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    return name == "glibc" and tuple(numbers) >= FIRST_GLIBC

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import linear, silu
 
 from max_engines.attention import Attention, AttentionStep, PagedAttentionError, Pieces
+from max_engines.compiled import open_library
 from max_engines.config import EngineConfig
 from max_engines.engine import Engine
-from max_engines.kernels import RowKernels, kernels_for, library, panelled_weight, tiled_weight
+from max_engines.kernels import RowKernels, kernels_for, panelled_weight, rows, tiled_weight
 from max_engines.kv_cache import KVCache, KVShape
 from max_engines.loading import load_model
 from max_engines.masks import BlockMasks
@@ -274,15 +275,12 @@ def test_the_trial_at_the_start_sees_decode_too(tmp_path: Path, monkeypatch: pyt
         Engine(load_model(path, dtype="bfloat16"), EngineConfig(max_batch=4, num_blocks=16))
 
 
-def test_a_library_of_another_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = next(library.FOLDER.glob("rows-*.so"), None)
+def test_a_library_of_another_version_is_not_used(tmp_path: Path) -> None:
+    made = next(rows.SOURCE.parent.glob("rows-*.so"), None)
     if made is None:
         pytest.skip("nothing was compiled")
-    variant = made.stem.removeprefix("rows-")
     shutil.copy(made, tmp_path)
-    (tmp_path / "rows.cpp").write_text("// something else")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    library.open_library.cache_clear()
+    other = tmp_path / "rows.cpp"
+    other.write_text("// something else")
     with pytest.warns(UserWarning, match="install maxpipe again"):
-        assert library.open_library("rows", variant) is None
-    library.open_library.cache_clear()
+        assert open_library(other, made.stem.removeprefix("rows-")) is None

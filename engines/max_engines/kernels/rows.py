@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import warnings
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .library import open_library
+from ..compiled import open_library
 
+SOURCE = Path(__file__).with_suffix(".cpp")
 MULTIPLE = 16  # of every width
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 MISSING = (
@@ -121,7 +123,7 @@ def kernels_for(dtype: torch.dtype, device: torch.device, *widths: int) -> RowKe
 def rows_library() -> ctypes.CDLL | None:
     """The library for this processor; a warning, once, if there is none."""
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    library = open_library("rows", capability) or open_library("rows", "default")
+    library = open_library(SOURCE, capability) or open_library(SOURCE, "default")
     if library is None:
         warnings.warn(MISSING, stacklevel=2)
     return library

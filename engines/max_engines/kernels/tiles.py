@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .library import open_library
+from ..compiled import open_library
 
+SOURCE = Path(__file__).with_suffix(".cpp")
 NEEDED = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512_bw", "avx512_vl", "avx512_dq")
 DEPTH, OUTPUTS = 32, 32  # multiples of these, the second filled up with zeros
 
@@ -56,5 +58,5 @@ def _library() -> ctypes.CDLL | None:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if not all(capabilities.get(name, False) for name in NEEDED):
         return None
-    library = open_library("tiles", "amx")
+    library = open_library(SOURCE, "amx")
     return library if library is not None and library.permit() == 0 else None

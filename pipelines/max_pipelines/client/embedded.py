@@ -55,8 +55,8 @@ class EmbeddedProcess:
             path.write_bytes(msgspec.yaml.encode(config))
             self.address = IpcAddress(f"{IPC}{folder}/server")
             # -P: a file in the working folder must not shadow a package.
-            command = [sys.executable, "-P", "-m", "max_pipelines.server", str(path), "--address", str(self.address)]
-            command += ["--parent", str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "max_pipelines.start", "max_pipelines.server", str(path)]
+            command += ["--address", str(self.address), "--parent", str(os.getpid())]
             # What a server or a pipeline prints must not get into our standard output, which may be a stream of sound.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=STDERR, env=with_huge_pages())
             self._resources = resources.pop_all()

@@ -63,7 +63,7 @@ class ProcessLauncher:
     def spawn(self, name: str) -> WorkerHandle:
         """Start the process."""
         arguments = [str(self._config_path), "--connect", self._address, "--name", name]
-        return start_process(name, "max_pipelines.worker", arguments, tensors=True)
+        return start_process(name, "max_pipelines.worker", arguments)
 
 
 class FaceLauncher:
@@ -86,13 +86,11 @@ class FaceLauncher:
         return start_process(name, "max_pipelines.http", arguments, *numbers.values())
 
 
-def start_process(
-    name: str, module: str, arguments: list[str], *inherited: int, tensors: bool = False
-) -> ProcessHandle:
+def start_process(name: str, module: str, arguments: list[str], *inherited: int) -> ProcessHandle:
     """Run a module of ours. Its standard input is the death pipe: it ends when we are gone."""
     life, held_by_child = os.pipe()
     # -P: a file in the working folder must not shadow a package.
-    command = [sys.executable, "-P", "-m", module, *arguments, "--supervised"]
+    command = [sys.executable, "-P", "-m", "max_pipelines.start", module, *arguments, "--supervised"]
     try:
         # Whatever a pipeline prints must not get into our own standard output, which may be a stream of sound.
         process = subprocess.Popen(
@@ -100,7 +98,7 @@ def start_process(
             stdin=subprocess.PIPE,
             stdout=STDERR,
             pass_fds=(held_by_child, *inherited),
-            env=with_huge_pages(tensors=tensors),
+            env=with_huge_pages(),
         )
     except OSError:
         os.close(life)

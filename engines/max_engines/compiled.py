@@ -8,18 +8,17 @@ import zlib
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
-
 
 @cache
-def open_library(source: str, variant: str) -> ctypes.CDLL | None:
-    """The library that `hatch_build.py` made from a source, for one kind of processor; None if it is not there."""
-    path = FOLDER / f"{source}-{variant}.so"
+def open_library(source: Path, variant: str) -> ctypes.CDLL | None:
+    """The library that `hatch_build.py` made of a source, for one kind of machine; None if it is not there."""
+    path = source.with_name(f"{source.stem}-{variant}.so")
     if not path.exists():
         return None
     try:
         library = ctypes.CDLL(str(path))
-        made_from, source_is = ctypes.c_uint32.in_dll(library, "source_digest").value, digest(FOLDER)
+        made_from = ctypes.c_uint32.in_dll(library, "source_digest").value
+        source_is = digest(source.parent)
     except (OSError, ValueError) as problem:
         warnings.warn(f"compiled operations are not used, which costs speed: {problem}", stacklevel=2)
         return None
