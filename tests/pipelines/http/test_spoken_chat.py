@@ -181,11 +181,11 @@ async def test_text_alone_is_as_ever(modalities: list[str] | None, speaks: Facin
 @pytest.mark.parametrize(
     ("fields", "status", "says"),
     [
-        ({"audio": {"voice": "Nobody", "format": "wav"}}, 400, "audio.voice = 'Nobody': must be one of Chelsie, Ethan"),
-        ({"audio": None}, 400, "audio: is needed where modalities has audio"),
-        ({"audio": {"voice": "Ethan", "format": "wav"}, "stream": True}, 400, "must be 'pcm16' in a stream"),
-        ({"tools": [{"type": "function", "function": {"name": "wipe"}}]}, 400, "leave tools and response_format out"),
-        ({"response_format": {"type": "json_object"}}, 400, "leave tools and response_format out"),
+        ({"audio": {"voice": "Nobody", "format": "wav"}}, 422, "audio.voice = 'Nobody': must be one of Chelsie, Ethan"),
+        ({"audio": None}, 422, "audio: is needed where modalities has audio"),
+        ({"audio": {"voice": "Ethan", "format": "wav"}, "stream": True}, 422, "must be 'pcm16' in a stream"),
+        ({"tools": [{"type": "function", "function": {"name": "wipe"}}]}, 422, "leave tools and response_format out"),
+        ({"response_format": {"type": "json_object"}}, 422, "leave tools and response_format out"),
         ({"n": 2}, 422, "one text is spoken"),
         ({"stop": "x"}, 422, "a spoken text ends by its ids"),
         ({"audio": {"voice": "Ethan", "format": "midi"}}, 422, "midi"),
@@ -202,5 +202,5 @@ async def test_what_cannot_be_spoken_is_refused(fields: Body, status: int, says:
 async def test_a_model_that_writes_alone_says_so(tmp_path: Path) -> None:
     async with facing(make_tiny_text(tmp_path, transport="thread")) as face:
         answer = await face.post(CHAT, ASKED)
-        assert answer.status_code == 400
+        assert answer.status_code == 422
         assert "tiny writes, and does not speak; ask it for text" in answer.text

@@ -17,7 +17,6 @@ from max_interfaces.messages import ModelInfo
 
 from ..face import Face
 from ..playback import Playback
-from ..problems import VALIDATION, HttpProblem
 from ..speech import PCM_RATE, Name, Voice
 
 Modalities = Annotated[list[Literal["text", "audio"]], Meta(min_length=1, max_length=2)]
@@ -31,15 +30,15 @@ class AudioFields(msgspec.Struct, frozen=True):
     format: Literal["wav", "aac", "mp3", "flac", "opus", "pcm16"]
 
     def voice_of(self, face: Face, info: ModelInfo) -> str:
-        """The model's voice that is meant: of a hosted service's, the first. HttpProblem 400 for one it lacks."""
+        """The model's voice that is meant: of a hosted service's, the first. ValueError for one it lacks."""
         if not info.voices:
-            raise refused(f"modalities: {info.name} writes, and does not speak; ask it for text")
+            raise ValueError(f"modalities: {info.name} writes, and does not speak; ask it for text")
         name = self.voice.id if isinstance(self.voice, Voice) else self.voice
         if name in info.voices:
             return name
         if name in face.config.voice_aliases:
             return info.voices[0]
-        raise refused(f"audio.voice = {name!r:.80}: must be one of {', '.join(info.voices)}")
+        raise ValueError(f"audio.voice = {name!r:.80}: must be one of {', '.join(info.voices)}")
 
 
 class Audio(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +84,3 @@ class AnswerSound:
     def end(self) -> Audio:
         """What a stream says last of it."""
         return Audio(expires_at=self._created)
-
-
-def refused(text: str) -> HttpProblem:
-    """OpenAI's status for an answer that cannot be spoken as was asked."""
-    return HttpProblem(400, VALIDATION, text)

@@ -13,7 +13,7 @@ from ...media.given import EncodedMedia, GivenMedia
 from ...openai_chat import Message, Tool, media_in
 from ...raw_json import described, json_of, null
 from ..problems import HttpProblem
-from .audio import PCM, AudioFields, Modalities, refused
+from .audio import PCM, AudioFields, Modalities
 from .response_format import TEXT, ResponseFormat
 from .sampling import MOST_LOGPROBS, Limit, SamplingFields
 from .tools import NamedTool, Offer
@@ -60,15 +60,15 @@ class ChatBody(SamplingFields, frozen=True, kw_only=True):
 
     @property
     def spoken(self) -> AudioFields | None:
-        """How its answer is to be spoken; None if it is not. HttpProblem 400 for what cannot be had aloud."""
+        """How its answer is to be spoken; None if it is not. ValueError for what cannot be had aloud."""
         if "audio" not in (self.modalities or ()):
             return None
         if self.audio is None:
-            raise refused("audio: is needed where modalities has audio, with a voice and a format")
+            raise ValueError("audio: is needed where modalities has audio, with a voice and a format")
         if self.stream and self.audio.format != PCM:
-            raise refused(f"audio.format = {self.audio.format!r}: must be {PCM!r} in a stream")
+            raise ValueError(f"audio.format = {self.audio.format!r}: must be {PCM!r} in a stream")
         if self.tools or (self.response_format is not None and self.response_format.type != TEXT):
-            raise refused("modalities: an answer that is spoken is plain text; leave tools and response_format out")
+            raise ValueError("modalities: an answer that is spoken is plain text; leave tools and response_format out")
         return self.audio
 
     def request(
