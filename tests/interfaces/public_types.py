@@ -22,8 +22,8 @@ def public_dataclasses() -> list[type]:
 
 
 def structs_of(module: types.ModuleType) -> list[type]:
-    """Every Struct that a module defines."""
-    return [kind for kind in vars(module).values() if _is_struct(kind) and kind.__module__ == module.__name__]
+    """Every Struct that a module, or a package below it, defines and exports."""
+    return [kind for kind in vars(module).values() if _is_struct(kind) and kind.__module__.startswith(module.__name__)]
 
 
 def parts_of(kinds: Iterable[Any]) -> list[type]:
