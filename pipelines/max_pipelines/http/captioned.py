@@ -14,7 +14,9 @@ from max_interfaces import AudioGenerationOutput, PipelineTask, WordTimestamp
 from .face import Face
 from .json import encode
 from .problems import asked
-from .speech import PCM_RATE, Sound, TextFields, check_wordless, open_sound, spoken
+from .sound import PCM_RATE, Sound, open_sound
+from .speech import spoken
+from .speech_body import TextFields, check_wordless
 from .streaming import Streamed
 from .whole import Whole, WholeAnswer
 

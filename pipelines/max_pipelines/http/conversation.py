@@ -38,7 +38,9 @@ from .face import Face
 from .json import encode
 from .origins import may_ask
 from .problems import VALIDATION, HttpProblem, asked, told
-from .speech import SpeechFields, open_sound, voice_of
+from .sound import open_sound
+from .speech import voice_of
+from .speech_body import SpeechFields
 
 MAX_WAITING = 2**20  # characters that were written and not spoken yet
 PIECE_COST = 16  # characters that each piece counts besides its own: a queue of nothing takes room, too

@@ -17,7 +17,8 @@ from max_interfaces.messages import ModelInfo
 
 from ..face import Face
 from ..playback import Playback
-from ..speech import PCM_RATE, Name, Voice
+from ..sound import PCM_RATE
+from ..speech_body import Name, Voice
 
 Modalities = Annotated[list[Literal["text", "audio"]], Meta(min_length=1, max_length=2)]
 PCM = "pcm16"

@@ -14,7 +14,7 @@ from max_interfaces.values import JsonValue
 
 from ..face import Face
 from ..json import JsonResponse
-from ..speech import SpeechParameters
+from ..speech_body import SpeechParameters
 from ..text_generation.parameters import Asked, Parameters
 from .operations import OPERATIONS, TEXT, Content, Operation
 from .refusals import KEY, SCHEMAS, is_for_all, refusals

@@ -18,7 +18,7 @@ from ..metrics import MIME as METRICS
 from ..openai.chat_body import ChatBody
 from ..openai.completions_body import CompletionBody
 from ..openai.embeddings import EmbeddingsAnswer, EmbeddingsBody
-from ..speech import SpeechBody
+from ..speech_body import SpeechBody
 from ..text_generation.answer import Answer
 from ..text_generation.parameters import Asked
 from ..text_generation.tokenize import Source, SourceToken, TokenizedChat

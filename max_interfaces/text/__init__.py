@@ -1,0 +1,58 @@
+"""Requests for text, and what comes back."""
+
+from .conversation import (
+    ContentParts,
+    MediaContentPart,
+    MediaKind,
+    MessageRole,
+    Messages,
+    TextContentPart,
+    TextGenerationRequestFunction,
+    TextGenerationRequestMessage,
+    TextGenerationRequestTool,
+    TextGenerationResponseFormat,
+    Tools,
+)
+from .output import (
+    NO_TEXTS,
+    GenerationStatistics,
+    LogProbabilities,
+    LogProbability,
+    LogProbabilityRows,
+    Pixels,
+    Score,
+    Seconds,
+    TextGenerationOutput,
+    Texts,
+    TokenTexts,
+)
+from .request import MAX_MEDIA_BYTES, Guidance, Media, TextGenerationRequest
+
+__all__ = [
+    "MAX_MEDIA_BYTES",
+    "NO_TEXTS",
+    "ContentParts",
+    "GenerationStatistics",
+    "Guidance",
+    "LogProbabilities",
+    "LogProbability",
+    "LogProbabilityRows",
+    "Media",
+    "MediaContentPart",
+    "MediaKind",
+    "MessageRole",
+    "Messages",
+    "Pixels",
+    "Score",
+    "Seconds",
+    "TextContentPart",
+    "TextGenerationOutput",
+    "TextGenerationRequest",
+    "TextGenerationRequestFunction",
+    "TextGenerationRequestMessage",
+    "TextGenerationRequestTool",
+    "TextGenerationResponseFormat",
+    "Texts",
+    "TokenTexts",
+    "Tools",
+]
