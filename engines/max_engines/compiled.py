@@ -23,7 +23,10 @@ def open_library(source: Path, variant: str) -> ctypes.CDLL | None:
         warnings.warn(f"compiled operations are not used, which costs speed: {problem}", stacklevel=2)
         return None
     if made_from != source_is:
-        warnings.warn(f"{path} is not of this version: install maxpipe again, or a CPU is slow", stacklevel=2)
+        warnings.warn(
+            f"{path} is of another version, and not used, which costs speed: install maxpipe again",
+            stacklevel=2,
+        )
         return None
     return library
 

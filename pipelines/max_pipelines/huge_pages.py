@@ -12,15 +12,15 @@ import contextlib
 import ctypes
 import os
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-
-from max_engines.compiled import open_library
 
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 TUNABLES, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 ASKED = f"{TUNABLE}=1"
 FIRST_GLIBC = (2, 35)  # that has the tunable
+BEGUN = "begun_anew"  # an option of the interpreter that means nothing to it
 ARENAS = Path(__file__).with_name("arenas.cpp")
 
 
@@ -39,16 +39,26 @@ def with_huge_pages(environment: Mapping[str, str] = os.environ, setting: Path =
 
 
 def begin_anew() -> None:
-    """Begin this process again, with the same arguments and number, unless it has what `with_huge_pages` gives."""
+    """Begin this process again, once, with the same arguments and number, unless it has what `with_huge_pages` gives.
+
+    glibc drops tunables where a program has rights that its user has not (file capabilities): then it goes on without.
+    """
     environment = with_huge_pages()
-    if sys.executable and environment != os.environ:
+    if sys.executable and environment != os.environ and BEGUN not in sys._xoptions:
         with contextlib.suppress(OSError):  # then it goes on without
-            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+            os.execve(sys.executable, [sys.executable, "-X", BEGUN, *sys.orig_argv[1:]], environment)
 
 
 def place_objects() -> None:
-    """Python's objects lie in huge pages from now on, if this process was started with them."""
-    library = open_library(ARENAS, "linux") if ASKED in os.environ.get(TUNABLES, "").split(":") else None
+    """Python's objects lie in huge pages from now on, if this process was started with them.
+
+    Not without a GIL: such a Python has another allocator.
+    """
+    if ASKED not in os.environ.get(TUNABLES, "").split(":") or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return
+    from max_engines.compiled import open_library  # a process that begins anew has no use for it before
+
+    library = open_library(ARENAS, "linux")
     if library is not None:
         take, give = (ctypes.cast(function, ctypes.c_void_p) for function in (library.take, library.give))
         ctypes.pythonapi.PyObject_SetArenaAllocator(ctypes.byref(ArenaAllocator(None, take, give)))

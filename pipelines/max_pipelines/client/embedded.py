@@ -46,7 +46,7 @@ class Embedded(Protocol):
 
 
 class EmbeddedProcess:
-    """`python -m max_pipelines.server`: our end of its standard input is its death pipe."""
+    """A process of `max_pipelines.server`: our end of its standard input is its death pipe."""
 
     def __init__(self, config: Config) -> None:
         with ExitStack() as resources:

@@ -54,7 +54,7 @@ class Launcher(Protocol):
 
 
 class ProcessLauncher:
-    """Workers as `python -m max_pipelines.worker CONFIG`: nothing of the user's `__main__` is imported."""
+    """Workers, processes of `max_pipelines.worker`: nothing of the user's `__main__` is imported."""
 
     def __init__(self, config_path: Path, address: str) -> None:
         self._config_path = config_path
@@ -67,7 +67,7 @@ class ProcessLauncher:
 
 
 class FaceLauncher:
-    """Faces as `python -m max_pipelines.http CONFIG`. The sockets that they listen on outlive each of them.
+    """Faces, processes of `max_pipelines.http`. The sockets that they listen on outlive each of them.
 
     `listening` has them by what is spoken there, `http` or `wyoming`.
     """
