@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from tqdm import tqdm
 
-from max_interfaces import GenerationStatus, WireError, messages, wire
+from max_interfaces import GenerationStatus, WireError, wire
 from max_interfaces.messages import (
     MAX_HEADER_BYTES,
     PROTOCOL_MARK,
@@ -23,6 +23,7 @@ from max_interfaces.messages import (
     Held,
     Noted,
     Start,
+    coding,
     decode_header,
     encode_header,
 )
@@ -104,7 +105,7 @@ class Clumsy:
 
 @pytest.mark.parametrize("decoder", [Untyped(), Clumsy()], ids=["untyped", "clumsy"])
 def test_harm_is_noticed(decoder: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_decoder", decoder)
+    monkeypatch.setattr(coding, "_decoder", decoder)
     with pytest.raises(Broken, match="headers, seed 3, number"):
         try_frames((3, 300))
 
