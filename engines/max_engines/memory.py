@@ -68,7 +68,7 @@ class SequenceMemory:
 
     def match(self, sequence: Sequence) -> Match:
         """What of a sequence's tokens is in the cache."""
-        if sequence.computes_all or not self._shares:
+        if sequence.computes_all:
             return Match()
         size, most = sequence.block_size, min(sequence.length - 1, sequence.switches or NEVER)
         blocks: list[int] = []
@@ -160,16 +160,16 @@ class SequenceMemory:
         self._cache.clear(self.pool.evict(blocks))
 
     def keys(self, sequence: Sequence) -> list[bytes]:
-        """The keys of all its full blocks."""
+        """The keys of all its full blocks that others can use."""
         keys, size = sequence.keys, sequence.block_size
-        for index in range(len(keys), sequence.known // size):
+        for index in range(len(keys), min(sequence.known, self._findable(sequence)) // size):
             parent = keys[-1] if keys else self._root(sequence)
             keys.append(self._key(sequence, parent, index * size, (index + 1) * size))
         return keys
 
     def prompt_keys(self, sequence: Sequence) -> list[bytes]:
-        """The keys of all blocks of its prompt, also of the last, partial one."""
-        index, rest = divmod(sequence.prompt_length, sequence.block_size)
+        """The keys of all blocks of its prompt that others can use, also of the last, partial one."""
+        index, rest = divmod(self._findable_prompt(sequence), sequence.block_size)
         keys = self.keys(sequence)[:index]
         return [*keys, self._tail(sequence)] if rest else keys
 
@@ -215,16 +215,18 @@ class SequenceMemory:
         """Keys that block `index` of a sequence could be found by, and how many tokens there are up to its end."""
         keys, size = self.keys(sequence), sequence.block_size
         ends = {keys[index]: (index + 1) * size} if index < len(keys) else {}
-        if index == sequence.prompt_length // size and sequence.prompt_length % size:
-            ends[self._tail(sequence)] = sequence.prompt_length
+        last = self._findable_prompt(sequence)
+        if index == last // size and last % size:
+            ends[self._tail(sequence)] = last
         return ends
 
     def _tail(self, sequence: Sequence) -> bytes:
         """The key of a prompt's last, partial block."""
         if not sequence.tail_key:
-            index = sequence.prompt_length // sequence.block_size
+            last = self._findable_prompt(sequence)
+            index = last // sequence.block_size
             parent = self.keys(sequence)[index - 1] if index else self._root(sequence)
-            sequence.tail_key = self._key(sequence, parent, index * sequence.block_size, sequence.prompt_length)
+            sequence.tail_key = self._key(sequence, parent, index * sequence.block_size, last)
         return sequence.tail_key
 
     def _key(self, sequence: Sequence, parent: bytes, first: int, last: int) -> bytes:
@@ -233,17 +235,25 @@ class SequenceMemory:
 
     def _publish(self, sequence: Sequence, computed: int) -> None:
         """Make findable what has been computed, and note when there will be more."""
-        size, length = sequence.block_size, sequence.prompt_length
-        full = computed // size
+        size, last, length = sequence.block_size, self._findable(sequence), self._findable_prompt(sequence)
+        full = min(computed, last) // size
         keys = self.keys(sequence)
         for index in range(sequence.published, full):
             self._insert(sequence, index, keys[index])
         sequence.published = full
-        sequence.next_border = (full + 1) * size
+        sequence.next_border = (full + 1) * size if (full + 1) * size <= last else NEVER
         if length % size and computed >= length:
             self._insert(sequence, length // size, self._tail(sequence))
         elif computed < length:
             sequence.next_border = min(sequence.next_border, length)
+
+    def _findable(self, sequence: Sequence) -> int:
+        """How many of a sequence's first tokens others can use."""
+        return sequence.findable if self._shares else 0
+
+    def _findable_prompt(self, sequence: Sequence) -> int:
+        """How many of them are of its prompt."""
+        return min(sequence.prompt_length, self._findable(sequence))
 
     def _insert(self, sequence: Sequence, index: int, key: bytes) -> None:
         block = sequence.block(index)

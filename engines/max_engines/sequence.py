@@ -89,6 +89,8 @@ class Sequence:
         # With a soft prompt's positions, whose ids nobody looks up.
         self._prompt: tuple[int, ...] = (0,) * adapters.length + start.prompt if adapters.length else start.prompt
         self.prompt_length = len(self._prompt)
+        # So many of the first tokens are for others, too.
+        self.findable = NEVER if start.shared_prefix is None else adapters.length + start.shared_prefix
         self.priority: int = start.priority
         self.cache_salt: str = f"{adapters.key}/{start.cache_salt}"  # no tenant's name can look like an adapter's key
         self.scores_prompt = start.sampling_params.prompt_logprobs is not None

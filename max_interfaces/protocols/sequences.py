@@ -54,7 +54,8 @@ class SequenceStart:
     `prompt` int ids; `accepted` are ids generated for it earlier, by another worker, which the constraint,
     the penalties and the random stream count as generated. `seed` keys the counter-based random stream:
     position i of the output always uses hash(seed, i). `bad_words` are runs of ids that must not be completed. A
-    higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`.
+    higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`; if
+    `shared_prefix` is given, only so many of the prompt's first ids, for all else is said once.
     `adapter` names what is loaded in the generator's `Adapters`, a LoRA adapter or a soft prompt; `prompt_adapter` a
     soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then. `media` are what
     stands in the place of the prompt's image and audio tokens, all of it. With a `voice` the text is spoken while it is
@@ -78,6 +79,7 @@ class SequenceStart:
     voice: Name | None = None
     next_sample: Position = 0
     guidance: Guidance | None = None
+    shared_prefix: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -64,6 +64,57 @@ def test_a_prompt_is_found_again_with_all_that_was_said_after_it() -> None:
         assert (sequence.cached_tokens, sequence.computed) == (cached, computed)
 
 
+@pytest.mark.parametrize("shared", [0, 1, 3, 4, 5, 8, 20, 21, 1000])
+def test_of_a_text_that_is_said_once_its_beginning_alone_is_found(shared: int) -> None:
+    memory = WrittenMemory(100)
+    first = replace(start(text(21, 0), max_new_tokens=10), shared_prefix=shared)
+    check(memory, [first])
+    blocks = shared // 4 * 4  # who has more in common finds what is in whole blocks
+    for common, cached in ((shared, shared), (None, blocks)):
+        again = replace(first, request_id=RequestID(), shared_prefix=common)
+        sequence = memory.add(again)
+        memory.step([again.request_id])
+        assert (sequence.cached_tokens, sequence.computed) == (min(cached, 20), 21)
+        memory.scheduler.release(again.request_id)
+
+
+@pytest.mark.parametrize("shared", [0, 4, 5])
+def test_who_shares_a_beginning_looks_for_no_more_than_that(shared: int) -> None:
+    memory = WrittenMemory(100)
+    first = start(text(21, 0), max_new_tokens=10)
+    check(memory, [first])
+    again = replace(first, request_id=RequestID(), shared_prefix=shared)
+    sequence = memory.add(again)
+    memory.step([again.request_id])
+    assert (sequence.cached_tokens, sequence.computed) == (shared // 4 * 4, 21)
+
+
+def test_texts_that_are_said_once_lie_where_the_last_one_lay() -> None:
+    memory = WrittenMemory(160, max_batch=8)
+    places = set()
+    for seed in range(12):
+        one = replace(start(text(21, seed), max_new_tokens=10), shared_prefix=0)
+        sequence = memory.add(one)
+        memory.step([one.request_id])
+        places.add(sequence.blocks[0])
+        memory.run([sequence])
+        memory.scheduler.release(one.request_id)
+    assert len(places) == 1
+    assert not memory.scheduler.pool.prefixes.blocks()
+
+
+def test_a_sample_outlives_any_number_of_texts_that_are_said_once() -> None:
+    memory = WrittenMemory(160, max_batch=8)
+    sample = text(20, 99)
+    check(memory, [replace(start([*sample, *text(9, 0)], max_new_tokens=9), shared_prefix=20)])
+    for seed in range(100):
+        check(memory, [replace(start(text(40, seed), max_new_tokens=9), shared_prefix=0)])
+    later = replace(start([*sample, *text(9, 1)], max_new_tokens=9), shared_prefix=20)
+    sequence = memory.add(later)
+    memory.step([later.request_id])
+    assert sequence.cached_tokens == 20
+
+
 def test_other_salts_and_other_beginnings_share_nothing() -> None:
     memory = WrittenMemory(100)
     first = start(text(20, 0), max_new_tokens=2)
@@ -158,20 +209,35 @@ def test_what_it_would_copy_does_not_stand_in_its_own_way() -> None:
     assert memory.computed == 11 + 3
 
 
-SHARING = st.tuples(st.integers(0, 2), st.integers(0, 14), st.integers(1, 9), st.integers(1, 8))
+SHARING = st.tuples(
+    st.integers(0, 2), st.integers(0, 14), st.integers(1, 9), st.integers(1, 8), st.none() | st.integers(0, 16)
+)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(SHARING, min_size=1, max_size=9), st.sampled_from([2, 4, 8]), st.integers(8, 40))
 def test_whatever_is_shared_everyone_says_what_it_says_alone(
-    sequences: list[tuple[int, int, int, int]], block_size: int, blocks: int
+    sequences: list[tuple[int, int, int, int, int | None]], block_size: int, blocks: int
 ) -> None:
     memory = WrittenMemory(blocks, block_size, max_batch=4, token_budget=7)
     starts = [
-        start((text(14, root)[:shared] + text(own, own))[: blocks * block_size - new], max_new_tokens=new)
-        for root, shared, own, new in sequences
+        replace(
+            start((text(14, root)[:shared] + text(own, own))[: blocks * block_size - new], max_new_tokens=new),
+            shared_prefix=findable,
+        )
+        for root, shared, own, new, findable in sequences
     ]
     check(memory, starts)
+
+
+def test_without_a_prefix_cache_nothing_is_kept(llama: LoadedModel) -> None:
+    engine = Engine(llama, EngineConfig(block_size=8, prefix_caching=False))
+    one = start(text(21, 0), max_new_tokens=3)
+    engine.add(one)
+    while not engine.step([one.request_id])[one.request_id].status.is_done:
+        assert not engine._scheduler.pool.prefixes.blocks()
+    engine.release(one.request_id)
+    assert not engine._scheduler.pool.prefixes.blocks()
 
 
 def test_the_engine_reports_cached_tokens_once_with_the_first_token(llama: LoadedModel) -> None:

@@ -284,6 +284,22 @@ def test_a_resume_has_the_sample_too(codec: SnacCodec) -> None:
     np.testing.assert_allclose(joined(rest), whole[heard:], atol=1e-5)
 
 
+def test_of_a_prompt_the_sample_alone_is_for_others(codec: SnacCodec) -> None:
+    bench = Bench(codec, layout=CLONING)
+    sound = CLONING.ids(FRAMES[:3]).tolist()
+    sample = {"audio_prompt_tokens": sound, "audio_prompt_transcription": "abc"}
+    prompts = [bench.prompt_of(request(input=text, **sample)) for text in ("hi", "you")]
+    shared = {start.shared_prefix for start in bench.generator.seen}
+    assert shared == {4 + len("abc") + len(sound)}  # with the four ids around its words and its sound
+    (length,) = shared
+    assert length is not None
+    assert prompts[0][:length] == prompts[1][:length]
+    bench.prompt_of(request())
+    assert bench.generator.seen[-1].shared_prefix == 0
+    bench.prompt_of(request(input=None, prompt=(5, 6, 7)))
+    assert bench.generator.seen[-1].shared_prefix is None  # nobody knows what it is
+
+
 def test_a_transcript_without_words_is_refused(codec: SnacCodec) -> None:
     sound = SMALL_LAYOUT.ids(random_frames(1)).tolist()
     with pytest.raises(ValueError, match="audio_prompt_transcription = ' ': has nothing that can be spoken"):

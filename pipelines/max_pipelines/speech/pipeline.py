@@ -58,7 +58,7 @@ class SpeechPipeline:
     def admit(self, attempt: Attempt[AudioGenerationRequest]) -> None:
         """Take a request. ValueError for what this model and voice cannot do."""
         request = attempt.request
-        prompt, text = self._prompter.prompt(request)
+        prompt, text, shared = self._prompter.prompt(request)
         clock = self._clock if request.word_timestamps else None
         if request.word_timestamps and clock is None:
             raise ValueError("word_timestamps: this voice cannot tell when its words are heard; leave it out")
@@ -75,6 +75,7 @@ class SpeechPipeline:
                 priority=attempt.options.priority,
                 cache_salt=attempt.options.tenant,
                 adapter=request.adapter_id,
+                shared_prefix=shared,
             )
         )
         self._sounds[request.request_id] = sound

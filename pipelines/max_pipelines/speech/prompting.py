@@ -22,10 +22,14 @@ UNTOUCHED = SamplingParams()
 
 
 class WholePrompt(NamedTuple):
-    """What the model reads, and what the request says as it is given to the model: None where its prompt is given."""
+    """What the model reads, and what the request says as it is given to the model: None where its prompt is given.
+
+    The first `shared` ids are a sample's, by which others begin, too; None where nobody knows.
+    """
 
     ids: tuple[int, ...]
     text: str | None
+    shared: int | None
 
 
 class SpeechPrompter:
@@ -60,14 +64,15 @@ class SpeechPrompter:
         form = self._layout.prompt
         voice, reference = self._voice(request)  # an unknown name is refused also beside a ready-made prompt
         if request.prompt is not None:
-            return WholePrompt(self._raw(request.prompt), None)
+            return WholePrompt(self._raw(request.prompt), None, None)
         text = self._text(request)
         rendered = form.render(text, voice, referenced=reference is not None)
         ids = self._tokenizer.encode(rendered, add_special_tokens=False)
         prompt = form.build(ids, voice=voice, reference=reference)
         if request._assistant_message_override is not None:
-            return WholePrompt(prompt.with_speech(self._raw(request._assistant_message_override)).ids, None)
-        return WholePrompt(prompt.ids, text)
+            begun = prompt.with_speech(self._raw(request._assistant_message_override))
+            return WholePrompt(begun.ids, None, len(begun.reference))
+        return WholePrompt(prompt.ids, text, len(prompt.reference))
 
     def _refuse_unsupported(self, request: AudioGenerationRequest) -> None:
         if request.speed != 1.0:
