@@ -193,6 +193,15 @@ def test_a_prompt_that_begins_with_the_same_frames_is_not_read_again(engine: Csm
     assert report.cached_tokens >= 24
 
 
+def test_of_a_prompt_with_a_sample_the_places_of_the_sample_are_found(engine: CsmEngine) -> None:
+    voice = words(35, 4) + frames(35, 11) + (AUDIO_EOS,)  # 4 + 11 + 1 places
+    text = words(36, 30)
+    generate(engine, [replace(ask(voice + text), shared_prefix=len(voice))])
+    (deltas,) = run(engine, [ask(voice + text)])
+    report = next(delta.prompt for delta in deltas if delta.prompt is not None)
+    assert report.cached_tokens == 16
+
+
 @pytest.mark.parametrize("codebook", range(CODEBOOKS))
 def test_frames_that_differ_in_one_code_are_read_apart(engine: CsmEngine, codebook: int) -> None:
     sound = list(frames(41, 16))

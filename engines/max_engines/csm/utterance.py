@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import msgspec
 from torch import Tensor
@@ -166,7 +167,8 @@ def _backbone(
     constraint: TokenConstraint | None,
 ) -> SequenceStart:
     """What the backbone is asked: an id of its is the first code of a frame. It never ends by itself."""
-    params = start.sampling_params
+    params, ends = start.sampling_params, accumulate(map(len, prompt))
+    shared = None if start.shared_prefix is None else sum(end <= start.shared_prefix for end in ends)
     most = None if params.max_new_tokens is None else params.max_new_tokens // ids.codebooks
     return SequenceStart(
         start.request_id,
@@ -177,6 +179,7 @@ def _backbone(
         accepted=tuple([codes[0] for codes in accepted]),
         priority=start.priority,
         cache_salt=start.cache_salt,
+        shared_prefix=shared,
     )
 
 
