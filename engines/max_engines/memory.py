@@ -248,8 +248,15 @@ class SequenceMemory:
             sequence.next_border = min(sequence.next_border, length)
 
     def _findable(self, sequence: Sequence) -> int:
-        """How many of a sequence's first tokens others can use."""
-        return sequence.findable if self._shares else 0
+        """How many of a sequence's first tokens others can use; where it is not all, of whole blocks.
+
+        A copy of a partial one would lie elsewhere, and all that follows with it: for less than a block's tokens.
+        """
+        if not self._shares:
+            return 0
+        if sequence.findable == NEVER:
+            return NEVER
+        return min(sequence.findable, sequence.prompt_length) // sequence.block_size * sequence.block_size
 
     def _findable_prompt(self, sequence: Sequence) -> int:
         """How many of them are of its prompt."""

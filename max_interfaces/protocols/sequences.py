@@ -55,7 +55,7 @@ class SequenceStart:
     the penalties and the random stream count as generated. `seed` keys the counter-based random stream:
     position i of the output always uses hash(seed, i). `bad_words` are runs of ids that must not be completed. A
     higher `priority` gets memory first. Prefixes are shared only between sequences of one `cache_salt`; if
-    `shared_prefix` is given, only so many of the prompt's first ids, for all else is said once.
+    `shared_prefix` is given, at most so many of the prompt's first ids, for all else is said once.
     `adapter` names what is loaded in the generator's `Adapters`, a LoRA adapter or a soft prompt; `prompt_adapter` a
     soft prompt beside a LoRA adapter. Who has begun keeps the weights that the name stood for then. `media` are what
     stands in the place of the prompt's image and audio tokens, all of it. With a `voice` the text is spoken while it is

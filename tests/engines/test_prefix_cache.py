@@ -69,12 +69,11 @@ def test_of_a_text_that_is_said_once_its_beginning_alone_is_found(shared: int) -
     memory = WrittenMemory(100)
     first = replace(start(text(21, 0), max_new_tokens=10), shared_prefix=shared)
     check(memory, [first])
-    blocks = shared // 4 * 4  # who has more in common finds what is in whole blocks
-    for common, cached in ((shared, shared), (None, blocks)):
+    for common in (shared, None):
         again = replace(first, request_id=RequestID(), shared_prefix=common)
         sequence = memory.add(again)
         memory.step([again.request_id])
-        assert (sequence.cached_tokens, sequence.computed) == (min(cached, 20), 21)
+        assert (sequence.cached_tokens, sequence.computed) == (min(shared, 21) // 4 * 4, 21)
         memory.scheduler.release(again.request_id)
 
 
@@ -101,6 +100,20 @@ def test_texts_that_are_said_once_lie_where_the_last_one_lay() -> None:
         memory.scheduler.release(one.request_id)
     assert len(places) == 1
     assert not memory.scheduler.pool.prefixes.blocks()
+
+
+@pytest.mark.parametrize("length", [20, 21, 23])
+def test_a_text_lies_beside_its_sample(length: int) -> None:
+    memory = WrittenMemory(160, max_batch=8)
+    sample = text(length, 99)
+    for seed in range(5):
+        one = replace(start([*sample, *text(9, seed)], max_new_tokens=9), shared_prefix=length)
+        sequence = memory.add(one)
+        while not sequence.status.is_done:
+            memory.step([one.request_id])
+            assert sequence.side_by_side == len(sequence.blocks)
+        assert sequence.cached_tokens == (20 if seed else 0)
+        memory.scheduler.release(one.request_id)
 
 
 def test_a_sample_outlives_any_number_of_texts_that_are_said_once() -> None:
