@@ -13,6 +13,7 @@ from .rules import Watermark
 
 EXACT_BUDGET = 128
 MEASURED_TOKENS = 256
+PACED_TOKENS = 32  # where the budget is given: enough to tell the pace, and soon computed
 DEFAULT_KV_MEMORY = 2**30  # bytes, if max_batch whole contexts are not less
 
 

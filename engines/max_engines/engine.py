@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from .beam_rules import rule_for
 from .beams import BeamSearch, Move
 from .blocks import BlockPool
 from .compatibility import kv_shape, take_over_attention
-from .config import MEASURED_TOKENS, EngineConfig
+from .config import MEASURED_TOKENS, PACED_TOKENS, EngineConfig
 from .decode_graphs import CudaRecorder
 from .hidden_states import Listener
 from .kv_cache import KVCache
@@ -28,6 +27,7 @@ from .kv_format import KVPlan
 from .launched import Launched
 from .loading import LoadedModel
 from .media import Encoders, Perceived, Slices
+from .pace import Pace, measured
 from .rules import SequenceError
 from .runner import ModelRunner
 from .sampler import Sampler
@@ -36,8 +36,6 @@ from .scheduler import Scheduler
 from .sequence import Sequence
 from .shortage import Shortage
 
-STEP_S = 0.2  # how long a step may make the others wait for their next token
-LARGEST_BUDGET = 8192
 UNCHANGED = TokenDelta()
 
 
@@ -86,8 +84,10 @@ class Engine:
         self.adapters = AdapterTable(model.module, most, rank, self.max_length - 2)
         self._encoders = Encoders(model)
         take_over_attention(model, self._trial_of_both, self.max_length - 1)
-        if self.config.token_budget is None and not exact:
-            self._scheduler.token_budget = self._measured_budget()
+        measures = self.config.token_budget is None and not exact
+        self._pace = self._measured_pace(MEASURED_TOKENS if measures else PACED_TOKENS)
+        if measures:
+            self._scheduler.token_budget = max(self.config.max_batch, self._pace.budget)
         if model.device.type == "cuda" and self.config.graphs:
             lanes = min(self.config.max_batch, blocks)
             self._runner.record_decode(CudaRecorder(), lanes, pool.lane_size, self.config.longest_graph)
@@ -168,6 +168,11 @@ class Engine:
         """
         step = self.overlap_step if self._overlaps else self.normal_step
         return self._shortage.run(lambda: step(active))
+
+    def step_s(self) -> float:
+        """How long the next step may take, in seconds, if prompts are computed in it; 0 if none are."""
+        tokens, longest = self._scheduler.unspoken
+        return self._pace.seconds(tokens, longest)
 
     def normal_step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         """Schedule, run, sample, commit: the readable twin of `overlap_step`."""
@@ -325,15 +330,11 @@ class Engine:
                 deltas.setdefault(request_id, TokenDelta((), sequence.status))
                 self._scheduler.retire(sequence)
 
-    def _measured_budget(self) -> int:
-        """Tokens that a step of `STEP_S` computes, a power of two, going by one that is run for it."""
-        count = min(MEASURED_TOKENS, self.max_length - 1)
-        tokens = [token % self._model.vocab_size for token in range(count)]
-        self._trial(tokens)  # the first of its size pays for more than its tokens
-        begin = time.perf_counter()
-        self._trial(tokens)
-        affordable = int(count * STEP_S / max(1e-6, time.perf_counter() - begin))
-        return max(self.config.max_batch, min(LARGEST_BUDGET, 1 << affordable.bit_length() - 1))
+    def _measured_pace(self, most: int) -> Pace:
+        """Going by a text of so many tokens, if it may have them."""
+        tokens = [token % self._model.vocab_size for token in range(min(most, self.max_length - 1))]
+        width = self._model.module.config.get_text_config(decoder=True).hidden_size
+        return measured(lambda: self._trial(tokens), len(tokens), width)
 
     def _trial_of_both(self, tokens: list[int]) -> Tensor:
         """`_trial` with the last token in a chunk of its own: attention of prefill and of decode."""

@@ -36,6 +36,7 @@ def csm_engine(config: Config) -> ServedGenerator:
         generator.max_length,
         frozenset((model.ids.end_id,)),
         lambda: {"blocks": backbone.blocks, "free_blocks": backbone.free_blocks},
+        step_s=backbone.step_s,
     )
 
 

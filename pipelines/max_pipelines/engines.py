@@ -47,7 +47,7 @@ class ServedGenerator:
     ends what it started beside itself. `media` says whether it takes a `SequenceStart.media`; `voices` are what a
     `SequenceStart.voice` may name, and `sample_rate` that of their sound. `draws` says whether it takes a
     `SequenceStart.guidance`. `encoding` begins with the media of a prompt before its sequences are added, so that
-    they can be.
+    they can be. `step_s` is how long its next step may take, in seconds, where prompts are computed in it.
     """
 
     generator: TokenGenerator
@@ -62,6 +62,7 @@ class ServedGenerator:
     sample_rate: int = 0
     draws: bool = False
     encoding: Callable[[tuple[int, ...], tuple[Feature, ...]], Slices[Perceived]] | None = None
+    step_s: Callable[[], float] = lambda: 0.0
 
 
 class NoOptions(Section, frozen=True):
@@ -102,6 +103,7 @@ def torch_engine(config: Config) -> ServedGenerator:
         generator.adapters,
         media=model.whole is not None,
         encoding=generator.encoding,
+        step_s=generator.step_s,
     )
 
 
@@ -178,13 +180,15 @@ def vllm_engine(config: Config) -> ServedGenerator:
             options=options,
         )
     )
+    generator = VllmEngine(core)
     return ServedGenerator(
-        VllmEngine(core),
+        generator,
         core.vocab_size,
         core.max_length,
         core.eos_token_ids,
         lambda: core.blocks,
         close=core.close,
+        step_s=generator.step_s,
     )
 
 

@@ -316,8 +316,9 @@ def test_a_prompt_is_computed_once(llama: LoadedModel, monkeypatch: pytest.Monke
         computed.extend(chunk.count for chunk in chunks)  # type: ignore[attr-defined]
         return compute(runner, chunks, *rest, **named)  # type: ignore[arg-type]
 
+    engine = Engine(llama)
     monkeypatch.setattr(ModelRunner, "run", noted)
-    found(Engine(llama), [searching([9] * 50, 4, 11)])
+    found(engine, [searching([9] * 50, 4, 11)])
     assert sum(computed) == 50 + 4 * 10
 
 

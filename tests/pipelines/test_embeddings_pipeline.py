@@ -12,15 +12,16 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from max_engines.embedding.encoder import Encoder, load_encoder
+from max_engines.pace import Pace
 from max_engines.tokenizer import load_tokenizer
 from max_interfaces import Attempt, DeviceLost, EmbeddingsGenerationRequest, GenerationStatus, RequestID, RequestOptions
-from max_pipelines.embeddings.pace import Pace, measured_pace
+from max_pipelines.embeddings.batching import Batching, batching
 from max_pipelines.embeddings.pipeline import EmbeddingsPipeline
 from tests.tiny_encoders import CONTEXT, VOCAB, make_encoder
 from tests.tiny_text import BEGIN, END
 
 LONG, SHORT = (9,) * CONTEXT, (9, 10)
-ONE_LONG = Pace(CONTEXT, 0.001, 64)
+ONE_LONG = Batching(CONTEXT, Pace(0.001, 64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,10 +160,11 @@ def test_how_long_a_step_may_take_goes_by_the_longest_text(pipeline: EmbeddingsP
 
 
 def test_the_pace_is_measured_unless_the_budget_is_given(encoder: Encoder) -> None:
-    measured = measured_pace(encoder)
-    assert measured.token_s > 0
+    measured = batching(encoder)
+    assert measured.pace.token_s > 0
+    assert measured.pace.width == 64
     assert 256 <= measured.token_budget <= 512  # on a CPU
-    assert (measured.width, measured_pace(encoder, 70).token_budget) == (64, 70)
+    assert batching(encoder, 70).token_budget == 70
 
 
 def test_a_text_is_read_in_lower_case_where_the_checkpoint_says_so(folder: Path, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class Typist:
 
     script: Script
     stride: int = 1
+    slow: bool = False  # a step with a prompt in it takes seconds, it says
     starts: list[SequenceStart] = field(default_factory=list)
     typed: dict[RequestID, int] = field(default_factory=dict)
 
@@ -88,6 +89,9 @@ class Typist:
 
     def start_of(self, key: RequestID) -> SequenceStart:
         return next(start for start in reversed(self.starts) if start.request_id == key)
+
+    def step_s(self) -> float:
+        return 5.0 * (self.slow and any(count == 0 for count in self.typed.values()))
 
     def step(self, active: Collection[RequestID]) -> Mapping[RequestID, TokenDelta]:
         return {key: self._advance(self.start_of(key)) for key in active}
@@ -131,7 +135,7 @@ class Bench:
 
     def __init__(self, script: Script | str, stride: int) -> None:
         self.generator = Typist(typed(script) if isinstance(script, str) else script, stride)
-        served = ServedGenerator(self.generator, VOCAB, MAX_LENGTH, frozenset({END}))
+        served = ServedGenerator(self.generator, VOCAB, MAX_LENGTH, frozenset({END}), step_s=self.generator.step_s)
         self.pipeline = TextPipeline(served, TOKENIZER, lambda: 12345, Perceiver(None))
 
     def admit(self, asked: TextGenerationRequest, **attempt: object) -> None:
@@ -252,6 +256,22 @@ def test_after_a_long_prompt_the_rest_wait_for_the_next_step(bench: Bench, monke
     assert sorted(set(began)) == [0, 1, 2, 3]
     for one in asked:
         bench.pipeline.release(one.request_id)
+
+
+def test_a_prompt_that_takes_long_is_told_of_before_it_is_computed(make: MakeBench) -> None:
+    """It came to light within a step, which nobody was told of as long."""
+    typing = make("hi")
+    typing.generator.slow = True
+    asked = chat((MessageRole.USER, "who is there?"))
+    typing.admit(asked)
+    while not typing.generator.starts:
+        assert typing.pipeline.step_s() == 0.0
+        assert typing.step([asked.request_id]) == []
+    assert typing.pipeline.step_s() == 5.0
+    assert typing.generator.typed == {typing.generator.starts[0].request_id: 0}
+    typing.step([asked.request_id])
+    assert typing.pipeline.step_s() == 0.0
+    typing.pipeline.release(asked.request_id)
 
 
 def test_messages_go_through_the_models_template(bench: Bench) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from vllm.v1.engine import EngineCoreOutput
 
 
+PROMPTS_S = 2.5  # a step with prompts in it, on a slow core; vLLM has no word for how long it takes
+
+
 class VllmEngine:
     """A `TokenGenerator` (see `max_interfaces.protocols`) over vLLM's engine core.
 
@@ -65,6 +68,10 @@ class VllmEngine:
             self._advance()
             _check(named)
         return {sequence.request_id: sequence.take() for sequence in named if sequence.has_news}
+
+    def step_s(self) -> float:
+        """How long the next step may take, in seconds, if prompts are computed in it; 0 if none are."""
+        return PROMPTS_S if any(sequence.silent for sequence in self._by_key.values()) else 0.0
 
     def release(self, request_id: RequestID) -> None:
         """Forget a sequence and free its memory. Safe between steps, also for an unknown id."""
@@ -116,6 +123,11 @@ class RunningSequence:
     def ended(self) -> bool:
         """True if no more tokens will come."""
         return self._tokens.status.is_done or bool(self.failure)
+
+    @property
+    def silent(self) -> bool:
+        """True if it is in the midst of its prompt."""
+        return not self._tokens.prompt_told
 
     @property
     def has_news(self) -> bool:

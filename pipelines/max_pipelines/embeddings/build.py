@@ -17,7 +17,7 @@ from max_interfaces import (
 from ..config import Config, EngineConfig, ModelConfig
 from ..engines import build_tokenizer
 from ..registry import ServedPipeline
-from .pace import measured_pace
+from .batching import batching
 from .pipeline import EmbeddingsPipeline
 
 HEEDED = frozenset({"token_budget", "max_length"})  # of the section `engine`
@@ -56,7 +56,7 @@ def build(config: Config) -> ServedPipeline[EmbeddingsGenerationRequest, Embeddi
     except ValueError as problem:
         raise ConfigError(f"model {model.name}: {problem}") from problem
     tokenizer = build_tokenizer(model)
-    pipeline = EmbeddingsPipeline(encoder, tokenizer, measured_pace(encoder, config.engine.token_budget))
+    pipeline = EmbeddingsPipeline(encoder, tokenizer, batching(encoder, config.engine.token_budget))
     return ServedPipeline(
         pipeline,
         EmbeddingsGenerationRequest,

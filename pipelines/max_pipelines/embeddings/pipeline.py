@@ -24,7 +24,7 @@ from max_interfaces import (
     RequestID,
 )
 
-from .pace import Pace
+from .batching import Batching
 
 EmbeddingChunk = Chunk[EmbeddingsGenerationOutput]
 SHORTER = "shorten it, or ask for truncate"
@@ -48,10 +48,10 @@ class EmbeddingsPipeline:
     one waiting, nor the other way round, and little is padded.
     """
 
-    def __init__(self, encoder: Encoder, tokenizer: TextTokenizer, pace: Pace) -> None:
+    def __init__(self, encoder: Encoder, tokenizer: TextTokenizer, batching: Batching) -> None:
         self._encoder = encoder
         self._tokenizer = tokenizer
-        self._pace = pace
+        self._batching = batching
         self._waiting: dict[RequestID, Text] = {}  # in the order of their arrival
         self._shortest_next = False
 
@@ -85,7 +85,7 @@ class EmbeddingsPipeline:
 
     def step_s(self) -> float:
         """How long the next step may take, in seconds: a single text may be far beyond the budget."""
-        return self._pace.seconds(max((len(text.ids) for text in self._waiting.values()), default=0))
+        return self._batching.seconds(max((len(text.ids) for text in self._waiting.values()), default=0))
 
     def release(self, request_id: RequestID) -> None:
         """Forget a request."""
@@ -97,7 +97,7 @@ class EmbeddingsPipeline:
         longest = 0
         for text in sorted(texts, key=lambda text: (text is not first, abs(len(text.ids) - len(first.ids)))):
             longest = max(longest, len(text.ids))
-            if batch and longest * (len(batch) + 1) > self._pace.token_budget:
+            if batch and longest * (len(batch) + 1) > self._batching.token_budget:
                 break
             batch.append(text)
         return batch

@@ -60,6 +60,7 @@ def _speaking(config: Config) -> ServedGenerator:
         voices=tuple(model.speakers),
         sample_rate=SAMPLE_RATE,
         encoding=thinker.encoding,
+        step_s=lambda: thinker.step_s() + talker.step_s(),
     )
 
 
@@ -88,4 +89,5 @@ def _drawing(config: Config) -> ServedGenerator:
         media=True,
         draws=True,
         encoding=language.encoding,
+        step_s=language.step_s,
     )

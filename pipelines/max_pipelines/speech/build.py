@@ -44,6 +44,7 @@ def build(config: Config) -> ServedPipeline[AudioGenerationRequest, AudioGenerat
         close=served.close,
         canary=_canary(config.model.name),
         gauges=served.gauges,
+        step_s=served.step_s,
         adapters=served.adapters,
         normalizes=form.normalizes,
         spells=form.spell,

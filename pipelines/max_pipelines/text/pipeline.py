@@ -38,6 +38,7 @@ TextChunk = Chunk[TextGenerationOutput]
 BEGIN_S = 0.05  # how long a step may spend on reading prompts and on encoders, but for the last prompt or layer
 ENCODERS_S = 120.0  # of large encoders on a slow core; whoever is silent for longer is taken for hung
 LAYER_S = 10.0  # of one layer of theirs
+UNTOLD_S = 0.5  # a step that may take longer is told of by `step_s` before
 POLL_S = 0.01  # how long a step with nothing else to do waits for what is being prepared
 
 
@@ -56,6 +57,7 @@ class TextPipeline:
         perceiver: Perceiver,
     ) -> None:
         self._generator, self._encoding = served.generator, served.encoding
+        self._step_s = served.step_s
         self._tokenizer = tokenizer
         ends = served.eos_token_ids | tokenizer.eos_token_ids  # each of them knows some models' ids alone
         self._eos_token_ids = frozenset(token for token in ends if token < served.vocab_size)
@@ -92,7 +94,10 @@ class TextPipeline:
 
     def execute(self, active: Collection[RequestID]) -> Sequence[TextChunk]:
         """One step of the generator; then text for the sequences that have new tokens."""
+        begun = len(self._answers)
         chunks = self._begin_prepared(active) if self._preparing else []
+        if len(self._answers) > begun and self._step_s() > UNTOLD_S:
+            return chunks
         keys = [
             key for request_id in active if request_id in self._answers for key in self._answers[request_id].running
         ]
@@ -106,13 +111,13 @@ class TextPipeline:
         return chunks
 
     def step_s(self) -> float:
-        """How long the next step may take, in seconds, as long as there are images or sounds that may be encoded in it.
+        """How long the next step may take, in seconds, as long as there are prompts, images or sounds that it may have.
 
         Encoders that pause have one layer of it, others all of theirs.
         """
         if not any(has_media(one.attempt.request) for one in self._preparing.values()):
-            return 0.0
-        return ENCODERS_S if self._encoding is None else LAYER_S
+            return self._step_s()
+        return max(self._step_s(), ENCODERS_S if self._encoding is None else LAYER_S)
 
     def release(self, request_id: RequestID) -> None:
         """Forget a request, and all its sequences."""
