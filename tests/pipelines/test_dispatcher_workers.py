@@ -229,7 +229,59 @@ def test_a_suspect_that_makes_no_progress_keeps_the_others_only_for_a_while() ->
     desk.submit("b")
     assert [key for key, _ in started(desk.worker("w2"))] == ["a"]
     desk.now += TRIAL_S + 0.1
+    assert not started(desk.tell(Tick()))  # of a worker that hangs nothing is heard
+    desk.alive("w2")
+    desk.now += 1.0
     assert [key for key, _ in started(desk.tell(Tick()))] == ["b"]
+
+
+def hang(desk: Desk, name: str) -> list[Action]:
+    """A worker says nothing any more, and is lost for that. What came of it."""
+    actions: list[Action] = []
+    while name.encode() in desk.dispatcher.workers:
+        desk.now += 0.5
+        actions += desk.tell(Tick())
+    return actions
+
+
+def test_a_request_that_hangs_its_workers_is_to_blame_for_two() -> None:
+    """As one that kills them; it takes longer to find out than a suspect may keep others waiting, else."""
+    desk = Desk(Limits(silence_s=3.0, lease_s=1000))
+    desk.worker("w1")
+    desk.submit("a")
+    assert not ends(hang(desk, "w1"))
+    desk.worker("w2")
+    assert ends(hang(desk, "w2")) == [("a", FAILED, FailureKind.WORKER_DIED)]
+
+
+def test_who_is_acquitted_only_because_time_has_passed_is_tried_alone_the_next_time() -> None:
+    desk = Desk(Limits(silence_s=1000, lease_s=1000))
+    desk.worker("w1")
+    desk.submit("a")
+    die(desk, "w1")
+    desk.worker("w2")
+    desk.now += TRIAL_S + 0.1
+    desk.alive("w2")
+    desk.now += 1.0
+    desk.tell(Tick())
+    assert not desk.dispatcher.requests["a"].suspect
+    assert not ends(die(desk, "w2"))
+    desk.worker("w3")
+    assert ends(die(desk, "w3")) == [("a", FAILED, FailureKind.WORKER_DIED)]
+
+
+def test_who_shows_nothing_until_its_end_keeps_suspects_from_its_worker_only_for_a_while() -> None:
+    """A beam search, for example."""
+    desk = Desk(Limits(silence_s=1000, lease_s=1000))
+    desk.worker("w1", places=2)
+    desk.worker("w2", places=1)
+    for key in ("search", "speech"):
+        desk.submit(key)
+    assert (desk.load("w1"), desk.load("w2")) == (1, 1)
+    desk.chunk("speech", desk.attempt("speech"), 0, worker="w2")
+    assert not started(die(desk, "w2"))
+    desk.now += TRIAL_S + 0.1
+    assert started(desk.alive("w1")) == [("speech", "w1")]
 
 
 def tried_alone() -> Desk:
@@ -268,8 +320,12 @@ def test_the_next_suspect_is_tried_once_the_worker_has_the_last_one_no_more() ->
 
 def test_a_worker_that_does_not_say_so_is_waited_for_only_for_a_while() -> None:
     desk = tried_alone()
+    attempt = desk.attempt("a")
     desk.cancel("a")
     desk.now += TRIAL_S + 0.1
+    assert not started(desk.tell(Tick()))
+    desk.hear(b"w3", Alive("w3", held=(Held("a", attempt),)))  # and could hang in its step no longer
+    desk.now += 1.0
     assert started(desk.tell(Tick())) == [("c", "w3")]
 
 

@@ -16,9 +16,9 @@ from .table import Catalogue, LiveRequest, WorkerRecord
 from .waiting import WaitingLine
 
 LAST_ATTEMPT = 2**31 - 1  # what the wire can carry
-TRIAL_S = 2.0  # how long a suspect may keep others from its worker
+TRIAL_S = 2.0  # for so long, at least, whoever has made no progress keeps suspects from its worker, or all others
 MAX_BROKEN = 2  # workers that a request may break
-MAX_LOST = 8  # workers that a request may lose, whoever broke them
+MAX_LOST = 4  # workers that a request may lose, whoever broke them; one more, and their supervisor would give up
 MAX_TORN = 64  # times that the way to its worker may lose something of a request
 
 
@@ -29,7 +29,8 @@ class Placement:
     its next output's number. Whether it was the request that broke the worker is found out: those that were there are
     suspects, and are tried elsewhere a few at a time, while nobody else begins there. If that worker dies before they
     have made progress, they may be to blame, and are tried alone from then on. A request that may have broken two
-    workers ends; one that makes progress is acquitted.
+    workers ends; one that makes progress is acquitted. Whoever breaks workers only after some progress is not found
+    out, and ends with all that were there each time.
     """
 
     def __init__(self, ledger: Ledger, roster: Roster, catalogue: Catalogue, adapters: AdapterBook) -> None:
@@ -79,14 +80,14 @@ class Placement:
             actions.append(self._start(request, worker, now))
 
     def _start(self, request: LiveRequest, worker: WorkerRecord, now: float) -> Send:
-        request.worker = worker
+        request.worker, request.tried_at = worker, now
         request.attempt = 1 + next(self._attempts) % LAST_ATTEMPT
         worker.running.add(request.request_id)
         worker.bytes += request.size
         worker.unproven += 1
         if request.suspect:
             worker.trial.add(request.request_id)
-            worker.alone, worker.trial_ends = request.broken > 0, now + TRIAL_S
+            worker.alone = request.broken > 0
         if request.prefix:
             self._roster.warms(worker, request.prefix)
         start = Start(
@@ -108,26 +109,36 @@ class Placement:
 
     def proved(self, request: LiveRequest, now: float) -> list[Action]:
         """A request has made progress where it is. If others wait for that, their turn has come."""
-        request.proven = True
-        if request.worker is not None:
-            request.worker.unproven -= 1
-        return self._acquit(request, now) if request.suspect or self._ledger.suspects.places else []
-
-    def _acquit(self, request: LiveRequest, now: float) -> list[Action]:
-        request.suspect, request.broken = False, 0
-        if request.worker is not None:
-            request.worker.trial.discard(request.request_id)
+        if not (request.suspect or self._ledger.suspects.places):  # nearly always
+            request.proven = True
+            if request.worker is not None:
+                request.worker.unproven -= 1
+            return []
+        request.broken = 0
+        self._let_others_in(request)
         return self.assign(now)
 
+    def _let_others_in(self, request: LiveRequest) -> None:
+        """Should its worker die, it is not to blame for it."""
+        request.proven, request.suspect = True, False
+        if request.worker is not None:
+            request.worker.unproven -= 1
+            request.worker.trial.discard(request.request_id)
+
     def end_trials(self, now: float) -> list[Action]:
-        """A suspect that neither breaks its worker nor makes progress, for lack of memory, does not keep all others."""
-        late = [worker for worker in self._roster.workers.values() if worker.trial_ends <= now]
-        left = [worker for worker in late if worker.leaving]
-        for worker in left:
-            worker.leaving.clear()
-        over = [key for worker in late for key in sorted(worker.trial)]
-        actions = [action for key in over for action in self.proved(self._ledger.requests[key], now)]
-        return actions + self.assign(now) if left else actions
+        """Who shows nothing, for lack of memory or as all of it comes at its end, keeps others waiting only for a while.
+
+        Its worker must have given a sign of life `TRIAL_S` after it began: one that hangs is silent, and will be lost.
+        """
+        for worker in self._roster.workers.values():
+            before = min(now, worker.heard) - TRIAL_S
+            if worker.left_at <= before:
+                worker.leaving.clear()
+            if worker.unproven:
+                for request in [self._ledger.requests[key] for key in worker.running]:
+                    if not request.proven and request.tried_at <= before:
+                        self._let_others_in(request)
+        return self.assign(now)
 
     def end(
         self,
@@ -193,14 +204,14 @@ class Placement:
         """A worker forgets a request. Until it has, a suspect may still break it, and nobody else is to be blamed."""
         if request.suspect and not request.proven:
             worker.leaving[request.request_id] = 0
-            worker.trial_ends = max(worker.trial_ends, now + TRIAL_S)
+            worker.left_at = now
         return Send(worker.peer, Stop(request.request_id, request.attempt))
 
     def _wait_on(self, request: LiveRequest, now: float) -> None:
         """Put a request that has lost its worker in line, by when its listener will have heard all there is."""
         self.resumed += 1
         rate = self._catalogue.rate(request.model)
-        dry_at = request.begun + request.next_sample / rate if rate and request.begun else now
+        dry_at = request.begun + (request.next_sample - request.first_sample) / rate if rate and request.begun else now
         line = self._ledger.suspects if request.suspect else self._ledger.waiting
         line.add_resumed(request, dry_at)
 

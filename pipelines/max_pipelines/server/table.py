@@ -45,7 +45,8 @@ class LiveRequest(msgspec.Struct, eq=False):
     next_sample: int = 0
     next_seq: int = 0
     # -- what became of it on its workers
-    proven: bool = False  # the present attempt has made progress
+    tried_at: float = 0.0  # when the present attempt began
+    proven: bool = False  # it has made progress, or is not to blame for lack of it
     suspect: bool = False  # it was there when a worker died, and may have been why
     broken: int = 0  # workers that died while it alone could be why
     lost: int = 0  # workers that died while it was there
@@ -88,7 +89,7 @@ class WorkerRecord(msgspec.Struct, eq=False):
     unproven: int = 0  # of those that run, how many have yet to make progress
     trial: set[str] = set()
     alone: bool = False
-    trial_ends: float = 0.0
+    left_at: float = 0.0  # when the last of `leaving` ended
     leaving: dict[str, int] = {}  # suspects that ended on trial, and the signs of life since then without them
     warm: dict[int, None] = {}  # prefixes it has seen, the latest last
     # -- of the adapters that are loaded while serving: the last list that it was told; what it has, and why not
