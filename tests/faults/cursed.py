@@ -1,7 +1,8 @@
 """A speech pipeline that does harm when it is told to, in worker processes of the usual kind.
 
 A file named by a process id and holding a word curses that worker's next step: `spin`, `sleep`, `exit`. Some words in a
-text curse its request: `xkill` kills each worker at its first step, `xraise` makes each step raise that has it.
+text curse its request: `xkill` kills each worker at its first step, `xspin` hangs it there, `xraise` makes each step
+raise that has it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Cursed:
         texts = [self.texts.get(request_id, "") for request_id in active]
         if any("xkill" in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
+        while any("xspin" in text for text in texts):
+            pass
         if any("xraise" in text for text in texts):
             raise RuntimeError("cursed")
         return self.inner.execute(active)

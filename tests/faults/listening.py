@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,10 @@ class Heard:
             and self.last.buffer_position == other.last.buffer_position
         )
 
-    def gap(self, moment: float) -> float:
-        """From a moment to the next chunk; 0 if none was to come."""
-        return min((arrival - moment for arrival in self.arrivals if arrival > moment), default=0.0)
+    def gap(self, moment: float) -> float | None:
+        """The longest time without a chunk from a moment on, in seconds; None if none was to come."""
+        later = [arrival for arrival in self.arrivals if arrival > moment]
+        return max(b - a for a, b in pairwise([moment, *later])) if later else None
 
 
 @dataclass
@@ -103,23 +105,48 @@ def workers_of(server: int) -> dict[str, int]:
 
 
 async def busiest(client: AsyncClient) -> str:
-    """The worker that has most to do."""
+    """The worker that has most to do; it must have something."""
     report = await client.report()
-    return max(report.workers, key=lambda worker: worker.running).name
+    worker = max(report.workers, key=lambda worker: worker.running)
+    assert worker.running, "nobody has anything to do any more"
+    return worker.name
 
 
-async def strike(client: AsyncClient, server: int, number: signal.Signals) -> float:
-    """Send the busiest worker a signal; the moment at which that was done."""
-    pid = workers_of(server)[await busiest(client)]
+@dataclass
+class Strike:
+    """Harm done to a worker: the moment, and how many seconds later the server had lost it."""
+
+    moment: float
+    known_s: float
+
+    def told(self, heard: Sequence[Heard]) -> str:
+        """What came of it, in words and seconds."""
+        gaps = [gap for one in heard if (gap := one.gap(self.moment)) is not None]
+        if not gaps:
+            return f"known after {self.known_s:.3f} s; nobody had more to hear"
+        longest = f"p95 {percentile(gaps, 0.95):.3f}, max {max(gaps):.3f}"
+        return f"known after {self.known_s:.3f} s; {len(gaps)} heard more, the longest gap from there on {longest} s"
+
+
+async def strike(client: AsyncClient, harm: Callable[[str], None]) -> Strike:
+    """Do harm to the busiest worker, which is named; return when the server no longer has it."""
+    name = await busiest(client)
     moment = time.monotonic()
-    os.kill(pid, number)
-    return moment
+    harm(name)
+    while any(worker.name == name for worker in (await client.report()).workers):
+        await asyncio.sleep(0.002)
+    return Strike(moment, time.monotonic() - moment)
 
 
-async def standby_is_ready(client: AsyncClient) -> None:
-    """Wait until a worker stands by."""
+def sends(number: signal.Signals, server: int) -> Callable[[str], None]:
+    """The harm of a signal to a worker of this server."""
+    return lambda name: os.kill(workers_of(server)[name], number)
+
+
+async def standby_is_ready(client: AsyncClient, count: int = 1) -> None:
+    """Wait until so many workers stand by."""
     async with asyncio.timeout(60):
-        while not any(worker.ready and worker.standby for worker in (await client.report()).workers):
+        while sum(worker.ready and worker.standby for worker in (await client.report()).workers) < count:
             await asyncio.sleep(0.02)
 
 

@@ -28,7 +28,7 @@ from max_pipelines.client import AsyncClient, Client
 from max_pipelines.config import Config, load_config
 from max_pipelines.registry import build_pipeline, prove
 from max_pipelines.speech.prompting import tuned
-from tests.faults.listening import Audience, standby_is_ready, strike
+from tests.faults.listening import Audience, sends, standby_is_ready, strike
 from tests.pipelines.http.facing import facing
 from tests.pipelines.processes import servers
 from tests.tiny_codecs import whole
@@ -153,7 +153,7 @@ async def test_a_killed_worker_is_not_heard(config: Config) -> None:
         audience = Audience(client, "tiny")
         listening = asyncio.ensure_future(audience.all(3))
         await audience.until(7)
-        await strike(client, server, signal.SIGKILL)
+        await strike(client, sends(signal.SIGKILL, server))
         found = await listening
         gauges = (await client.report()).gauges
         assert gauges["lost_workers"] == 1

@@ -27,7 +27,7 @@ from max_interfaces import (
 from max_pipelines.cli import main
 from max_pipelines.client import AsyncClient, Client
 from max_pipelines.embeddings.build import build
-from tests.faults.listening import strike
+from tests.faults.listening import sends, strike
 from tests.pipelines.processes import servers
 from tests.tiny_encoders import CONTEXT, make_encoder, serving
 
@@ -125,7 +125,7 @@ async def test_texts_go_on_elsewhere_when_a_worker_is_killed(folder: Path) -> No
         async with asyncio.timeout(30):
             while not any(worker.running for worker in (await client.report()).workers):
                 pass  # each report is awaited
-        await strike(client, server, signal.SIGKILL)
+        await strike(client, sends(signal.SIGKILL, server))
         assert np.abs(await embedding - calm).max() <= 1e-5
 
 
