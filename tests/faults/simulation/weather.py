@@ -25,6 +25,7 @@ class Weather:
     goings: int = 0
     killers: int = 0
     breakers: int = 0
+    hangers: int = 0
     adaptations: int = 8
     deadly: float = 0.0  # the share of adapters that kill who loads them
     fragile: float = 0.0  # … that workers which come later cannot load
@@ -36,13 +37,13 @@ class Weather:
 
     @property
     def calm(self) -> bool:
-        """Whether every message arrives."""
+        """Whether every message arrives, and nobody hangs but for a reason of its own."""
         return self.losses == NO_LOSSES and not self.cuts and not self.hangs
 
     @property
     def answered(self) -> int:
-        """How many calls have their whole sound in the end, at least."""
-        return 5 if self.calm else 2
+        """How many calls have their whole sound in the end, at least, or were refused in time as there was no room."""
+        return 6 if self.calm else 3
 
 
 WEATHERS = (
@@ -55,6 +56,6 @@ WEATHERS = (
     Weather(killers=2, breakers=1, slow=0.3, never=0.1),
     Weather(crashes=1, deadly=0.3, fragile=0.2, adaptations=12),
     Weather(Losses(0.03, 0.02, 0.02), crashes=2, hangs=1, deadly=0.1, fragile=0.1, adaptations=20),
-    Weather(crashes=1, cancels=2, rush=0.15, limits=TIGHT),
-    Weather(Losses(0.02, 0.01, 0.01), crashes=2, cancels=2, rush=0.15, limits=TIGHT),
+    Weather(crashes=1, cancels=2, adaptations=14, rush=0.2, limits=TIGHT),
+    Weather(Losses(0.02, 0.01, 0.01), crashes=2, cancels=2, adaptations=14, rush=0.2, limits=TIGHT),
 )

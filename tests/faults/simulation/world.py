@@ -205,6 +205,8 @@ class World:
                 sounds.append(Sound(length, kills_at=min(where, length)))
             elif number < self.weather.killers + self.weather.breakers:
                 sounds.append(Sound(length, raises_at=max(1, min(where, length))))
+            elif number < self.weather.killers + self.weather.breakers + self.weather.hangers:
+                sounds.append(Sound(length, hangs_at=min(where, length)))
             else:
                 sounds.append(Sound(length))
         return sounds
@@ -302,6 +304,8 @@ class World:
         for worker in desk.workers.values():
             assert len(worker.running) <= CREDITS, "more than the credits"
             assert not (worker.standby and worker.running), "work for one that stands by"
+            unproven = [desk.requests[key] for key in worker.running if not desk.requests[key].proven]
+            assert len(unproven) <= 1 or not any(one.broken for one in unproven), "who is to blame, should it break?"
 
     def _check_full(self) -> None:
         desk, limits = self.dispatcher, self.weather.limits
@@ -309,8 +313,9 @@ class World:
         assert full, "a call was refused though there was room"
 
     def _check_stopped(self, call: Call) -> None:
-        """Within a step nobody works for who wants nothing any more."""
-        working = [worker.name for worker in self.workers.values() if call.key in worker.core._running]
+        """Within a step nobody works for who wants nothing any more, but who hangs with it."""
+        able = [worker for worker in self.workers.values() if worker.stuck_until <= self.clock.now]
+        working = [worker.name for worker in able if call.key in worker.core._running]
         assert not working, f"{call.key} was cancelled and runs on at {working}"
 
     def _audit(self) -> None:
@@ -338,7 +343,7 @@ class World:
                 if client.alive and not call.left:
                     self._look_at(client, call)
         self.answered = sum(call.ends[:1] == [ANSWERED] for call in calls)
-        assert self.answered >= self.weather.answered, f"only {self.answered} calls were answered"
+        assert self.answered + self.refused >= self.weather.answered, f"only {self.answered} calls were answered"
         self._look_for_leaks()
 
     def _look_at(self, client: SimulatedClient, call: Call) -> None:
@@ -348,7 +353,7 @@ class World:
         self._look_at_weights(call)
         status, kind = call.ends[0]
         if status is GenerationStatus.END_OF_SEQUENCE:
-            assert call.sound.kills_at < 0, f"{call.key} kills its workers and was answered"
+            assert not call.sound.loses_workers, f"{call.key} breaks its workers and was answered"
             return
         assert kind is not FailureKind.STALLED or call.pace == 0.0, f"{call.key} was read, and ended as stalled"
         if kind is FailureKind.UNKNOWN_MODEL:
@@ -375,20 +380,24 @@ class World:
             FailureKind.STALLED: call.pace == 0.0,
             FailureKind.OVERLOADED: self.refused > 0,
             FailureKind.WORKER_ERROR: call.sound.raises_at >= 0,
-            FailureKind.WORKER_DIED: call.sound.kills_at >= 0 or self._may_be_mistaken,
+            FailureKind.WORKER_DIED: call.sound.loses_workers or self._may_be_mistaken,
             None: call.cancelled and status is GenerationStatus.CANCELLED,
         }
         assert reasons.get(kind, False), f"{call.key} ended as {status}, {kind}"
 
     @property
     def _may_be_mistaken(self) -> bool:
-        """Whether something from outside may have killed a worker just while an innocent was tried there alone."""
-        return self.weather.crashes > 0 and self.crashes >= 3
+        """Whether something else may have broken a worker just while an innocent was tried there alone.
+
+        One that hangs is given requests until it is known to.
+        """
+        return (self.weather.crashes > 0 or self.weather.hangers > 1) and self.crashes >= 3
 
     def _look_for_leaks(self) -> None:
         desk = self.dispatcher
+        harmful = self.weather.killers + self.weather.hangers
         most = (
-            self.weather.crashes + 3 * self.weather.killers + self.deadly
+            self.weather.crashes + 3 * harmful + self.deadly
         )  # one while others could be it, two that it is blamed for
         assert not self.weather.calm or self.crashes <= most, f"{self.crashes} workers were broken"
         assert not desk.requests, f"left in the table: {sorted(desk.requests)}"
