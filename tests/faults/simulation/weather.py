@@ -54,6 +54,8 @@ WEATHERS = (
     Weather(Losses(0.01, 0.01, 0.01), crashes=1, hangs=1, cancels=3),
     Weather(Losses(0.03, 0.02, 0.02), crashes=2, cuts=2, cancels=4, goings=1, breakers=1),
     Weather(killers=2, breakers=1, slow=0.3, never=0.1),
+    Weather(hangers=1, breakers=1),
+    Weather(hangers=2, cancels=3),
     Weather(crashes=1, deadly=0.3, fragile=0.2, adaptations=12),
     Weather(Losses(0.03, 0.02, 0.02), crashes=2, hangs=1, deadly=0.1, fragile=0.1, adaptations=20),
     Weather(crashes=1, cancels=2, adaptations=14, rush=0.2, limits=TIGHT),
