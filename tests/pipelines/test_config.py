@@ -11,7 +11,11 @@ import pytest
 from max_codecs.orpheus import ORPHEUS
 from max_engines.rules import Watermark
 from max_interfaces import ConfigError
+from max_pipelines.client.lease import PING_S
 from max_pipelines.config import Config, config_schema, load_config, parse_config
+from max_pipelines.config.running import LEAST_SILENCE_S
+from max_pipelines.server.dispatcher import BEAT_S
+from max_pipelines.worker.loop import HEARTBEAT_S, SLOW_STEP_S
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MINIMAL = "model: {name: m}\npipeline: {kind: trivial}\n"
@@ -21,6 +25,11 @@ MINIMAL = "model: {name: m}\npipeline: {kind: trivial}\n"
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path) -> None:
     config = load_config(path)
     assert msgspec.yaml.decode(msgspec.yaml.encode(config), type=Config) == config
+
+
+def test_nobody_who_gives_signs_of_life_in_time_can_be_taken_for_gone() -> None:
+    longest_gap = max(PING_S, BEAT_S, HEARTBEAT_S + SLOW_STEP_S)
+    assert longest_gap < LEAST_SILENCE_S
 
 
 def test_orpheus_yaml_says_what_the_code_knows() -> None:
@@ -49,6 +58,8 @@ def test_orpheus_yaml_says_what_the_code_knows() -> None:
         ("model: {name: m, dtype: int8}\npipeline: {kind: trivial}", "valid: auto, bfloat16, float16, float32"),
         (MINIMAL + "speech: {format: 3}", "speech.format: Expected"),
         (MINIMAL + "limits: {lease_s: .nan}", "limits.lease_s"),
+        (MINIMAL + "limits: {lease_s: 1.0}", "limits.lease_s: Expected `float` >= 1.3"),
+        (MINIMAL + "limits: {silence_s: 0.5}", "limits.silence_s: Expected `float` >= 1.3"),
         (MINIMAL + "engine: {knid: torch}", "engine.knid: unknown key; did you mean `kind`?"),
         (MINIMAL + "engine: {kv_memory: 0}", "engine.kv_memory: Expected `int` >= 65536"),
         (MINIMAL + "engine: {kv_memory: 1}", "engine.kv_memory: Expected `int` >= 65536"),

@@ -106,6 +106,31 @@ def test_text_is_bounded_by_the_number_of_its_outputs() -> None:
     assert said(b"w1", chunks(desk, 0, 12), Pace) == [Pace("a", 1, True)]
 
 
+def test_what_was_kept_ahead_counts_again_once_it_is_read_for_real() -> None:
+    desk = listening(10, stall_s=30.0)
+    chunks(desk, 0, 8)
+    read(desk, 7)  # all that came, kept for later
+    chunks(desk, 8, 20)
+    assert desk.dispatcher.requests["a"].resting
+    for seq in range(7):  # and now it is heard, slowly
+        desk.now += 25
+        read(desk, seq)
+        assert not ends(desk.tell(Tick()))
+    desk.now += 20
+    read(desk, 6)  # a repeat puts nothing off
+    desk.now += 11
+    assert ends(desk.tell(Tick())) == [("a", GenerationStatus.CANCELLED, FailureKind.STALLED)]
+
+
+def test_what_was_heard_before_a_request_that_goes_on_from_another_is_not_unread() -> None:
+    desk = listening(10)
+    desk.first_sample = 10_000
+    assert not said(b"c1", chunks(desk, 0, 5), Watch)
+    assert said(b"c1", chunks(desk, 5, 6), Watch) == [Watch("a", 1, 5)]
+    assert not said(b"w1", chunks(desk, 6, 9), Pace)
+    assert said(b"w1", chunks(desk, 9, 11), Pace) == [Pace("a", desk.attempt("a"), True)]
+
+
 def test_reads_of_others_late_and_repeated_change_nothing() -> None:
     desk = listening(10)
     chunks(desk, 0, 12)
@@ -131,6 +156,49 @@ def test_tenants_take_turns_and_each_ones_own_go_in_order() -> None:
     desk.submit("other-0", tenant="other")
     order = [key for key, _ in started(desk.worker(places=5))]
     assert order == ["many-0", "few-0", "other-0", "many-1", "many-2"]
+
+
+def test_who_takes_back_all_that_waited_comes_next_as_one_that_comes_now() -> None:
+    desk = Desk()
+    for number in range(3):
+        desk.submit(f"fickle-{number}", tenant="fickle")
+    desk.submit("few-0", tenant="few")
+    for number in range(3):
+        desk.cancel(f"fickle-{number}")
+    for number in range(3, 6):
+        desk.submit(f"fickle-{number}", tenant="fickle")
+    desk.submit("other-0", tenant="other")
+    order = [key for key, _ in started(desk.worker(places=6))]
+    assert order == ["few-0", "fickle-3", "other-0", "fickle-4", "fickle-5"]
+
+
+def test_to_take_back_and_ask_again_spares_nobody_the_turns_it_had() -> None:
+    desk = Desk()
+    desk.worker(places=1)
+    desk.submit("first")
+    for key in ("greedy-0", "greedy-1", "patient-0", "patient-1"):
+        desk.submit(key, tenant=key[:-2])
+    order = []
+    for _ in range(5):
+        for key in sorted(desk.dispatcher.waiting.places):
+            if key.startswith("greedy"):
+                desk.cancel(key)
+                desk.submit(key, tenant="greedy")
+        (running,) = desk.dispatcher.workers[b"w1"].running
+        order.append(running)
+        desk.chunk(running, desk.attempt(running), 0, DONE)
+    assert order == ["first", "patient-0", "patient-1", "greedy-0", "greedy-1"]  # it gains nothing, but loses
+
+
+def test_nothing_is_kept_of_a_tenant_that_waits_no_more() -> None:
+    desk = Desk()
+    desk.submit("stays", tenant="patient")
+    for number in range(500):
+        desk.submit("a", tenant=f"tenant-{number}")
+        desk.cancel("a")
+    assert set(desk.dispatcher.waiting._turns) == {"patient"}
+    desk.worker()
+    assert not desk.dispatcher.waiting._turns
 
 
 def test_one_tenant_leaves_a_part_of_the_line_to_others() -> None:

@@ -14,10 +14,12 @@ from max_interfaces.messages import (
     Ended,
     Goodbye,
     Held,
+    Inspect,
     ModelInfo,
     Note,
     Noted,
     Ready,
+    Report,
     Retire,
     Start,
     Stop,
@@ -124,6 +126,19 @@ def test_a_silent_worker_is_killed_and_its_requests_go_on_elsewhere() -> None:
     actions = desk.tell(Tick())
     assert [action.name for action in actions if isinstance(action, Kill)] == ["w1"]
     assert started(actions) == [("a", "w2")]
+
+
+def test_a_worker_is_lost_once_however_that_is_found_out() -> None:
+    desk = Desk(Limits(silence_s=3))
+    for name in ("hangs", "crashes"):
+        desk.worker(name, supervised=True)
+    desk.tell(WorkerExited("crashes", "was killed"))
+    desk.now += 4
+    assert [action.name for action in desk.tell(Tick()) if isinstance(action, Kill)] == ["hangs"]
+    desk.tell(WorkerExited("hangs", "was killed"))
+    report = to(b"c1", desk.hear(b"c1", Inspect()))[0]
+    assert isinstance(report, Report)
+    assert report.gauges["lost_workers"] == 2
 
 
 def test_a_lost_worker_of_our_own_has_nothing_more_to_say() -> None:

@@ -25,6 +25,10 @@ class WorkersConfig(Section, frozen=True):
     start_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
 
 
+LEAST_SILENCE_S = 1.3
+Silence = Annotated[float, Meta(ge=LEAST_SILENCE_S, le=3600)]
+
+
 class Limits(Section, frozen=True):
     """Every bound of the dispatcher; times in seconds.
 
@@ -34,13 +38,17 @@ class Limits(Section, frozen=True):
     `ahead_s` of sound or `ahead_outputs` outputs behind, and is cancelled if nothing of it is read for `stall_s`.
     `drain_s` is what running requests get when the server ends, `retire_s` what a worker then gets to end by itself
     before it is killed.
+
+    `lease_s` and `silence_s` are 1.3 or more: everybody gives a sign of life each second, a worker's may wait for a
+    step of up to 0.25 s that is not announced, and the way takes some milliseconds. Below that whoever is idle would be
+    taken for gone.
     """
 
     max_waiting: Annotated[int, Meta(ge=0, le=2**20)] = 1024
     max_requests: Annotated[int, Meta(ge=1, le=2**20)] = 4096
     max_bytes: Annotated[int, Meta(ge=1, le=2**40)] = 2**28
-    lease_s: Annotated[float, Meta(gt=0, le=3600)] = 3.0
-    silence_s: Annotated[float, Meta(gt=0, le=3600)] = 3.0
+    lease_s: Silence = 3.0
+    silence_s: Silence = 3.0
     ahead_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
     ahead_outputs: Annotated[int, Meta(ge=1, le=2**20)] = 2048
     stall_s: Annotated[float, Meta(gt=0, le=86_400)] = 30.0

@@ -124,7 +124,8 @@ class Dispatcher:
             case Unreadable():
                 return self._unreadable(event, now)
             case WorkerExited(name, reason):
-                self._roster.bury(name)
+                if not self._roster.is_dead(name):  # it was not taken for lost before
+                    self._roster.bury(name)
                 gone = self._roster.named(name)
                 return [action for worker in gone for action in self._from_workers.gone(worker, reason, now)]
             case WorkersGivenUp(reason):

@@ -46,8 +46,11 @@ class Reading:
     def read(self, request: LiveRequest, seq: int, sample: int, now: float) -> list[Action]:
         """The reader has taken all outputs up to number `seq`, and the sound before `sample`."""
         outputs = min(seq + 1, request.next_seq)
-        if outputs <= request.read_seq:
-            return []  # a repeat
+        told, request.told_seq = request.told_seq, outputs
+        if outputs <= request.read_seq:  # a repeat, unless it changes: what was kept ahead is read only now
+            if outputs != told and request.stalls_at < math.inf:
+                self._ledger.stalls(request, now + self._limits.stall_s)
+            return []
         request.read_seq, request.read_sample = outputs, min(max(sample, request.read_sample), request.next_sample)
         if request.watched and outputs >= request.watched:
             request.watched = 0

@@ -56,6 +56,7 @@ class LiveRequest(msgspec.Struct, eq=False):
     begun: float = 0.0  # when its first sound left
     read_sample: int = 0
     read_seq: int = 0  # outputs read
+    told_seq: int = 0  # … as the client told last: fewer, once what it kept ahead of time is read for real
     mark_sample: float = math.inf
     mark_seq: int = 2**31
     watched: int = 0  # the client was asked to tell when it has read so many outputs; 0: it was not asked

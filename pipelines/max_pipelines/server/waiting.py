@@ -17,13 +17,16 @@ class WaitingLine:
     First those that a lost worker had begun, whose listener runs dry soonest; then higher priority first. Among equals
     tenants take turns, and each tenant's own requests go in order of arrival. (Start-time fair queueing: a request's
     turn is one after its tenant's last, but not before the one that is being served.) `places` are those who wait.
+
+    Of a tenant with nothing in the line nothing is kept. What was served of it lies behind the turn that is being
+    served, and what it took back was never served: so its next turn is that of any other who comes now.
     """
 
     def __init__(self) -> None:
         self._heaps: dict[str, list[Entry]] = {}
         self._order = itertools.count()
         self.places: dict[str, int] = {}  # an entry whose number is not here has left the line
-        self._turns: dict[str, float] = {}  # of each tenant's last request
+        self._turns: dict[str, float] = {}  # the last one of each tenant that waits
         self._turn = 0.0  # the one that is being served
         self._sizes: dict[str, int] = {}  # how many of each tenant wait
         self._tenants: dict[str, str] = {}  # of those that wait
@@ -44,8 +47,6 @@ class WaitingLine:
         """Put a new request at its place in the line."""
         turn = max(self._turn, self._turns.get(request.tenant, 0.0)) + 1
         self._turns[request.tenant] = turn
-        if len(self._turns) > 2 * len(self.places) + SLACK:
-            self._turns = {tenant: last for tenant, last in self._turns.items() if last > self._turn}
         self._push(request, -request.priority, turn)
 
     def add_resumed(self, request: LiveRequest, dry_at: float) -> None:
@@ -70,6 +71,7 @@ class WaitingLine:
         self._sizes[tenant] -= 1
         if not self._sizes[tenant]:
             del self._sizes[tenant]
+            self._turns.pop(tenant, None)  # none of a tenant of which only resumed requests waited
 
     def first(self, model: str) -> str | None:
         """The next request for `model`, or None."""

@@ -72,7 +72,7 @@ class WorkerMessages:
                 stale.append(index)
                 continue
             if not request.next_seq:
-                request.first_sample = head.first_sample
+                request.first_sample = request.read_sample = head.first_sample  # what came before was another's
             request.next_seq += 1
             request.next_sample = head.first_sample + head.samples
             request.tokens.extend(head.tokens)

@@ -118,6 +118,15 @@ MUTANTS = (
         "request.missing += counts",
         "request.missing += 0",
     ),
+    Mutant(
+        "a request is ended twice",
+        "placement",
+        "Placement",
+        "                actions.append(Send(request.peer, ended))\n",
+        "                actions += [Send(request.peer, ended)] * 2\n",
+    ),
+    Mutant("any number may wait", "admission", "Admission", "if theirs >= SHARE", "if theirs < 0 and theirs >= SHARE"),
+    Mutant("any number may live", "admission", "Admission", "if len(ledger.requests) >= limits.max_requests", "if 0"),
     Mutant("deadlines are not kept", "dispatcher", "Dispatcher", "self._ledger.late(now)", "self._ledger.late(0.0)"),
     Mutant("leases are not kept", "dispatcher", "Dispatcher", "in self._ledger.silent(now):", "in ():"),
     Mutant(
@@ -183,4 +192,10 @@ MUTANTS = (
         "if asker in self._outcomes:",
         "if asker in self._wanted:",
     ),
+)
+
+# The control: the same way, with nothing wrong in it.
+CONTROLS = tuple(
+    Mutant(f"{kind} is as it was", module, kind, f"class {kind}:", f"class {kind}:")
+    for module, kind in sorted({(mutant.module, mutant.kind) for mutant in MUTANTS})
 )

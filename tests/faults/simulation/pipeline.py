@@ -33,6 +33,10 @@ class Crash(BaseException):
     """The process is no more."""
 
 
+class Hang(BaseException):
+    """The process does nothing from now on."""
+
+
 class Wrong(BaseException):
     """A worker was told what cannot be: no error that a worker may swallow."""
 
@@ -44,16 +48,31 @@ class Sound:
     length: int
     kills_at: int = -1
     raises_at: int = -1
+    hangs_at: int = -1
 
     @property
     def text(self) -> str:
         """The text that says so."""
-        return f"{self.length} {self.kills_at} {self.raises_at}"
+        return f"{self.length} {self.kills_at} {self.raises_at} {self.hangs_at}"
 
     @classmethod
     def read(cls, text: str) -> Sound:
         """The sound of a text."""
         return cls(*map(int, text.split()))
+
+    @property
+    def loses_workers(self) -> bool:
+        """Whether no worker survives it."""
+        return self.kills_at >= 0 or self.hangs_at >= 0
+
+    def harm(self, tokens: int) -> None:
+        """Do the harm that is done where so many tokens have come."""
+        if self.kills_at == tokens:
+            raise Crash
+        if self.hangs_at == tokens:
+            raise Hang
+        if self.raises_at == tokens:
+            raise RuntimeError("a device-side error")
 
 
 def weighted(seed: int, weights: int) -> int:
@@ -159,18 +178,15 @@ class SoundPipeline:
             raise Wrong("tokens were lost")
         if attempt.next_sample > count * TOKEN_SAMPLES:
             raise Wrong("sound before its tokens")
-        if sound.kills_at == 0:
-            raise Crash
+        if count == 0:
+            sound.harm(0)
         self.states[request_id] = _State(sound, seed, weights, count, attempt.next_sample, attempt.next_seq, count)
 
     def execute(self, active: Collection[RequestID]) -> Sequence[Output]:
         """Move some on by a token. A step that raises has changed nothing."""
         for request_id in active:
             state = self.states[request_id]
-            if state.sound.kills_at == state.tokens + 1:
-                raise Crash
-            if state.sound.raises_at == state.tokens + 1:
-                raise RuntimeError("a device-side error")
+            state.sound.harm(state.tokens + 1)
         return [self._advance(request_id, self.states[request_id]) for request_id in active]
 
     def _advance(self, request_id: RequestID, state: _State) -> Output:

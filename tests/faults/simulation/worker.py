@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from max_interfaces import AudioGenerationRequest, PipelineTask
@@ -11,7 +12,7 @@ from max_pipelines.registry import ServedPipeline
 from max_pipelines.worker.core import WorkerCore
 
 from .clock import Clock
-from .pipeline import CREDITS, RATE, Crash, SoundAdapters, SoundPipeline
+from .pipeline import CREDITS, RATE, Crash, Hang, SoundAdapters, SoundPipeline
 
 STEP_S = 0.05
 HEARTBEAT_S = 1.0
@@ -69,7 +70,7 @@ class SimulatedWorker:
 
     def hang(self, seconds: float) -> None:
         """It does nothing for a while."""
-        self.stuck_until = self._clock.now + seconds
+        self.stuck_until = max(self.stuck_until, self._clock.now + seconds)
 
     def hear(self, message: object, payload: Sequence[Frame]) -> None:
         """A message arrives. One that is stuck reads it later."""
@@ -82,6 +83,9 @@ class SimulatedWorker:
             outgoing = self.core.take(message, payload, self._clock.now)
         except Crash:
             self.kill()
+            return
+        except Hang:
+            self.hang(math.inf)
             return
         self._send(outgoing)
         self._go_on()
@@ -119,6 +123,9 @@ class SimulatedWorker:
             outgoing = self.core.step(self._clock.now)
         except Crash:
             self.kill()
+            return
+        except Hang:
+            self.hang(math.inf)
             return
         self._send(outgoing)
         self._go_on()

@@ -17,17 +17,18 @@ from pathlib import Path
 from zlib import crc32
 
 from max_interfaces import FailureKind, GenerationStatus, LoRAOperation, LoRAStatus
-from max_interfaces.messages import Adapt, Adapted, Header, Unfit
+from max_interfaces.messages import Adapt, Adapted, Ended, Header, Submit, Unfit
 from max_interfaces.wire import Frame
-from max_pipelines.config import Limits
 from max_pipelines.server.dispatcher import Dispatcher
 from max_pipelines.server.events import Event, Kill, PeerGone, Received, Send, Tick, WorkerExited, WorkersGivenUp
 from max_pipelines.server.supervisor import GiveUp, Order, Spawn, Supervisor
 
 from .client import Call, SimulatedClient
 from .clock import Clock
-from .network import DELAY_S, LONGEST_TRANSIT_S, Losses, Network
+from .ends import Ends
+from .network import DELAY_S, LONGEST_TRANSIT_S, Network
 from .pipeline import CREDITS, FRAGILE, KILLS, Sound, Weights, Wrong
+from .weather import NO_LOSSES, WEATHERS, Weather
 from .worker import MODEL, STEP_S, SimulatedWorker
 
 SERVER = "server"
@@ -38,12 +39,10 @@ QUIET_S = 60.0
 DEATH_S = 0.005  # from a death until the supervisor knows, who has read by then what was sent before
 AUDIT_S = 0.5
 FORGOTTEN_S = 10.0  # two signs of life, some of which may be lost, too, or cut off
+ANSWERED = (GenerationStatus.END_OF_SEQUENCE, None)
 ADAPTERS = ("ann", "bob")
 UNKNOWN = 0.1
-LIMITS = Limits(max_waiting=64, max_requests=200, ahead_s=1.0, ahead_outputs=64, stall_s=5.0)
-
-
-NO_LOSSES = Losses()
+CALLED, FAULTABLE = 20, 200  # of calls and messages, so many at least, while things happen
 
 
 @dataclass(eq=False)
@@ -54,31 +53,6 @@ class Stay:
     since: float = math.inf
     until: float = math.inf
     over: float = math.inf
-
-
-@dataclass(frozen=True)
-class Weather:
-    """What may happen. `calm` means that nothing is lost on the way, so that all that can be answered must be."""
-
-    losses: Losses = NO_LOSSES
-    crashes: int = 0
-    hangs: int = 0
-    cuts: int = 0
-    cancels: int = 0
-    goings: int = 0
-    killers: int = 0
-    breakers: int = 0
-    adaptations: int = 8
-    deadly: float = 0.0  # the share of adapters that kill who loads them
-    fragile: float = 0.0  # … that workers which come later cannot load
-    slow: float = 0.1  # the share of readers at playing speed
-    never: float = 0.05  # … of those that never read
-    short: float = 0.05  # … of calls with a short deadline
-
-    @property
-    def calm(self) -> bool:
-        """Whether every message arrives."""
-        return self.losses == NO_LOSSES and not self.cuts and not self.hangs
 
 
 @dataclass
@@ -93,11 +67,15 @@ class World:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.network = Network(self.clock, self.chance, self.weather.losses)
-        self.dispatcher = Dispatcher(LIMITS, [MODEL], ACTIVE)
+        self.dispatcher = Dispatcher(self.weather.limits, [MODEL], ACTIVE)
         self.supervisor = Supervisor(ACTIVE + STANDBY)
         self.workers: dict[str, SimulatedWorker] = {}
         self.parties: dict[bytes, SimulatedWorker | SimulatedClient] = {}
         self.clients: list[SimulatedClient] = []
+        self.ends = Ends()
+        self.refused = 0  # calls for which there was no room
+        self.answered = 0  # calls that had their whole sound
+        self.faultable = 0  # messages while things happen: each a chance for a fault
         self.crashes = 0
         self.history = 0
         self.deadly = 0  # adapters that kill, which somebody has asked for
@@ -139,6 +117,10 @@ class World:
             self.feed(Tick())
 
     def _send(self, peer: bytes, message: Header, payload: Sequence[Frame]) -> None:
+        self.ends.told(peer, message)
+        if isinstance(message, Ended) and message.kind is FailureKind.OVERLOADED:
+            self.refused += 1
+            self._check_full()
         party = self.parties.get(peer)
         if party is None or not party.connected:
             self.clock.after(0.0, lambda: self.feed(PeerGone(peer, "is gone")))
@@ -151,6 +133,8 @@ class World:
 
     def _received(self, source: str, message: Header, payload: Sequence[Frame]) -> None:
         self.history = crc32(f"{self.clock.now} {source} {type(message).__name__}".encode(), self.history)
+        if isinstance(message, Submit):
+            self.ends.submitted(source.encode(), message)
         self.feed(Received(source.encode(), message, b"", payload))
         if isinstance(message, Unfit):
             self._obey(self.supervisor.unfit(source, message.message))
@@ -203,13 +187,14 @@ class World:
                 self._later(happening)
         self.clock.after(AUDIT_S, self._audit)
         self.clock.run_until(self.clock.now + TROUBLE_S)
+        self.faultable = self.network.messages
         self.network.losses = NO_LOSSES
         self.clock.run_until(self.clock.now + QUIET_S)
         self._look()
 
     def _later(self, happening: object) -> None:
         assert callable(happening)
-        self.clock.after(self.chance.random() * TROUBLE_S * 0.8, happening)
+        self.clock.after(self.chance.random() * TROUBLE_S * self.weather.rush, happening)
 
     def _kinds(self) -> list[Sound]:
         sounds = []
@@ -220,6 +205,8 @@ class World:
                 sounds.append(Sound(length, kills_at=min(where, length)))
             elif number < self.weather.killers + self.weather.breakers:
                 sounds.append(Sound(length, raises_at=max(1, min(where, length))))
+            elif number < self.weather.killers + self.weather.breakers + self.weather.hangers:
+                sounds.append(Sound(length, hangs_at=min(where, length)))
             else:
                 sounds.append(Sound(length))
         return sounds
@@ -311,14 +298,24 @@ class World:
 
     def _check_bounds(self) -> None:
         desk = self.dispatcher
-        assert len(desk.requests) <= LIMITS.max_requests
+        new = sum(not desk.requests[key].attempt for key in desk.waiting.places)
+        assert len(desk.requests) <= self.weather.limits.max_requests, f"{len(desk.requests)} live"
+        assert new <= self.weather.limits.max_waiting, f"{new} wait"
         for worker in desk.workers.values():
             assert len(worker.running) <= CREDITS, "more than the credits"
             assert not (worker.standby and worker.running), "work for one that stands by"
+            unproven = [desk.requests[key] for key in worker.running if not desk.requests[key].proven]
+            assert len(unproven) <= 1 or not any(one.broken for one in unproven), "who is to blame, should it break?"
+
+    def _check_full(self) -> None:
+        desk, limits = self.dispatcher, self.weather.limits
+        full = len(desk.requests) >= limits.max_requests or len(desk.waiting) >= limits.max_waiting
+        assert full, "a call was refused though there was room"
 
     def _check_stopped(self, call: Call) -> None:
-        """Within a step nobody works for who wants nothing any more."""
-        working = [worker.name for worker in self.workers.values() if call.key in worker.core._running]
+        """Within a step nobody works for who wants nothing any more, but who hangs with it."""
+        able = [worker for worker in self.workers.values() if worker.stuck_until <= self.clock.now]
+        working = [worker.name for worker in able if call.key in worker.core._running]
         assert not working, f"{call.key} was cancelled and runs on at {working}"
 
     def _audit(self) -> None:
@@ -332,16 +329,21 @@ class World:
         late = [key for key, times in self._missed.items() if times * AUDIT_S > FORGOTTEN_S]
         assert not late, f"{late} should run and do not"
         for client in self.clients:
-            forgotten_at = client.gone_at + LIMITS.lease_s + LONGEST_TRANSIT_S + DELAY_S
+            forgotten_at = client.gone_at + self.weather.limits.lease_s + LONGEST_TRANSIT_S + DELAY_S
             held = client.peer in self.dispatcher.clients
             assert not (held and self.clock.now > forgotten_at), f"{client.name} has long been silent"
         self.clock.after(AUDIT_S, self._audit)
 
     def _look(self) -> None:
+        calls = [call for client in self.clients for call in client.calls]
+        assert len(calls) >= CALLED, f"only {len(calls)} calls"
+        assert self.faultable >= FAULTABLE, f"only {self.faultable} messages could be lost"
         for client in self.clients:
             for call in client.calls:
                 if client.alive and not call.left:
                     self._look_at(client, call)
+        self.answered = sum(call.ends[:1] == [ANSWERED] for call in calls)
+        assert self.answered + self.refused >= self.weather.answered, f"only {self.answered} calls were answered"
         self._look_for_leaks()
 
     def _look_at(self, client: SimulatedClient, call: Call) -> None:
@@ -351,7 +353,7 @@ class World:
         self._look_at_weights(call)
         status, kind = call.ends[0]
         if status is GenerationStatus.END_OF_SEQUENCE:
-            assert call.sound.kills_at < 0, f"{call.key} kills its workers and was answered"
+            assert not call.sound.loses_workers, f"{call.key} breaks its workers and was answered"
             return
         assert kind is not FailureKind.STALLED or call.pace == 0.0, f"{call.key} was read, and ended as stalled"
         if kind is FailureKind.UNKNOWN_MODEL:
@@ -376,21 +378,26 @@ class World:
         reasons = {
             FailureKind.DEADLINE_EXCEEDED: call.deadline < self.clock.now - QUIET_S + 1.0,
             FailureKind.STALLED: call.pace == 0.0,
+            FailureKind.OVERLOADED: self.refused > 0,
             FailureKind.WORKER_ERROR: call.sound.raises_at >= 0,
-            FailureKind.WORKER_DIED: call.sound.kills_at >= 0 or self._may_be_mistaken,
+            FailureKind.WORKER_DIED: call.sound.loses_workers or self._may_be_mistaken,
             None: call.cancelled and status is GenerationStatus.CANCELLED,
         }
         assert reasons.get(kind, False), f"{call.key} ended as {status}, {kind}"
 
     @property
     def _may_be_mistaken(self) -> bool:
-        """Whether something from outside may have killed a worker just while an innocent was tried there alone."""
-        return self.weather.crashes > 0 and self.crashes >= 3
+        """Whether something else may have broken a worker just while an innocent was tried there alone.
+
+        One that hangs is given requests until it is known to.
+        """
+        return (self.weather.crashes > 0 or self.weather.hangers > 1) and self.crashes >= 3
 
     def _look_for_leaks(self) -> None:
         desk = self.dispatcher
+        harmful = self.weather.killers + self.weather.hangers
         most = (
-            self.weather.crashes + 3 * self.weather.killers + self.deadly
+            self.weather.crashes + 3 * harmful + self.deadly
         )  # one while others could be it, two that it is blamed for
         assert not self.weather.calm or self.crashes <= most, f"{self.crashes} workers were broken"
         assert not desk.requests, f"left in the table: {sorted(desk.requests)}"
@@ -407,7 +414,7 @@ class World:
             assert not simulated.core.links.all[0].running
         self._look_at_adapters()
         # What is on its way when a request is to rest, and a chunk for each worker that it loses meanwhile.
-        bound = LIMITS.ahead_s + 1.0 + 0.4 * self.crashes
+        bound = self.weather.limits.ahead_s + 1.0 + 0.4 * self.crashes
         if not self.weather.calm:
             bound += 3.0  # that it is to rest may be lost, and is said again at the next sign of life
         assert all(client.most_behind <= bound for client in self.clients), "a reader was flooded"
@@ -421,19 +428,6 @@ class World:
             assert all(right.get(name) == Weights(loaded.loaded[name], right[name].harm) for name in loaded.names)
             missing = {name for name in right if name not in loaded.names}
             assert all(right[name].harm == FRAGILE for name in missing), f"{worker.name} has no {missing}"
-
-
-WEATHERS = (
-    Weather(),
-    Weather(crashes=3, cancels=4, fragile=0.3),
-    Weather(crashes=2, killers=1, breakers=2, cancels=3),
-    Weather(crashes=1, hangs=2, cancels=4, goings=1),
-    Weather(Losses(0.01, 0.01, 0.01), crashes=1, hangs=1, cancels=3),
-    Weather(Losses(0.03, 0.02, 0.02), crashes=2, cuts=2, cancels=4, goings=1, breakers=1),
-    Weather(killers=2, breakers=1, slow=0.3, never=0.1),
-    Weather(crashes=1, deadly=0.3, fragile=0.2, adaptations=12),
-    Weather(Losses(0.03, 0.02, 0.02), crashes=2, hangs=1, deadly=0.1, fragile=0.1, adaptations=20),
-)
 
 
 def simulate(seed: int) -> World:
