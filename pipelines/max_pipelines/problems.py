@@ -1,18 +1,35 @@
-"""What goes wrong with a request: the whole story for the worker's own log, one line for the client."""
+"""What goes wrong: the whole story for our own log, one line for the client.
+
+Nobody ends because the log cannot be written: its disk may be full, or its reader gone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
+from typing import TextIO
 
 from max_interfaces import Failure, FailureKind
 
 LONGEST = 4096  # characters of a reason, as the wire takes them
 
 
+def say(text: str, stream: TextIO | None) -> None:
+    """Print a text at once, if that can be done: a process may also have been started without the stream."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):  # it cannot be written; it is closed
+            print(text, file=stream, flush=True)
+
+
+def complain(text: str) -> None:
+    """A line for the log."""
+    say(f"maxpipe: {text}", sys.stderr)
+
+
 def report(problem: Exception) -> None:
     """Print where it came from."""
-    traceback.print_exception(problem, file=sys.stderr)
+    say("".join(traceback.format_exception(problem)).rstrip(), sys.stderr)
 
 
 def sendable(text: str) -> str:

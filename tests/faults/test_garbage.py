@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from max_interfaces import Attempt, AudioGenerationRequest, PipelineTask
+from max_interfaces import Attempt, AudioGenerationRequest, PipelineTask, RequestFailed
 from max_interfaces.messages import (
     MAX_HEADER_BYTES,
     Described,
@@ -41,7 +43,9 @@ from max_pipelines.worker.core import WorkerCore
 from tests.faults.fuzzing.corpus import Seeds
 from tests.faults.fuzzing.mutator import Mutator
 from tests.faults.fuzzing.raw import RawPeer
-from tests.pipelines.processes import PATIENCE_S, Served, config, serving, speech
+from tests.pipelines.processes import PATIENCE_S, Served, config, plugins, serving, speech
+
+__all__ = ["plugins"]
 
 ROOT = Path(__file__).parents[2]
 VANDALISM_S = 5.0
@@ -200,6 +204,39 @@ async def test_a_message_that_is_too_large_is_refused_and_costs_nothing(
         assert f"a header of {MAX_HEADER_BYTES + 1} bytes" in answer.problem
     assert (await counted(served, 1))["cut_off"] == 0
     assert private_mb(served.process.pid) < before + SLACK_MB
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_a_log_that_cannot_be_written_ends_nobody(
+    tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """A full disk, or whoever read it has gone. All that is said while serving is said here: of strangers, of ends,
+    and of a request that fails."""
+    with open("/dev/full", "wb") as full, serving(config("paced"), tmp_path, full) as served:
+        before = served.workers
+        with RawPeer(context, served.address, b"stranger") as peer:
+            peer.send([b"garbage"])
+            assert isinstance(peer.receive(), Described)
+        async with AsyncClient.connect(served.address) as client:
+            with pytest.raises(RequestFailed, match="ZeroDivisionError: in the pipeline"):
+                await client.generate(speech("fail"))
+            assert served.workers == before
+            os.kill(before[0], signal.SIGKILL)
+            assert (await anext(client.stream(speech()))).metadata.chunk_id == 0
+        assert served.process.poll() is None
+
+
+async def test_frames_that_are_no_bytes_are_counted_as_well(
+    served: Served, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    submit = encode_header(Submit("r", "voice", 30.0))
+    with RawPeer(context, served.address, b"splitter") as peer:
+        peer.send([submit, *[b""] * 200_000])
+        assert peer.cuts(PATIENCE_S) == 1
+        peer.send([submit, *map(bytes, encode_payload([speech(key="r")]))])  # the next message begins where it should
+        assert peer.receive() is not None
+    found = await gauges(served)
+    assert (found["unreadable"], found["cut_off"]) == (1, 1)
 
 
 async def test_a_damaged_request_fails_alone(served: Served, context: zmq.Context[zmq.Socket[bytes]]) -> None:

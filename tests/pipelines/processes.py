@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import msgspec
 import pytest
@@ -30,9 +30,11 @@ from max_pipelines.trivial import TrivialOptions, TrivialPipeline
 from max_interfaces import AudioGenerationRequest, PipelineTask, RequestID
 
 class Paced(TrivialPipeline):
-    """A chunk each 20 ms, for ever; the word `die` kills the worker."""
+    """A chunk each 20 ms, for ever; the word `die` kills the worker, `fail` only fails."""
 
     def admit(self, attempt):
+        if attempt.request.input == "fail":
+            raise ZeroDivisionError("in the pipeline")
         if attempt.request.input == "die":
             os.kill(os.getpid(), 9)
         super().admit(attempt)
@@ -48,6 +50,9 @@ def paced(config):
 
 def lingering(config):
     return replace(paced(config), close=lambda: threading.Event().wait(0.5))
+
+def hanging(config):
+    return replace(paced(config), close=threading.Event().wait)
 
 class Slow(TrivialPipeline):
     """Each step takes longer than a worker may be silent."""
@@ -66,7 +71,7 @@ def broken(config):
     raise RuntimeError("the weights are upside down")
 '''
 ENTRY_POINTS = "[maxpipe.pipelines]\n" + "".join(
-    f"{name} = road_plugins:{name}\n" for name in ("paced", "lingering", "slow", "broken")
+    f"{name} = road_plugins:{name}\n" for name in ("paced", "lingering", "hanging", "slow", "broken")
 )
 
 
@@ -84,7 +89,7 @@ def install(folder: Path, module: str, source: str, points: str) -> None:
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipelines above, for every process that is started from here on."""
     install(tmp_path / "site", "road_plugins", PLUGINS, ENTRY_POINTS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
 
 
 def config(
@@ -139,11 +144,11 @@ class Served:
 
 
 @contextmanager
-def serving(config: Config, folder: Path) -> Iterator[Served]:
-    """`maxpipe serve`, ready."""
+def serving(config: Config, folder: Path, stderr: IO[bytes] | None = None) -> Iterator[Served]:
+    """`maxpipe serve`, ready. Its standard error is ours, or another."""
     address = f"ipc://{folder}/road"
     command = [*MAXPIPE, "serve", str(write(config, folder)), "--address", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
         try:
             lines = iter(process.stdout.readline, "") if process.stdout else iter(())
             assert any("serving" in line for line in lines), "the server ended before it served"

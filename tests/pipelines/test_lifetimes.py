@@ -46,6 +46,15 @@ with Client.{open} as client:
     for output in client.stream(AudioGenerationRequest(RequestID(), "voice", "Hello.")):
         print("streaming", flush=True)
 """
+HANGING = """
+from max_interfaces import AudioGenerationRequest, RequestID
+from max_pipelines.client import Client, embedded
+from max_pipelines.server import launcher
+{wait} = 0.01
+with Client.embedded("{config}") as client:
+    next(client.stream(AudioGenerationRequest(RequestID(), "voice", "Hello.")))
+print("closed", flush=True)
+"""
 FORKING = """
 import os, signal
 from max_pipelines.client import Client
@@ -150,6 +159,17 @@ def test_no_thread_of_an_embedded_server_outlives_its_client(tmp_path: Path, mon
     with Client.embedded(config("lingering", transport="thread")) as client:
         next(client.stream(speech()))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("worker-", "maxpipe-"))]
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(("hangs", "wait"), [("worker-0.1", "launcher.REAP_S"), ("maxpipe-server", "embedded.CLOSE_S")])
+def test_a_thread_that_hangs_does_not_keep_its_client(hangs: str, wait: str, tmp_path: Path) -> None:
+    """A worker's, which still has its socket, or the server's that waits for it."""
+    path = write(config("hanging", transport="thread"), tmp_path)
+    source = HANGING.format(config=path, wait=wait)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout) == (0, "closed\n")
+    assert f"the client is closed, but {hangs}" in done.stderr
 
 
 # -- kills -------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_the_pause_doubles_up_to_its_limit_and_is_short_again_after_success() ->
     now, pauses = 0.0, []
     for _ in range(8):
         (name,) = spawned(supervisor.tick(now))
-        now += CRASH_WINDOW_S
+        now += CRASH_WINDOW_S / (MAX_CRASHES - 1)  # too seldom to be given up, too often to be forgotten
         supervisor.exited(name, "crashed", now)
         pauses.append(supervisor.wake - now)
         now = supervisor.wake
@@ -53,6 +53,16 @@ def test_the_pause_doubles_up_to_its_limit_and_is_short_again_after_success() ->
     supervisor.ready(name)
     supervisor.exited(name, "crashed", now)
     assert supervisor.wake == now + FIRST_PAUSE_S
+
+
+def test_a_death_a_day_is_mended_at_once_also_of_what_never_says_that_it_is_ready() -> None:
+    supervisor = Supervisor(1, "http")
+    now = 0.0
+    for day in range(1, 8):
+        (name,) = spawned(supervisor.tick(now))
+        supervisor.exited(name, "was killed by SIGKILL", 86_400.0 * day)
+        now = supervisor.wake
+        assert now == 86_400.0 * day + FIRST_PAUSE_S
 
 
 def crash(supervisor: Supervisor, place: str, times: int, now: float) -> list[Order]:

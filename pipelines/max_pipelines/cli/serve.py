@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import socket as sockets
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from ..address import IPC, TcpAddress, check_address, private_folder
 from ..config import load_config
+from ..problems import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +44,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"maxpipe: loading {config.model.name}", flush=True)
 
         def on_ready(public: TcpAddress | None) -> None:
-            print(f"maxpipe: serving {config.model.name} at {served}", flush=True)
+            say(f"maxpipe: serving {config.model.name} at {served}", sys.stdout)
             if "http" in listening:
-                print(f"maxpipe: and over HTTP at {url(listening['http'])}", flush=True)
+                say(f"maxpipe: and over HTTP at {url(listening['http'])}", sys.stdout)
             if "wyoming" in listening:
-                print(f"maxpipe: and over Wyoming at {wyoming.uri(listening['wyoming'])}", flush=True)
+                say(f"maxpipe: and over Wyoming at {wyoming.uri(listening['wyoming'])}", sys.stdout)
             if public is not None:
-                print(f"maxpipe: and for other hosts, with a key of theirs, at {public.full}", flush=True)
+                say(f"maxpipe: and for other hosts, with a key of theirs, at {public.full}", sys.stdout)
 
         return serve(config, Path(options.config), served, listening, on_ready)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import traceback
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from max_interfaces import StartFailed
 from ..address import IPC, InprocAddress, IpcAddress, ServerAddress, private_folder
 from ..config import Config
 from ..huge_pages import with_huge_pages
+from ..problems import report
 from ..security.client import connect
 
 OnLost = Callable[[str], None]
@@ -42,6 +42,11 @@ class Embedded(Protocol):
 
     def close(self) -> None:
         """End it and everything below it. Safe to call twice."""
+        ...
+
+    @property
+    def left(self) -> list[str]:
+        """Threads of this process that did not end when it was closed: they still use the context."""
         ...
 
 
@@ -77,6 +82,11 @@ class EmbeddedProcess:
             self._process.wait()
         self._resources.close()
 
+    @property
+    def left(self) -> list[str]:
+        """None: a process can be killed."""
+        return []
+
 
 class EmbeddedThreads:
     """Server and workers as threads, over inproc sockets. `on_lost` is called by the server's, should it fail."""
@@ -92,11 +102,11 @@ class EmbeddedThreads:
         self._stop, self._held = os.pipe()
         address = self.address
         dial = partial(connect, address=address)
-        launcher = ThreadLauncher(lambda name, stopped: run_worker(config, [dial], name, context, stopped))
+        self._launcher = ThreadLauncher(lambda name, stopped: run_worker(config, [dial], name, context, stopped))
         server = Server(
             config,
             Door(context, address.endpoint),
-            launcher,
+            self._launcher,
             Stopping(parents=(self._stop,)),
             linger_when_unfit=True,
         )
@@ -105,7 +115,7 @@ class EmbeddedThreads:
             try:
                 server.run()
             except Exception as problem:  # a process would be missed on its socket; a thread has to say it
-                traceback.print_exc()
+                report(problem)
                 on_lost(f"the server's thread failed with {type(problem).__name__}: {problem}")
 
         self._thread = threading.Thread(target=run, name="maxpipe-server", daemon=True)
@@ -117,13 +127,19 @@ class EmbeddedThreads:
             raise StartFailed("the embedded server's thread has ended; see its output")
 
     def close(self) -> None:
-        """Close the death pipe and wait."""
+        """Close the death pipe and wait. What hangs is left behind."""
         if self._held < 0:
             return
         os.close(self._held)
         self._held = -1
         self._thread.join(CLOSE_S)
-        os.close(self._stop)
+        if not self._thread.is_alive():  # or it would watch what is somebody else's file by then
+            os.close(self._stop)
+
+    @property
+    def left(self) -> list[str]:
+        """The server's thread, workers' threads: whichever hang."""
+        return [self._thread.name] * self._thread.is_alive() + self._launcher.running
 
 
 def start_embedded(config: Config, context: zmq.Context[zmq.Socket[bytes]], on_lost: OnLost) -> Embedded:

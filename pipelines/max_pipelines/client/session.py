@@ -14,6 +14,7 @@ from max_interfaces.messages import Cancel, Described, Goodbye, Read
 
 from ..address import ServerAddress
 from ..config import Config
+from ..problems import complain
 from ..security.client import connect
 from ..security.keys import KeyPair
 from .connection import Connection, check_served
@@ -36,7 +37,7 @@ class Session:
         self.demultiplexer = Demultiplexer(self._loop, self._tell, self._answer)
         with ExitStack() as resources:
             context = zmq.Context()
-            resources.callback(context.term)
+            resources.callback(self._end, context)
             if config is not None:
                 self._server = start_embedded(config, context, self._lost_in_a_thread)
                 resources.callback(self._server.close)
@@ -63,6 +64,14 @@ class Session:
         # What may block: the lease's thread, the server, and what was sent but has not left. In one piece and in a
         # thread: it goes on to its end even if whoever waits for it is cancelled.
         await asyncio.get_running_loop().run_in_executor(None, self._resources.close)
+
+    def _end(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        """Let what was sent leave, unless somebody hangs who would be waited for as well, for ever."""
+        left = [] if self._server is None else self._server.left
+        if left:
+            complain(f"the client is closed, but {', '.join(left)} will not end: left to the process")
+        else:
+            context.term()
 
     def fail_all(self, why: str) -> None:
         """Nothing more will come for anybody."""

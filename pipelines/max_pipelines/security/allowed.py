@@ -54,7 +54,7 @@ class AllowList:
     """The file, read again whenever it has changed. Without a file nobody is let in.
 
     `find` may be called from several threads. `on_problem` is told, once, why a file cannot be used; until that is
-    mended nobody is let in.
+    mended nobody is let in. It may not raise: that would end the thread that checks keys.
     """
 
     def __init__(self, path: Path, on_problem: Callable[[str], None] = lambda _: None) -> None:
@@ -109,8 +109,7 @@ class AllowList:
         except ConfigError as problem:
             if self._problem != str(problem):
                 self._problem = str(problem)
-                with contextlib.suppress(Exception):  # a log that is closed must not end the thread that checks keys
-                    self._on_problem(f"{problem}; nobody is let in over tcp until that is mended")
+                self._on_problem(f"{problem}; nobody is let in over tcp until that is mended")
             return _Reading(None, False, "", {})
         self._problem = ""
         settled = stamp is not None and time.time_ns() - stamp[0] > SETTLED_NS

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
 import zmq
 
+from ..problems import complain
 from .launcher import Launcher, WorkerHandle
 from .supervisor import Abandon, GiveUp, Order, Spawn, Supervisor
 
@@ -65,11 +65,22 @@ class Children:
         for order in orders:
             match order:
                 case Spawn(name):
-                    handle = self._launcher.spawn(name)
-                    self.handles[handle.fileno()] = handle
-                    self._poller.register(handle.fileno(), zmq.POLLIN)
+                    if why := self._spawn(name):  # nobody is left to be started
+                        return why
                 case Abandon(name, reason):
-                    print(f"maxpipe: {name} is not started again: {reason}", file=sys.stderr)
+                    complain(f"{name} is not started again: {reason}")
                 case GiveUp(reason):
                     return reason
+        return ""
+
+    def _spawn(self, name: str) -> str:
+        """Start one. What keeps it from starting, too few descriptors, processes or memory, counts as an end of it."""
+        try:
+            handle = self._launcher.spawn(name)
+        except (OSError, RuntimeError) as problem:  # the latter is how Python says that a thread cannot be had
+            reason = f"could not be started: {problem}"
+            complain(f"{name} {reason}")
+            return self.exited(name, reason)
+        self.handles[handle.fileno()] = handle
+        self._poller.register(handle.fileno(), zmq.POLLIN)
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from ..problems import complain
 
 EVERY_S = 1.0
 
@@ -20,5 +20,5 @@ class Complaints:
             self._left_out += 1
             return
         more = f" (and {self._left_out} others since the last such line)" if self._left_out else ""
-        print(f"maxpipe: {text}{more}", file=sys.stderr)
+        complain(f"{text}{more}")
         self._next_at, self._left_out = now + EVERY_S, 0

@@ -15,12 +15,17 @@ from ..address import TcpAddress, TcpListen
 from ..security.allowed import Role
 from ..security.disconnect import disconnect
 from ..security.gate import Gate
-from ..sockets import NOBLOCK, as_received, open_socket, receive, send_frames
+from ..sockets import NOBLOCK, as_received, open_socket, send_frames
 from .events import PeerGone, Received, Send, Unreadable
 
 OF_WORKERS = tuple(set(get_args(WorkerMessage)))
 MAX_CLIENT_HEADER = 2**15  # of theirs Adapt is the largest: a path of 16 KiB; a worker's lists need far more
+# Of a payload: one of msgpack, then one for each array of 64 KiB or more. A request has one such array; so many of a
+# worker's would be 4 GiB. An empty frame is no byte that anybody counts, but an object of ours.
+MAX_CLIENT_FRAMES = 16
+MAX_WORKER_FRAMES = 2**16
 NOT_ALLOWED = "this key is not allowed"
+TOO_MANY = "a message with a payload of more than {} frames"
 
 
 class Door:
@@ -37,7 +42,7 @@ class Door:
         self._address = address
         self._gate = gate
         self._listen = listen
-        self._last: Frame | None = None  # the header of the message that was received last
+        self._last: zmq.Frame | None = None  # the header of the message that was received last
         self.public: TcpAddress | None = None  # what clients on other hosts are given
 
     def open(self) -> None:
@@ -60,22 +65,36 @@ class Door:
             peer = self.socket.recv(NOBLOCK)
         except zmq.Again:
             return None
-        frames = receive(self.socket)
-        if frames is None:  # a name comes with a message: there is none without a frame
-            return None
-        header = self._last = frames[0]
-        role = Role.LOCAL if self._gate is None else self._gate.role_of(_with_metadata(header))
+        frame = self._last = self.socket.recv(NOBLOCK, copy=False)  # there is no name without a message
+        header = frame.buffer
+        role = Role.LOCAL if self._gate is None else self._gate.role_of(frame)
         if role is None:
-            return Unreadable(peer, NOT_ALLOWED, cut=True)
-        if role is Role.CLIENT and len(header) > MAX_CLIENT_HEADER:
+            return self._refused(peer, NOT_ALLOWED, frame)
+        client = role is Role.CLIENT
+        most = MAX_CLIENT_FRAMES if client else MAX_WORKER_FRAMES
+        payload: list[Frame] = []
+        while frame.more:
+            if len(payload) == most:
+                return self._refused(peer, TOO_MANY.format(most), frame)
+            frame = self.socket.recv(NOBLOCK, copy=False)
+            payload.append(frame.buffer)
+        if client and len(header) > MAX_CLIENT_HEADER:
             return Unreadable(peer, f"a client's header of {len(header)} bytes; at most {MAX_CLIENT_HEADER}")
         try:
             message = decode_header(header)
         except WireError as problem:
             return Unreadable(peer, str(problem))
-        if role is Role.CLIENT and isinstance(message, OF_WORKERS):
+        if client and isinstance(message, OF_WORKERS):
             return Unreadable(peer, f"this key may not serve: {type(message).__name__} refused", cut=True)
-        return Received(peer, message, header, frames[1:])
+        if len(payload) > MAX_CLIENT_FRAMES and not isinstance(message, OF_WORKERS):
+            return Unreadable(peer, TOO_MANY.format(MAX_CLIENT_FRAMES), cut=True)
+        return Received(peer, message, header, payload)
+
+    def _refused(self, peer: bytes, problem: str, frame: zmq.Frame) -> Unreadable:
+        """Pass over what comes after this frame of a message, one frame at a time."""
+        while frame.more:
+            frame = self.socket.recv(NOBLOCK, copy=False)
+        return Unreadable(peer, problem, cut=True)
 
     def send(self, action: Send) -> PeerGone | None:
         """Send a message, or say why its peer cannot be reached."""
@@ -95,10 +114,5 @@ class Door:
 
     def cut(self) -> None:
         """End the connection that the last message came over."""
-        if self._last is not None:  # also an empty one
-            disconnect(_with_metadata(self._last))
-
-
-def _with_metadata(frame: Frame) -> zmq.Frame:
-    """What libzmq knows of where a received frame came from hangs on its own object, below the view of its bytes."""
-    return frame.obj  # type: ignore[union-attr, return-value]
+        if self._last is not None:  # libzmq knows by any frame where it came from
+            disconnect(self._last)

@@ -49,7 +49,7 @@ class Launcher(Protocol):
     """Where workers come from."""
 
     def spawn(self, name: str) -> WorkerHandle:
-        """Start a worker that will call itself `name`."""
+        """Start a worker that will call itself `name`. OSError or RuntimeError if the system cannot have one more."""
         ...
 
 
@@ -127,9 +127,12 @@ class ProcessHandle:
         except subprocess.TimeoutExpired:  # it has closed the pipe, but does not end
             self.process.kill()
             code = self.process.wait()
-        if code < 0:
+        if code >= 0:
+            return f"exited with code {code}"
+        try:
             return f"was killed by {signal.Signals(-code).name}"
-        return f"exited with code {code}"
+        except ValueError:  # most real-time signals have no name
+            return f"was killed by signal {-code}"
 
     def ask(self) -> None:
         """SIGTERM."""
@@ -154,6 +157,12 @@ class ThreadLauncher:
 
     def __init__(self, run_worker: Callable[[str, Callable[[], bool]], object]) -> None:
         self._run_worker = run_worker  # (name, whether it was told to stop)
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def running(self) -> list[str]:
+        """The names of those that have not ended."""
+        return [thread.name for thread in self._threads if thread.is_alive()]
 
     def spawn(self, name: str) -> WorkerHandle:
         """Start the thread."""
@@ -167,8 +176,15 @@ class ThreadLauncher:
             finally:
                 handle.ended()
 
-        handle.thread = threading.Thread(target=run, name=name, daemon=True)
-        handle.thread.start()
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            handle.ended()
+            handle.close()
+            raise
+        handle.thread = thread
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         return handle
 
 

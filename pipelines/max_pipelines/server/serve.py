@@ -16,6 +16,7 @@ import zmq
 
 from ..address import TcpAddress, check_address, parse_listen
 from ..config import Config
+from ..problems import complain
 from ..security.folder import KeyFolder
 from ..security.gate import Gate
 from .claiming import claimed
@@ -92,9 +93,7 @@ def _gate(config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[G
     if config.tcp is None:
         yield None
         return
-    with Gate(
-        context, KeyFolder(config.tcp.keys), lambda problem: print(f"maxpipe: {problem}", file=sys.stderr)
-    ) as gate:
+    with Gate(context, KeyFolder(config.tcp.keys), complain) as gate:
         yield gate
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import zmq
 from max_interfaces.messages import Ready, Retire, Unfit
 
 from ..config import Config
+from ..problems import complain
 from .children import Children
 from .complaints import Complaints
 from .dispatcher import Dispatcher
@@ -173,7 +173,7 @@ class Server:
 
     def _kill(self, order: Kill) -> None:
         if self._workers.kill(order.name):
-            print(f"maxpipe: {order.name} {order.reason}; it is killed", file=sys.stderr)
+            complain(f"{order.name} {order.reason}; it is killed")
 
     def _lose_hope(self, why: str) -> None:
         """No worker of our own will come any more, if there is a reason."""
@@ -184,13 +184,13 @@ class Server:
         if self._faces is not None and descriptor in self._faces.handles:
             name, reason = self._faces.ended(descriptor)
             if not self._stopping.draining:  # a signal to the whole group has reached it as well
-                print(f"maxpipe: {name} {reason}", file=sys.stderr)
+                complain(f"{name} {reason}")
                 self._problem = self._faces.exited(name, reason)
             return
         name, reason = self._workers.ended(descriptor)
         self._take_last_words()
         if not self._dispatcher.problem:  # which the client or our caller shows
-            print(f"maxpipe: {name} {reason}", file=sys.stderr)
+            complain(f"{name} {reason}")
         self._feed(WorkerExited(name, reason))
         self._lose_hope(self._workers.exited(name, reason))
 

@@ -1,8 +1,9 @@
 """The supervisor: keeps the configured number of workers alive. Logic only: no process, no clock.
 
-A worker that dies is started again after a pause that doubles from 0.25 s to 8 s. Five deaths within a minute, or a
-worker that says itself that it cannot start before any has served, end the attempt for its place: what failed so
-often will fail again. Once no place is left, the server gives up.
+A worker that dies is started again after a pause that doubles from 0.25 s to 8 s; it is short again once one has
+served, or a minute after the last death. Five deaths within a minute, or a worker that says itself that it cannot start
+before any has served, end the attempt for its place: what failed so often will fail again. Once no place is left, the
+server gives up.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class Supervisor:
         place.crashes.append(now)
         while place.crashes[0] < now - CRASH_WINDOW_S:
             place.crashes.popleft()
+        if len(place.crashes) == 1:  # it has lived for long; a face never says that it is ready
+            place.pause = FIRST_PAUSE_S
         if len(place.crashes) >= MAX_CRASHES:
             why = place.last_words or f"{name} {reason}"
             return self._abandon(place, f"{why}, the {MAX_CRASHES}th time within {CRASH_WINDOW_S:g} s")

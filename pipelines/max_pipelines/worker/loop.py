@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,7 +18,7 @@ from max_interfaces import DeviceLost, MaxpipeError, WireError
 from max_interfaces.messages import Alive, Equip, Goodbye, Start, Unfit, WorkerMessage, decode_header
 
 from ..config import Config
-from ..problems import report, sendable
+from ..problems import complain, report, sendable
 from ..registry import build_pipeline, prove
 from ..sockets import Dial, most_bytes, receive
 from .core import WorkerCore
@@ -98,7 +97,7 @@ def _serve(loop: WorkerLoop, core: WorkerCore, wires: Sequence[Wire], stopped: C
         _tell(wires, Unfit(core.name, sendable(f"cannot read its server: {problem}")))
         return UNFIT
     if core.refusal:
-        print(f"maxpipe: {core.name} is not wanted: {core.refusal}", file=sys.stderr)
+        complain(f"{core.name} is not wanted: {core.refusal}")
         return UNFIT
     _tell(wires, Goodbye())  # what it still has goes on elsewhere
     return 0

@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import signal
+import sys
 import threading
 from functools import partial
 
@@ -13,6 +14,7 @@ import zmq
 
 from ..address import TcpAddress, parse_address
 from ..config import load_config
+from ..problems import say
 from ..security.client import connect
 from ..security.folder import KeyFolder
 from .lifeline import die_with_parent
@@ -57,7 +59,7 @@ def run_process(options: argparse.Namespace) -> int:
         gc.enable()
         if not options.supervised:
             where = ", ".join(map(str, addresses))
-            print(f"maxpipe: {name} has loaded {config.model.name} and offers it to {where}", flush=True)
+            say(f"maxpipe: {name} has loaded {config.model.name} and offers it to {where}", sys.stdout)
 
     gc.disable()  # half a million objects are made while loading, all to stay: looking through them takes 0.5 s of 3.4
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ import zmq
 from max_interfaces.messages import Goodbye, WorkerMessage, encode_header
 from max_interfaces.wire import Frame
 
+from ..problems import complain
 from ..sockets import Dial, open_socket, send_frames
 
 DIAL_AGAIN_S = 5.0
@@ -54,7 +54,7 @@ class Wire:
         now = time.monotonic()
         if now < self._dial_again_at:
             return
-        print("maxpipe: a server does not read what this worker says, or does not let it in", file=sys.stderr)
+        complain("a server does not read what this worker says, or does not let it in")
         self._dial_again_at = now + DIAL_AGAIN_S
         self._poller.unregister(self.socket)
         self.socket.close(linger=0)
