@@ -84,7 +84,7 @@ def install(folder: Path, module: str, source: str, points: str) -> None:
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipelines above, for every process that is started from here on."""
     install(tmp_path / "site", "road_plugins", PLUGINS, ENTRY_POINTS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
 
 
 def config(
