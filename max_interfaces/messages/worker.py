@@ -87,7 +87,7 @@ class Beat(Tagged, frozen=True):
 
 
 class Retire(Tagged, frozen=True):
-    """End yourself: the dispatcher has no more work for this worker; `reason` says why it never had."""
+    """The dispatcher ends; or it will never have work for this worker, and `reason` says why."""
 
     reason: Message = ""
 

@@ -169,6 +169,38 @@ async def test_a_worker_of_two_dispatchers_goes_where_the_work_is_and_a_lost_one
                 assert running(await at_b.report(), "guest") == 4
 
 
+async def test_a_worker_of_two_dispatchers_outlives_the_orderly_restart_of_each(tmp_path: Path) -> None:
+    homes = tmp_path / "a", tmp_path / "b"
+    for home in homes:
+        home.mkdir()
+    settings = config("paced", places=4)
+    with (
+        serving(settings, homes[0]) as a,
+        serving(settings, homes[1]) as b,
+        worker(tmp_path, tmp_path / "none", a.address, b.address) as guest,
+    ):
+        for server in (a, b):
+            async with AsyncClient.connect(server.address) as client:
+                await until(client, guests)
+        a.signal(signal.SIGTERM)
+        assert a.wait() == 0
+        with serving(settings, homes[0]) as new_a:
+            async with AsyncClient.connect(new_a.address) as client:
+                await until(client, guests)
+            b.signal(signal.SIGTERM)
+            assert b.wait() == 0
+            with serving(settings, homes[1]) as new_b:
+                async with AsyncClient.connect(new_b.address) as client:
+                    await until(client, guests)
+                    for stream in [client.stream(speech()) for _ in range(5)]:  # one more than its own can take
+                        await anext(stream)
+                for server in (new_a, new_b):
+                    assert guest.poll() is None
+                    server.signal(signal.SIGTERM)
+                    assert server.wait() == 0
+                assert guest.wait(PATIENCE_S) == 0  # nobody is left that it could serve
+
+
 async def test_a_worker_goes_on_with_a_dispatcher_that_was_started_again(tmp_path: Path) -> None:
     with serving(config("paced", places=4), tmp_path) as first, worker(tmp_path, tmp_path / "none", first.address):
         async with AsyncClient.connect(first.address) as client:

@@ -272,6 +272,20 @@ async def test_what_an_iterator_raises_comes_behind_its_items() -> None:
             await feed.next()
 
 
+async def test_an_iterator_that_awaits_what_somebody_else_has_cancelled_keeps_nobody_waiting() -> None:
+    async def typing() -> AsyncIterator[int]:
+        yield 1
+        others = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(others.cancel)
+        await others
+
+    async with Feed(typing()) as feed:
+        assert await feed.next() == 1
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(PATIENCE_S):  # which makes another error of its own cancellation
+                await feed.next()
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[AsyncClient]:
     config = Config(

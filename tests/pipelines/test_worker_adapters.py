@@ -92,14 +92,12 @@ def test_without_a_folder_nothing_is_loaded(folder: str) -> None:
 def test_a_list_is_what_is_loaded_and_an_older_one_changes_nothing(folder: str) -> None:
     shelf = Shelf("given")
     stock = AdapterStock(shelf, folder)
-    assert stock.will_load(0, equip(1, (1, "ann", "one"))) == 1
     stock.equip(0, equip(1, (1, "ann", "one")))
     stock.equip(0, equip(3, (2, "bob", "two")))
     stock.equip(0, equip(2, (1, "ann", "one")))
     stock.equip(0, equip(3, (2, "bob", "two")))
     assert set(shelf.loaded) == {"given", "bob"}
     assert (stock.revision(0), stock.fitted(0)) == (3, (Fitted(2),))
-    assert not stock.will_load(0, equip(3, (9, "new", "one")))
     stock.forget(0)
     assert set(shelf.loaded) == {"given"}
     stock.equip(0, equip(1, (1, "ann", "one")))
@@ -143,6 +141,39 @@ def test_two_servers_share_an_adapter_but_not_a_name(folder: str) -> None:
     assert "ann" in shelf.loaded, "the other still wants it"
     stock.forget(1)
     assert not shelf.loaded
+
+
+def test_an_adapter_is_shared_as_long_as_its_files_are_the_same(folder: str) -> None:
+    shelf = Shelf()
+    stock = AdapterStock(shelf, folder, links=2)
+    weights = Path(folder) / "one" / "adapter_model.safetensors"
+    weights.write_bytes(b"old!")
+    (Path(folder) / "one" / "dangling").symlink_to("nowhere")
+    for link in (0, 1):
+        stock.equip(link, equip(1, (1, "ann", "one")))
+    stock.equip(0, equip(2))
+    weights.write_bytes(b"new!")
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))  # whatever the file system's clock made of it
+    stock.equip(0, equip(3, (2, "ann", "one")))
+    (fitted,) = stock.fitted(0)
+    assert fitted.status is LoRAStatus.LOAD_NAME_EXISTS
+    assert "unload it there first" in fitted.message
+    assert not stock.has(0, (2,))
+    assert shelf.calls == [("load", "ann")], "what the other runs with stays"
+    stock.equip(1, equip(2))
+    stock.equip(0, equip(4, (3, "ann", "one")))
+    assert stock.fitted(0) == (Fitted(3),)
+    assert shelf.calls == [("load", "ann"), ("unload", "ann"), ("load", "ann")]
+
+
+def test_each_loading_is_announced_before_it_begins(folder: str) -> None:
+    shelf = Shelf()
+    stock = AdapterStock(shelf, folder, links=2)
+    stock.before_load = lambda: shelf.calls.append(("soon", ""))
+    stock.equip(0, equip(1, (1, "ann", "one"), (2, "torn", "torn"), (3, "none", "absent"), (4, "bob", "two")))
+    stock.equip(1, equip(1, (1, "ann", "one")))  # is there
+    soon = ("soon", "")
+    assert shelf.calls == [soon, ("load", "ann"), soon, ("load", "torn"), soon, ("load", "bob")]
 
 
 # -- the worker ------------------------------------------------------------------------------------------------------

@@ -478,7 +478,7 @@ def test_who_is_retired_by_all_is_retired() -> None:
     worker = core(Scripted())
     worker.take(Retire("there are too many of you"))
     assert worker.retired
-    assert worker.refusal == "there are too many of you"
+    assert not worker.links.hopeful
 
 
 def test_who_is_retired_by_one_of_two_goes_on_for_the_other() -> None:
@@ -491,6 +491,34 @@ def test_who_is_retired_by_one_of_two_goes_on_for_the_other() -> None:
     assert pipeline.released == ["a"]
     assert (held(worker, 0), held(worker, 1)) == ([], [Held("b", 1)])
     assert delivered(worker.step()) == [("b", 0)]
+    worker.take(Retire(), link=1)
+    assert worker.retired, "none of them is there: as if it had had one"
+
+
+def test_a_dispatcher_that_has_ended_is_offered_this_worker_again_once_it_is_back() -> None:
+    worker = core(Scripted(), links=2)
+    share = worker.links.all[0].credits
+    (told,) = worker.take(Retire(), link=0)
+    assert (told[0], worker.links.all[1].credits) == (1, 2 * share), "the other has all of it"
+    assert worker.links.hopeful == [0, 1]
+    _, alive, _ = worker.alive(0)
+    assert isinstance(alive, Alive)
+    assert not alive.credits
+    (link, ready, _), *changed = worker.take(Beat(known=False), now=9.0, link=0)
+    assert (link, [number for number, *_ in changed]) == (0, [0, 1])
+    assert isinstance(ready, Ready)
+    assert ready.credits == worker.links.all[0].credits == share
+    begin(worker, "a")
+    worker.take(Retire(), now=9.5, link=1)
+    assert not worker.retired, "the first is there again"
+    assert held(worker, 0) == [Held("a", 1)]
+
+
+def test_a_dispatcher_that_does_not_want_this_worker_is_not_asked_again() -> None:
+    worker = core(Scripted(), links=2)
+    worker.take(Retire("this server serves other things"), link=0)
+    assert not worker.retired
+    assert worker.links.hopeful == [1]
     worker.take(Retire(), link=1)
     assert worker.retired
 

@@ -104,12 +104,31 @@ def test_the_time_that_this_worker_did_not_listen_does_not_count() -> None:
 
 def test_who_does_not_want_this_worker_has_no_share() -> None:
     links = Links(2, CREDITS, LEASE_S)
-    links.all[0].retired = True
+    links.retires(0, "not you")
     assert links.share() == [1]
-    assert links.all[1].credits == CREDITS
-    assert not links.retired
-    links.all[1].retired = True
+    assert credits_of(links) == [0, CREDITS]
+    assert (links.retired, links.hopeful) == (False, [1])
+    links.hears(0, 1.0)  # what was on its way
+    assert links.share() == []
+    links.retires(1, "nor me")
+    assert (links.retired, links.hopeful) == (True, [])
+
+
+def test_who_has_ended_is_as_good_as_lost_until_it_is_heard() -> None:
+    links = Links(3, CREDITS, LEASE_S)
+    links.all[2].heard = 100.0
+    links.retires(0, "")
+    assert links.share() == [1, 2]
+    assert credits_of(links) == [0, 4, 4]
+    assert links.hopeful == [0, 1, 2]
+    assert links.forsaken(LEASE_S) == [1]  # the first is known to be gone
+    links.retires(2, "")
+    assert not links.retired, "the second was lost without a word, and may be only slow"
+    links.retires(1, "")
     assert links.retired
+    links.hears(0, 101.0)
+    assert not links.retired
+    assert links.share() == [0]
 
 
 @given(
@@ -237,8 +256,9 @@ def test_what_a_worker_did_not_hear_while_it_was_stopped_is_not_held_against_any
     assert core.in_flight == 1
 
 
-def test_the_credits_of_who_does_not_want_it_go_to_the_others_with_the_next_beat() -> None:
+@pytest.mark.parametrize("reason", ["", "not you"])
+def test_the_credits_of_who_has_ended_or_does_not_want_it_go_to_the_others(reason: str) -> None:
     core = worker()
-    core.take(Retire("not you"), (), 0.0, 0)
-    assert core.refusal == "not you"
-    assert told(core.take(Beat(), (), 0.0, 1)) == {1: CREDITS}
+    begin(core, "a", 0)
+    assert told(core.take(Retire(reason), (), 0.0, 0)) == {1: CREDITS}
+    assert not core.in_flight

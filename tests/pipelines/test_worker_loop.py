@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 import zmq
 
-from max_interfaces import AudioGenerationOutput, AudioGenerationRequest, Chunk, PipelineTask, RequestID
+from max_interfaces import Adapters, AudioGenerationOutput, AudioGenerationRequest, Chunk, PipelineTask, RequestID
 from max_interfaces.messages import (
+    Adapter,
     Alive,
     Beat,
     Delivery,
     Ended,
+    Equip,
+    Fitted,
     Goodbye,
     Header,
     Held,
@@ -36,6 +39,7 @@ from max_pipelines.worker import loop
 from max_pipelines.worker.core import WorkerCore
 from max_pipelines.worker.loop import DEVICE_LOST, UNFIT, WorkerLoop, run_worker
 from max_pipelines.worker.wire import Wire
+from tests.fakes import Shelf
 from tests.pipelines.processes import PATIENCE_S, config, install
 
 NAME = "worker-0.1"
@@ -118,6 +122,8 @@ class Bench:
         longest_step: float = 0.0,
         lease_s: float = 60.0,
         step_s: Callable[[], float] = lambda: 0.0,
+        adapters: Adapters | None = None,
+        adapter_folder: str | None = None,
     ) -> WorkerLoop:
         """A worker of the first `links` dispatchers, and they know."""
         served = ServedPipeline(
@@ -126,9 +132,10 @@ class Bench:
             PipelineTask.AUDIO_GENERATION,
             gauges=lambda: {"free": 5},
             step_s=step_s,
+            adapters=adapters,
         )
         wires = [self.wire(server.dial) for server in self.servers[:links]]
-        core = WorkerCore(served, "voice", NAME, links=links, lease_s=lease_s)
+        core = WorkerCore(served, "voice", NAME, links=links, lease_s=lease_s, adapter_folder=adapter_folder)
         begun = WorkerLoop(wires, self.poller, core, longest_step)
         begun.begin()
         for server in self.servers[:links]:
@@ -342,6 +349,55 @@ def test_a_large_payload_is_announced_to_all_before_it_is_read(bench: Bench, siz
     if announced:
         assert isinstance(spoken[0], Alive)
         assert spoken[0].held == (Held("a", 1),)
+
+
+def test_each_adapter_is_announced_to_all_before_it_is_loaded(bench: Bench, tmp_path: Path) -> None:
+    """However many there are: of none is more announced than one may take, and none begins unannounced."""
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+    heard: list[list[float]] = []
+
+    class Slow(Shelf):
+        def load(self, name: str, path: str) -> None:
+            heard.append([seconds for server in bench.servers for seconds in busy(server.heard())])
+            super().load(name, path)
+
+    worker = bench.worker(links=2, adapters=Slow(), adapter_folder=str(tmp_path))
+    adapters = tuple(Adapter(number + 1, f"a{number}", str(number)) for number in range(8))
+    bench.servers[0].say(Equip(1, adapters))
+    worker.turn()
+    assert heard == [[loop.LOADING_S, loop.LOADING_S]] * 8
+    (*_, alive) = bench.servers[0].heard()
+    assert isinstance(alive, Alive)
+    assert (alive.revision, alive.fitted, alive.busy_s) == (1, tuple(Fitted(number + 1) for number in range(8)), 0.0)
+
+
+# -- several servers ---------------------------------------------------------------------------------------------
+
+
+def test_who_has_ended_goes_on_hearing_of_this_worker_and_who_refused_it_does_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "HEARTBEAT_S", 0.0)
+    ending, other = bench.servers
+    worker = bench.worker(links=2, longest_step=1.0)
+    ending.say(Retire())
+    worker.turn()
+    ending.heard()
+    other.start("a")
+    worker.turn()  # with a step that is announced
+    assert [bool(seconds) for seconds in busy(ending.heard())] == [True]
+    ending.say(Beat(known=False))  # another one, at the same address
+    worker.turn()
+    assert any(isinstance(message, Ready) for message in ending.heard())
+    assert not capsys.readouterr().err
+    ending.say(Retire("this server serves other things"))
+    worker.turn()
+    assert "is not wanted: this server serves other things" in capsys.readouterr().err
+    ending.heard()
+    worker.turn()
+    assert not ending.heard()
+    assert busy(other.heard())
 
 
 # -- from the start to the exit code -----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Feed(Generic[ItemT]):
         self._running: asyncio.Task[None] | None = None
         self._items: deque[ItemT] = deque()
         self._over = False
-        self._problem: Exception | None = None
+        self._problem: BaseException | None = None
         self._news = asyncio.Event()  # something has come, or the end
         self._room = asyncio.Event()
 
@@ -73,10 +73,10 @@ class Feed(Generic[ItemT]):
                 while len(self._items) >= AHEAD:
                     self._room.clear()
                     await self._room.wait()
-        except Exception as problem:
+        except (Exception, asyncio.CancelledError) as problem:  # cancelled by us, or what it awaits was by others
             self._problem = problem
         finally:
+            self._over = True
+            self._news.set()
             if isinstance(source, AsyncGenerator):
                 await source.aclose()
-        self._over = True
-        self._news.set()

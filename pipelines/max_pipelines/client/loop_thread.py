@@ -32,6 +32,10 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._pid = os.getpid()
+        self._ended = False
+        # From the last look at `_ended` until the work is in the loop's queue. Its holder may be interrupted by a
+        # collection, which may leave an iterator, which begins something.
+        self._beginning = threading.RLock()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
         self._thread.start()
@@ -51,11 +55,11 @@ class LoopThread:
         if self.forked:
             work.close()
             raise NotServing("what this belongs to was opened before this process was forked; open one in it")
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError:
-            work.close()
-            raise NotServing("what this belongs to has been closed") from None
+        with self._beginning:
+            if not self._ended:
+                return asyncio.run_coroutine_threadsafe(work, self.loop)
+        work.close()
+        raise NotServing("what this belongs to has been closed")
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Wait for its result. If the caller is interrupted meanwhile, by Ctrl-C for one, it is cancelled."""
@@ -86,8 +90,11 @@ class LoopThread:
                 self.begin(leave())
 
     def stop(self) -> None:
-        """Let the last tasks end, then end the loop and its thread."""
-        self.begin(_wind_up()).result()
+        """Cancel the last tasks, let them end, then end the loop and its thread."""
+        with self._beginning:  # so that all that was begun is there to be cancelled
+            last = self.begin(_wind_up())
+            self._ended = True
+        last.result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

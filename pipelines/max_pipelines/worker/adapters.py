@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os.path
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection
+from typing import TypeAlias
 
 import msgspec
 
@@ -14,6 +15,7 @@ from ..adapters import OFF
 from ..problems import report, sendable
 
 LONGEST_REASON = 512  # characters: it is part of each sign of life
+Stamp: TypeAlias = tuple[tuple[str, int, int], ...]  # the files of a folder: name, bytes, and when written, in ns
 
 
 class _Order(msgspec.Struct, eq=False):
@@ -25,9 +27,10 @@ class _Order(msgspec.Struct, eq=False):
 
 
 class _Shared(msgspec.Struct, eq=False):
-    """An adapter that is loaded, and the dispatchers that want it."""
+    """An adapter that is loaded, from which files, and the dispatchers that want it."""
 
     path: str
+    stamp: Stamp
     links: set[int] = set()
 
 
@@ -35,6 +38,7 @@ class AdapterStock:
     """What a pipeline's `adapters` have loaded for which dispatcher, told apart by number.
 
     Only what lies in `folder` is loaded, nothing without one. Those `given` at the start are nobody's, and stay.
+    `before_load` is called before each that is loaded, which may take long.
     """
 
     def __init__(self, adapters: Adapters | None, folder: str | None, links: int = 1) -> None:
@@ -42,6 +46,7 @@ class AdapterStock:
         self._folder = folder
         self._orders = [_Order() for _ in range(links)]
         self._loaded: dict[str, _Shared] = {}
+        self.before_load: Callable[[], None] = lambda: None
         self.given: tuple[str, ...] = () if adapters is None else tuple(sorted(adapters.names))
 
     @property
@@ -60,13 +65,6 @@ class AdapterStock:
     def has(self, link: int, generations: Collection[int]) -> bool:
         """Whether all these are loaded."""
         return all(generation in self._orders[link].names for generation in generations)
-
-    def will_load(self, link: int, equip: Equip) -> int:
-        """How many adapters a list would have loaded."""
-        order = self._orders[link]
-        if equip.revision <= order.revision:
-            return 0
-        return sum(adapter.generation not in order.fitted for adapter in equip.adapters)
 
     def equip(self, link: int, equip: Equip) -> None:
         """Unload what is not on a list and load what is new on it. An older list, or the same again, changes nothing.
@@ -111,14 +109,15 @@ class AdapterStock:
         if self._adapters is None or self._folder is None:
             raise AdapterRefused(LoRAStatus.LOAD_ERROR, OFF)
         found = inside(self._folder, path)
+        stamp = _stamp(found)  # before they are read: what is written meanwhile is not what was loaded
         shared = self._loaded.get(name)
         if shared is None:
+            self.before_load()
             self._adapters.load(name, found)
-            shared = self._loaded[name] = _Shared(found)
-        elif shared.path != found:
-            text = (
-                f"{name!r}: another server of this worker's has another adapter of that name; choose a name of its own"
-            )
+            shared = self._loaded[name] = _Shared(found, stamp)
+        elif (shared.path, shared.stamp) != (found, stamp):
+            other = "another adapter of that name" if shared.path != found else "it as its files were before"
+            text = f"{name!r}: another server of this worker's has {other}; unload it there first, or choose a new name"
             raise AdapterRefused(LoRAStatus.LOAD_NAME_EXISTS, text)
         shared.links.add(link)
 
@@ -139,6 +138,13 @@ class AdapterStock:
             raise
         except Exception as problem:  # what it could not free is lost; it is named by nobody any more
             report(problem)
+
+
+def _stamp(folder: str) -> Stamp:
+    """Other files, or the same written again, have another one."""
+    with os.scandir(folder) as entries:
+        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in files))
 
 
 def inside(folder: str, path: str) -> str:

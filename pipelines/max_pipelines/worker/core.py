@@ -87,11 +87,6 @@ class WorkerCore:
         """Whether a step would move any of them."""
         return len(self._running) > self._resting
 
-    @property
-    def refusal(self) -> str:
-        """Why a server did not want this worker."""
-        return next((link.refusal for link in self.links.all if link.refusal), "")
-
     def ready(self, link: int) -> Outgoing:
         """That it can take requests."""
         share = self.links.all[link].credits
@@ -126,9 +121,10 @@ class WorkerCore:
             case Beat(waiting, known):
                 return self._beaten(waiting, known, link, now)
             case Retire(reason):
-                self.links.all[link].retired, self.links.all[link].refusal = True, reason
+                self.links.retires(link, reason)
                 self.retired = self.links.retired
                 self._forget(link)
+                return self._reshared()
         return []
 
     def step(self, now: float = 0.0) -> list[Outgoing]:

@@ -16,8 +16,8 @@ class Link(msgspec.Struct, eq=False):
     running: int = 0
     offered: float = -1e9  # when this worker last offered itself because it was asked
     lost: bool = False  # silent for longer than a lease: it has nothing here until it is heard again
-    retired: bool = False
-    refusal: str = ""  # why it does not want this worker
+    ended: bool = False  # lost, and it said so: it shut down
+    refusal: str = ""  # why it does not want this worker, and never will
 
 
 class Links:
@@ -31,12 +31,20 @@ class Links:
 
     @property
     def retired(self) -> bool:
-        """True once nobody wants this worker any more."""
-        return all(link.retired for link in self.all)
+        """True once nobody wants this worker any more.
+
+        One that has ended may come back, but is not waited for if no other is left; one that is lost is.
+        """
+        return all(link.ended or link.refusal for link in self.all)
+
+    @property
+    def hopeful(self) -> list[int]:
+        """Those that may want this worker, now or once they are back."""
+        return [number for number, link in enumerate(self.all) if not link.refusal]
 
     def share(self) -> list[int]:
         """Split the credits anew; the numbers of the dispatchers whose share has changed."""
-        present = [link for link in self.all if not (link.lost or link.retired)]
+        present = [link for link in self.all if not (link.lost or link.refusal)]
         if not present:
             return []
         new = shares(self._total, [link.running + link.waiting for link in present])
@@ -48,7 +56,12 @@ class Links:
     def hears(self, number: int, now: float) -> None:
         """A dispatcher has said something."""
         link = self.all[number]
-        link.heard, link.lost = now, False
+        link.heard, link.lost, link.ended = now, False, False
+
+    def retires(self, number: int, reason: str) -> None:
+        """A dispatcher has ended, or does not want this worker, for a reason."""
+        link = self.all[number]
+        link.lost, link.ended, link.refusal, link.credits = True, not reason, reason, 0
 
     def excuse(self, seconds: float) -> None:
         """For so long this worker did not listen."""

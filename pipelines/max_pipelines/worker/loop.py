@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from max_interfaces import DeviceLost, MaxpipeError, WireError
-from max_interfaces.messages import Alive, Equip, Goodbye, Start, Unfit, WorkerMessage, decode_header
+from max_interfaces.messages import Alive, Goodbye, Retire, Start, Unfit, WorkerMessage, decode_header
 
 from ..config import Config
 from ..problems import complain, report, sendable
@@ -96,8 +96,7 @@ def _serve(loop: WorkerLoop, core: WorkerCore, wires: Sequence[Wire], stopped: C
         # server that this worker cannot read is of another version, and neither waiting nor guessing mends that.
         _tell(wires, Unfit(core.name, sendable(f"cannot read its server: {problem}")))
         return UNFIT
-    if core.refusal:
-        complain(f"{core.name} is not wanted: {core.refusal}")
+    if not core.links.hopeful:
         return UNFIT
     _tell(wires, Goodbye())  # what it still has goes on elsewhere
     return 0
@@ -124,6 +123,7 @@ class WorkerLoop:
         self._wires = wires
         self._poller = poller
         self._core = core
+        core.adapters.before_load = lambda: self._announce(LOADING_S)
         self._longest = longest_step  # of late
         self._stepped = time.monotonic()  # when the last step ended
         self._turned = self._stepped
@@ -167,8 +167,8 @@ class WorkerLoop:
             if isinstance(message, Start):
                 if (size := sum(map(len, payload))) > LARGE_PAYLOAD:
                     self._announce(size / READ_BYTES_PER_S)
-            elif isinstance(message, Equip) and (count := self._core.adapters.will_load(link, message)):
-                self._announce(LOADING_S * count)
+            elif isinstance(message, Retire) and message.reason:
+                complain(f"{self._core.name} is not wanted: {message.reason}")
             if answers := self._core.take(message, payload, time.monotonic(), link):
                 self._deliver(answers)
 
@@ -189,7 +189,7 @@ class WorkerLoop:
     def _announce(self, seconds: float) -> None:
         """What comes now may take so long."""
         busy_s, age_s = min(seconds, LONGEST_BUSY_S), time.monotonic() - self._stepped
-        self._deliver([self._core.alive(link, age_s, busy_s) for link in range(len(self._wires))])
+        self._deliver([self._core.alive(link, age_s, busy_s) for link in self._core.links.hopeful])
 
     def _beat(self) -> None:
         """A sign of life every second, and a look at who else lives."""
@@ -202,5 +202,4 @@ class WorkerLoop:
         self._beat_at = now + HEARTBEAT_S
         self._deliver(self._core.tick(now))
         age_s = now - self._stepped
-        wanted = [number for number, link in enumerate(self._core.links.all) if not link.retired]
-        self._deliver([self._core.alive(number, age_s) for number in wanted])
+        self._deliver([self._core.alive(link, age_s) for link in self._core.links.hopeful])
