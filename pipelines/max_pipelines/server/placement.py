@@ -126,7 +126,7 @@ class Placement:
             request.worker.trial.discard(request.request_id)
 
     def end_trials(self, now: float) -> list[Action]:
-        """Who shows nothing, for lack of memory or as all of it comes at its end, keeps others waiting only for a while.
+        """Who shows nothing, for lack of memory or as all comes at its end, keeps others waiting only for a while.
 
         Its worker must have given a sign of life `TRIAL_S` after it began: one that hangs is silent, and will be lost.
         """
