@@ -21,7 +21,7 @@ from tests.pipelines.test_soak import resident_mb
 
 CHUNKS, PLACES = 5, 8  # of a request, one each 20 ms: so 80 requests a second can be served
 MAX_WAITING = 16
-TIMES = 10  # more than that
+TIMES, OFFERED = 10, 8  # more than that, and at least: the rate that it is held against is measured twice
 CLIENTS = 4
 SHORT_S, LONG_S = 1.5, 20.0  # each of the two parts: at saturation, and overloaded
 FEW_PLACES, LINE = 2, 64  # and as many may wait, where one tenant takes what it can get
@@ -118,9 +118,13 @@ async def overload(clients: Sequence[AsyncClient], count: Count, asked: float, s
 
 @dataclass
 class Outcome:
-    """Completed requests when overloaded, and resident memory of server and workers after, as shares of before."""
+    """Completed requests when overloaded, and resident memory of server and workers after, as shares of before.
+
+    `offered`: how many times as many requests as are completed at saturation were really sent.
+    """
 
     kept: float
+    offered: float
     grown: list[float]
 
 
@@ -138,11 +142,13 @@ async def check_overload(served: Served, model: str, seconds: float) -> Outcome:
     assert (gauges["requests"], gauges["waiting"], gauges["overloaded"]) == (0, 0, len(refused))
     assert count.completed
     assert refused
-    print(f"{saturated:.1f} completed a second at saturation; {TIMES} times as many asked for: {rate:.1f} completed,")
+    kept, offered = rate / saturated, (len(count.completed) + len(refused)) / (seconds * saturated)
+    print(f"{saturated:.1f} completed a second at saturation; {offered:.2f} times as many offered:")
+    print(f"{rate:.1f} completed, which is {kept:.3f} of them;")
     print(f"{len(refused)} refused in {1e3 * percentile(refused, 0.5):.1f} ms (median),")
     print(f"{1e3 * percentile(refused, 0.99):.1f} ms (99 %), {1e3 * max(refused):.1f} ms (longest);")
     print(f"server and workers had {before} MB before, {after} MB after")
-    return Outcome(rate / saturated, [new / old for new, old in zip(after, before, strict=True)])
+    return Outcome(kept, offered, [new / old for new, old in zip(after, before, strict=True)])
 
 
 @asynccontextmanager
@@ -171,8 +177,9 @@ async def test_overload_costs_little_of_what_is_served_and_no_memory(
     tiny = msgspec.structs.replace(tiny_voice, engine=engine, limits=Limits(max_waiting=MAX_WAITING))
     with serving(tiny if model == "tiny" else brief(PLACES, MAX_WAITING), folder) as served:
         outcome = await check_overload(served, model, LONG_S)
-    assert outcome.kept >= 0.8
-    assert max(outcome.grown) <= 1.1
+    assert outcome.offered >= OFFERED
+    assert outcome.kept >= 0.95
+    assert max(outcome.grown) <= 1.05
 
 
 # -- one tenant among others -----------------------------------------------------------------------------------------
