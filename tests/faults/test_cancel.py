@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import subprocess
@@ -365,7 +366,7 @@ def a_client_process(address: str, texts: Sequence[str], read: int = -1) -> Iter
 
 def moment(chance: random.Random) -> float:
     """Of any size, in seconds."""
-    return SHORTEST_S * (LONGEST_S / SHORTEST_S) ** chance.random()
+    return math.exp(chance.uniform(math.log(SHORTEST_S), math.log(LONGEST_S)))
 
 
 @dataclass

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import msgspec
 import pytest
@@ -139,11 +139,11 @@ class Served:
 
 
 @contextmanager
-def serving(config: Config, folder: Path) -> Iterator[Served]:
-    """`maxpipe serve`, ready."""
+def serving(config: Config, folder: Path, errors: IO[str] | None = None) -> Iterator[Served]:
+    """`maxpipe serve`, ready. What it and its workers complain of goes to `errors`, or to our own standard error."""
     address = f"ipc://{folder}/road"
     command = [*MAXPIPE, "serve", str(write(config, folder)), "--address", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
         try:
             lines = iter(process.stdout.readline, "") if process.stdout else iter(())
             assert any("serving" in line for line in lines), "the server ended before it served"
