@@ -51,7 +51,7 @@ sizes: $(VENV)/serving
 	$(BIN)/python tests/sizes.py
 
 soak: $(VENV)/testing
-	$(BIN)/pytest -m soak --timeout 3600
+	$(BIN)/pytest -m soak -rP --durations=0 --timeout 3600
 
 bench: $(VENV)/serving
 	$(BIN)/maxpipe bench queue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import subprocess
@@ -38,7 +39,8 @@ AHEAD_S = 0.05  # more than three frames, less than seven: what two chunks and t
 LOOK_S = 0.02  # between two looks at a report
 CALLERS = 12
 CANCELS, MANY_CANCELS = 150, 2000
-KILLS = 20  # client processes killed at random, in the soak
+KILLS, MANY_KILLS = 3, 20  # client processes killed at random
+WAYS, LIVE = ("cancelled", "closed", "abandoned", "dropped", "spoken", "hung up"), 0.3  # to leave, and before the end
 SURVIVORS = 8  # one request of so many is heard to its end
 SHORTEST_S, LONGEST_S = 0.001, 1.0  # until a request is left at random
 
@@ -362,6 +364,11 @@ def a_client_process(address: str, texts: Sequence[str], read: int = -1) -> Iter
 # -- at random -------------------------------------------------------------------------------------------------------
 
 
+def moment(chance: random.Random) -> float:
+    """Of any size, in seconds."""
+    return math.exp(chance.uniform(math.log(SHORTEST_S), math.log(LONGEST_S)))
+
+
 @dataclass
 class Crowd:
     """Callers that come and go. One request of SURVIVORS is heard to its end, and sounds as it does alone."""
@@ -395,27 +402,28 @@ class Crowd:
         listening = asyncio.ensure_future(to_the_end(client.stream(asked)))
         await self._while()
         client.cancel(asked.request_id)
-        self.ends[(await listening)[-1].final_status.value] += 1
+        self._left("cancelled", (await listening)[-1].final_status is GenerationStatus.CANCELLED)
 
     async def _close(self, client: AsyncClient) -> None:
-        stream = client.stream(request(self._text())).submit()
+        asked = request(self._text())
+        stream = client.stream(asked).submit()
         await self._while()
+        self._left("closed", asked.request_id.value in live(client))
         await stream.aclose()
-        self.ends["closed"] += 1
 
     async def _abandon(self, client: AsyncClient) -> None:
         listening = asyncio.ensure_future(to_the_end(client.stream(request(self._text()))))
         await self._while()
+        self._left("abandoned", not listening.done())
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        self.ends["abandoned"] += 1
 
     async def _drop(self, client: AsyncClient) -> None:
         chunks = self.chance.randrange(1, 5)
         async for output in client.stream(request(self._text())):
             if output.is_done or output.metadata.chunk_id == chunks:
                 break
-        self.ends["dropped"] += 1
+        self._left("dropped", not output.is_done)
 
     async def _stop_speaking(self, client: AsyncClient) -> None:
         """While one part of a long text is heard, the next one is made."""
@@ -423,44 +431,61 @@ class Crowd:
         async for output in client.speak(f"{self._text()}. {self._text()}. {self._text()}."):
             if output.metadata.chunk_id == chunks:
                 break
-        self.ends["spoken"] += 1
+        self._left("spoken", not output.is_done)
 
     async def _hang_up(self, _: AsyncClient) -> None:
         async with AsyncClient.connect(self.address) as client:
-            client.stream(request(self._text())).submit()
+            stream = client.stream(request(self._text())).submit()  # kept: what is dropped is cancelled at once
             await self._while()
-        self.ends["hung up"] += 1
+            self._left("hung up", bool(live(client)))
+        del stream
+
+    def _left(self, way: str, alive: bool) -> None:
+        """A request was left in some way, before its end had come or after it."""
+        self.ends[way if alive else f"{way} too late"] += 1
 
     async def _while(self) -> None:
         """A moment of any size."""
-        await asyncio.sleep(SHORTEST_S * (LONGEST_S / SHORTEST_S) ** self.chance.random())
+        await asyncio.sleep(moment(self.chance))
 
     def _text(self) -> str:
         return " ".join(self.chance.choices(["some", "words", "at", "random", "of", "any", "length"], k=8))
 
 
-async def check_random_cancels(stage: Stage, count: int, kills: int = 0) -> None:
+def live(client: AsyncClient) -> set[str]:
+    """The requests that a client itself still knows of."""
+    assert client._session is not None
+    return set(client._session.demultiplexer._inboxes)
+
+
+async def check_random_cancels(stage: Stage, count: int, kills: int) -> None:
     chance = random.Random(count)
     address = stage.served.address
     async with stage.watched() as observer, AsyncClient.connect(address) as client, AsyncClient.connect(address) as two:
         alone = (await observer.generate(request("a survivor", seed=1))).audio_data
         crowd = Crowd(address, [client, two], alone, count, chance)
-        killer = asyncio.to_thread(kill_clients, address, kills)
+        killer = asyncio.to_thread(kill_clients, address, kills, random.Random(kills))
         await asyncio.gather(killer, *(crowd.call() for _ in range(CALLERS)))
         print(dict(crowd.ends))
+        for way in WAYS:
+            assert crowd.ends[way] >= count / len(WAYS) * LIVE, way
+        async with asyncio.timeout(PATIENCE_S):
+            while live(client) or live(two):
+                await asyncio.sleep(LOOK_S)
 
 
-def kill_clients(address: str, count: int) -> None:
-    """One client process after the other is killed while its requests wait or run."""
+def kill_clients(address: str, count: int, chance: random.Random) -> None:
+    """One client process after the other is killed, a moment after it has asked or has heard something."""
     for _ in range(count):
-        with a_client_process(address, ["killed at random"] * PLACES, 0):
-            pass
+        read = chance.randrange(-1, PLACES)
+        with a_client_process(address, ["killed at random"] * PLACES, read):
+            time.sleep(moment(chance))
 
 
 async def test_many_left_at_random_leave_nothing(stage: Stage) -> None:
-    await check_random_cancels(stage, CANCELS)
+    await check_random_cancels(stage, CANCELS, KILLS)
 
 
 @pytest.mark.soak
 async def test_very_many_left_at_random_leave_nothing(stage: Stage) -> None:
-    await check_random_cancels(stage, MANY_CANCELS, KILLS)
+    await check_random_cancels(stage, MANY_CANCELS, MANY_KILLS)

@@ -26,9 +26,10 @@ from tests.pipelines.processes import MAXPIPE, config, install, serving, write
 
 SECONDS = 6
 SOAK_MINUTES = 5
-LEAKS = {"memory": MEMORY, "files": FILES, "threads": THREADS}
+USED = {"memory": MEMORY, "files": FILES, "threads": THREADS}  # what any process may leak
+LEAKS = {**USED, "pages": "free_blocks"}  # … and a gauge of a worker, which falls
 SOURCE = '''
-import os, threading, time
+import os, sys, threading, time
 from dataclasses import replace
 import msgspec
 from max_interfaces import AudioGenerationMetadata
@@ -43,9 +44,10 @@ LEAKS = {
     "memory": lambda: b"x" * 2**20,
     "files": lambda: os.open(os.devnull, os.O_RDONLY),
     "threads": wait_for_ever,
+    "pages": lambda: TAKEN.append(None),
     "nothing": lambda: None,
 }
-KEPT = []
+KEPT, TAKEN = [], []
 
 class Leaky(TrivialPipeline):
     """Leaks 25 times a second, as long as it has something to do."""
@@ -58,6 +60,19 @@ class Leaky(TrivialPipeline):
         if time.monotonic() > self.due:
             self.due = time.monotonic() + 0.04
             KEPT.append(self.leak())
+        return super().execute(active)
+
+class Mortal(TrivialPipeline):
+    """The third one ends in the midst of its work: two were killed before it."""
+
+    def __init__(self):
+        super().__init__(TrivialOptions(chunks=5, samples=100))
+        self.steps = 0
+
+    def execute(self, active):
+        self.steps += 1
+        if self.steps > 20 and sys.argv[sys.argv.index("--name") + 1].endswith(".3"):
+            os._exit(1)
         return super().execute(active)
 
 class Mute(TrivialPipeline):
@@ -84,7 +99,11 @@ def served(pipeline):
     return ServedPipeline(pipeline, AudioGenerationRequest, PipelineTask.AUDIO_GENERATION, 16)
 
 def leaky(config):
-    return served(Leaky(("nothing", "memory", "files", "threads")[config.pipeline.options["leak"]]))
+    pipeline = Leaky(("nothing", "memory", "files", "threads", "pages")[config.pipeline.options["leak"]])
+    return replace(served(pipeline), gauges=lambda: {"free_blocks": 10_000 - len(TAKEN)})
+
+def mortal(config):
+    return served(Mortal())
 
 def mute(config):
     return served(Mute())
@@ -94,7 +113,9 @@ def mute(config):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    points = "[maxpipe.pipelines]\nleaky = leaky_plugin:leaky\nmute = leaky_plugin:mute\n"
+    points = "[maxpipe.pipelines]\n" + "".join(
+        f"{name} = leaky_plugin:{name}\n" for name in ("leaky", "mortal", "mute")
+    )
     install(folder, "leaky_plugin", SOURCE, points)
     return folder
 
@@ -111,23 +132,25 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def soaks(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """One for each leak and one without any, each with a server of its own, and one of a server that runs: at once."""
+    """At once: for each leak, without any, and where one dies, with servers of their own; and of one that runs."""
     with ExitStack() as stack:
         begun: dict[str, tuple[subprocess.Popen[str], Path]] = {}
         for number, name in enumerate(("nothing", *LEAKS)):
             folder = tmp_path_factory.mktemp(name)
             begun[name] = begin(folder, site, ["--config", str(write(config("leaky", leak=number), folder))])
+        folder = tmp_path_factory.mktemp("mortal")
+        begun["mortal"] = begin(folder, site, ["--config", str(write(config("mortal"), folder))])
         folder = tmp_path_factory.mktemp("running")
         served = stack.enter_context(serving(config(chunks=5, samples=100), folder))
-        begun["running"] = begin(folder, site, ["--connect", served.address])
+        begun["running"] = begin(folder, site, ["--connect", served.address], ("--minutes", SECONDS / 60))
         return {name: end(*started) for name, started in begun.items()}
 
 
 def begin(
-    folder: Path, site: Path, options: Sequence[str], seconds: float = SECONDS
+    folder: Path, site: Path, options: Sequence[str], length: tuple[str, float] = ("--seconds", SECONDS)
 ) -> tuple[subprocess.Popen[str], Path]:
     found = folder / "outcome.json"
-    command = [*MAXPIPE, "soak", "--seconds", str(seconds), *options, "--json", str(found)]
+    command = [*MAXPIPE, "soak", length[0], str(length[1]), *options, "--json", str(found)]
     environment = {**os.environ, "PYTHONPATH": str(site)}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True), found
@@ -153,6 +176,14 @@ def test_what_leaks_is_named(soaks: dict[str, Ran], leak: str) -> None:
     assert not ran.outcome.lost
 
 
+def test_a_worker_that_dies_by_itself_is_told_from_those_that_were_killed(soaks: dict[str, Ran]) -> None:
+    ran = soaks["mortal"]
+    assert (ran.outcome.killed, ran.outcome.died) == (2, 1), ran.err
+    assert ran.code == 1, ran.out
+    assert ran.err.splitlines()[-1] == "maxpipe soak: workers that died by themselves: 1"
+    assert not ran.outcome.lost  # what it had has gone on elsewhere
+
+
 @pytest.mark.parametrize("name", ["nothing", "running"])
 def test_where_nothing_leaks_nothing_is_found(soaks: dict[str, Ran], name: str) -> None:
     ran = soaks[name]
@@ -161,11 +192,13 @@ def test_where_nothing_leaks_nothing_is_found(soaks: dict[str, Ran], name: str) 
     assert "LEAKS" not in ran.out
     found = {(row.whose.partition(".")[0], row.what) for row in ran.outcome.rows}
     whose = (SERVER, OURSELVES, "worker-0")
-    assert found >= {(each, what) for each in whose for what in LEAKS.values()} | {
+    assert found >= {(each, what) for each in whose for what in USED.values()} | {
         (TABLES, "requests"),
         (TABLES, MISSING),
     }
-    assert ran.outcome.killed == (2 if name == "nothing" else 0)
+    assert (("worker-0", "free_blocks") in found) == (name == "nothing")
+    assert (ran.outcome.killed, ran.outcome.died) == (2 if name == "nothing" else 0, 0)
+    assert ran.outcome.seconds >= SECONDS  # also where it was told in minutes
     assert ran.outcome.ends["end_of_sequence"] > 50
     assert ran.outcome.ends["left"] > 5
     assert len([sample for sample in ran.outcome.samples if sample.rest is not None]) == 9
@@ -192,7 +225,7 @@ async def test_a_request_without_a_proper_end_is_lost(
 @pytest.mark.parametrize("name", ["trivial", "speech"])
 def test_minutes_of_load_leave_nothing_behind(name: str, tmp_path: Path) -> None:
     options = ["--config", str(Path(__file__).parents[2] / "configs" / f"{name}.yaml")]
-    process, found = begin(tmp_path, tmp_path, options, 60 * SOAK_MINUTES)
+    process, found = begin(tmp_path, tmp_path, options, ("--minutes", SOAK_MINUTES))
     ran = end(process, found, 2 * 60 * SOAK_MINUTES)
     print(ran.out)
     assert ran.code == 0, ran.err
@@ -282,4 +315,4 @@ async def look(address: str) -> Numbers:
 
 def test_the_outcome_can_be_read_by_others(soaks: dict[str, Ran]) -> None:
     written = json.loads(msgspec.json.encode(soaks["nothing"].outcome))
-    assert {"seconds", "ends", "killed", "lost", "rows", "samples"} == written.keys()
+    assert {"seconds", "ends", "killed", "lost", "rows", "samples", "died"} == written.keys()

@@ -33,7 +33,8 @@ MOST_KEPT = ENOUGH // 2  # chunks that such a one is sent, with those on their w
 PLAYED, STOOD = 30, 100  # chunks of sounds that are played, and that are left standing half-way
 PAUSE_S = 0.4  # the longest between two reads by fits and starts
 ENDLESS = 10**9
-SENTENCES = 720  # ten minutes, in the soak
+TURNS, HEARD, LONG_STALL_S = 2, 1000, 600.0  # in the soak: chunks that each other reader hears, while one reads none
+SENTENCES, TEN_MINUTES_S = 720, 600.0  # in the soak
 SLACK_MB = 32.0  # of memory that may come and go
 
 SOURCE = '''
@@ -142,13 +143,18 @@ class Readers:
 
     client: AsyncClient
     counts: list[int]
+    gaps: list[float] = field(default_factory=list)  # between two chunks of a reader, in seconds
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self, number: int) -> None:
         """As fast as it comes."""
+        before = time.monotonic()
         async for output in self.client.stream(speech(str(ENDLESS))):
             assert output.metadata.chunk_id == self.counts[number]
             self.counts[number] += 1
+            now = time.monotonic()
+            self.gaps.append(now - before)
+            before = now
             self.news.set()
 
     async def until(self, chunks: int) -> None:
@@ -188,6 +194,36 @@ async def test_who_never_reads_is_ended_and_31_others_do_not_notice(serve: Serve
     assert failure.kind is FailureKind.STALLED
     assert "nothing of it was read for 1 s" in failure.message
     assert 0 < count <= MOST_KEPT
+
+
+@pytest.mark.soak
+async def test_31_others_hear_as_often_beside_one_that_never_reads(serve: Serve) -> None:
+    """In turn without it and with it, on the same server: printed is how often they do."""
+    gaps: dict[bool, list[float]] = {False: [], True: []}
+    with serve(LONG_STALL_S) as served:
+        async with AsyncClient.connect(served.address) as client, AsyncClient.connect(served.address) as other:
+            readers = Readers(client, [0] * (READERS - 1))
+            reading = [asyncio.ensure_future(readers.read(number)) for number in range(READERS - 1)]
+            await readers.until(1)
+            for turn in range(2 * TURNS):
+                beside = bool(turn % 2)
+                never = other.stream(speech(str(ENDLESS)))
+                if beside:
+                    never.submit()
+                    await runs(client, READERS)
+                readers.gaps = gaps[beside]
+                await readers.until(min(readers.counts) + HEARD)
+                readers.gaps = []
+                assert (await client.report()).gauges["requests"] == READERS - 1 + beside
+                await never.aclose()
+            assert not any(task.done() for task in reading)
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+    alone, beside_it = (1000 * percentile(gaps[beside], 0.99) for beside in (False, True))
+    print(f"99 % of {len(gaps[False])} and {len(gaps[True])} chunks came within {alone:.1f} ms after the one before,")
+    print(f"and within {beside_it:.1f} ms beside one that never reads: {beside_it / alone:.3f} times as long")
+    assert min(map(len, gaps.values())) > 0.9 * TURNS * HEARD * (READERS - 1)
 
 
 # -- who reads slowly ------------------------------------------------------------------------------------------------
@@ -268,5 +304,6 @@ async def test_ten_minutes_at_playing_speed_are_what_they_are_at_once(tiny_voice
         grown = {name: size - settled[name] for name, size in family(os.getpid()).items()}
     print(f"{played.size / rate:.0f} s in {len(late)} chunks, late by {1000 * percentile(late, 0.99):.0f} ms (99 %),")
     print(f"{1000 * max(late[1:]):.0f} ms (latest); grown since it was made: {grown} MB")
+    assert played.size / rate >= TEN_MINUTES_S
     np.testing.assert_array_equal(played, read)
     assert max(grown.values()) < SLACK_MB

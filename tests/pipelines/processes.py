@@ -144,11 +144,11 @@ class Served:
 
 
 @contextmanager
-def serving(config: Config, folder: Path, stderr: IO[bytes] | None = None) -> Iterator[Served]:
-    """`maxpipe serve`, ready. Its standard error is ours, or another."""
+def serving(config: Config, folder: Path, errors: IO[bytes] | IO[str] | None = None) -> Iterator[Served]:
+    """`maxpipe serve`, ready. What it and its workers complain of goes to `errors`, or to our own standard error."""
     address = f"ipc://{folder}/road"
     command = [*MAXPIPE, "serve", str(write(config, folder)), "--address", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
         try:
             lines = iter(process.stdout.readline, "") if process.stdout else iter(())
             assert any("serving" in line for line in lines), "the server ended before it served"

@@ -150,6 +150,18 @@ def test_a_lost_worker_of_our_own_has_nothing_more_to_say() -> None:
     assert not desk.dispatcher.workers
 
 
+def test_a_lost_worker_is_counted_once_also_where_its_end_is_noticed_twice() -> None:
+    desk = Desk()
+    desk.worker("w1", supervised=True)
+    desk.tell(PeerGone(b"w1", "is gone"))
+    die(desk, "w1")
+    desk.worker("w2", supervised=True)
+    die(desk, "w2")
+    (report,) = [action.message for action in desk.hear(b"c1", Inspect()) if isinstance(action, Send)]
+    assert isinstance(report, Report)
+    assert report.gauges["lost_workers"] == 2
+
+
 def test_a_worker_that_leaves_takes_no_blame_with_it() -> None:
     desk = Desk()
     desk.worker("w1", places=1)

@@ -1,7 +1,8 @@
-"""Run load for minutes or hours, and find out what leaks and which requests are lost.
+"""Run load for minutes or hours, and find out what leaks, what dies and which requests are lost.
 
 `soak --minutes 60` starts a server of its own, whose workers are killed now and then; `--connect ADDRESS` loads one
-that runs already. Exit code 1 if memory, files, threads or tables have grown, or a request had no proper end.
+that runs already. Exit code 1 if memory, files, threads or tables have grown, a worker has died by itself, or a
+request had no proper end.
 """
 
 from __future__ import annotations

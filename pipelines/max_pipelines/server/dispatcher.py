@@ -124,8 +124,7 @@ class Dispatcher:
             case Unreadable():
                 return self._unreadable(event, now)
             case WorkerExited(name, reason):
-                if not self._roster.is_dead(name):  # it was not taken for lost before
-                    self._roster.bury(name)
+                self._roster.bury(name)
                 gone = self._roster.named(name)
                 return [action for worker in gone for action in self._from_workers.gone(worker, reason, now)]
             case WorkersGivenUp(reason):

@@ -69,9 +69,10 @@ class Roster:
         return worker.peer in self._own
 
     def bury(self, name: str) -> None:
-        """The process of that name has ended; what it still says counts no more."""
-        self._dead.append(name)
-        self.lost += 1
+        """The process of that name has ended; what it still says counts no more. That may be noticed twice."""
+        if not self.is_dead(name):
+            self._dead.append(name)
+            self.lost += 1
 
     def is_dead(self, name: str) -> bool:
         """Whether a worker of that name was buried lately."""

@@ -13,7 +13,10 @@ HEADINGS = ("", "", "settled", "end", "most", "slack", "")
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """It is `fine` if nothing leaks and no request was lost. `ends` counts how requests ended."""
+    """It is `fine` if nothing leaks, no request was lost and no worker `died` but those that were killed.
+
+    `ends` counts how requests ended.
+    """
 
     seconds: float
     ends: dict[str, int]
@@ -21,6 +24,7 @@ class Outcome(msgspec.Struct, frozen=True):
     lost: list[str]
     rows: list[Row]
     samples: list[Sample]
+    died: int = 0  # processes of workers that ended, and nobody had killed them here
 
     @property
     def leaks(self) -> list[Row]:
@@ -30,7 +34,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def fine(self) -> bool:
         """Whether all is well."""
-        return not self.leaks and not self.lost
+        return not self.problems
 
     @property
     def summary(self) -> str:
@@ -42,7 +46,8 @@ class Outcome(msgspec.Struct, frozen=True):
     def problems(self) -> list[str]:
         """A line for each thing that is wrong."""
         leaks = [f"{row.what} of {row.whose} went from {row.settled:g} to {row.last:g}" for row in self.leaks]
-        return [f"it leaks: {leak}" for leak in leaks] + self.lost
+        deaths = [f"workers that died by themselves: {self.died}"] if self.died else []
+        return [f"it leaks: {leak}" for leak in leaks] + deaths + self.lost
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -73,14 +73,18 @@ class _Soak:
 
     async def run(self, kills: bool) -> Outcome:
         """All rounds, each with its rest."""
+        before = await self._deaths()
         with tqdm(total=round(self._seconds), desc="soak", unit="s", leave=False, disable=None) as bar:
             await self._rest(0)
             for number in range(1, 1 + ROUNDS):
                 await self._round(number, bar, kills and number <= KILLING)
                 await self._rest(number)
         rows = judge(self._samples, SETTLED, CALM if self._killer.killed else SETTLED)
-        seconds = time.monotonic() - self._begun
-        return Outcome(seconds, dict(self._load.ends), self._killer.killed, self._load.lost, rows, self._samples)
+        seconds, killed = time.monotonic() - self._begun, self._killer.killed
+        died = max(
+            0, await self._deaths() - before - killed
+        )  # the last rounds are calm: all that were killed are known
+        return Outcome(seconds, dict(self._load.ends), killed, self._load.lost, rows, self._samples, died)
 
     async def _round(self, number: int, bar: tqdm[NoReturn], kills: bool) -> None:
         over, seconds = asyncio.Event(), self._seconds / ROUNDS
@@ -119,6 +123,10 @@ class _Soak:
     def _may_be_old(self, numbers: Numbers) -> bool:
         """Whether what a worker says of itself may be of a moment ago: it is not what is known of its rest."""
         return any(self._free.get(key) != value for key, value in _free(numbers).items())
+
+    async def _deaths(self) -> int:
+        """How many of the server's own workers have ended unasked since it was started."""
+        return (await self._observer.report()).gauges.get("lost_workers", 0)
 
     async def _look(self) -> Numbers:
         return self._sampler.look(await self._observer.report())
