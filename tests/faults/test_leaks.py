@@ -288,7 +288,7 @@ def test_a_worker_that_was_not_there_long_enough_is_not_judged() -> None:
 def test_what_a_process_uses_is_seen() -> None:
     before = usage(os.getpid())
     assert before.keys() == {MEMORY, FILES, THREADS}
-    kept = mmap.mmap(-1, 40 * 2**20)  # fresh memory, which an allocator may not have from before
+    kept = mmap.mmap(-1, 40 * 2**20, flags=mmap.MAP_PRIVATE)  # fresh memory, other than an allocator may have
     for page in range(0, len(kept), mmap.PAGESIZE):
         kept[page] = 1
     with socket.socket(), socket.socket():

@@ -81,9 +81,7 @@ class _Soak:
                 await self._rest(number)
         rows = judge(self._samples, SETTLED, CALM if self._killer.killed else SETTLED)
         seconds, killed = time.monotonic() - self._begun, self._killer.killed
-        died = max(
-            0, await self._deaths() - before - killed
-        )  # the last rounds are calm: all that were killed are known
+        died = max(0, await self._deaths() - before - killed)  # the last rounds are calm: all are known
         return Outcome(seconds, dict(self._load.ends), killed, self._load.lost, rows, self._samples, died)
 
     async def _round(self, number: int, bar: tqdm[NoReturn], kills: bool) -> None:
