@@ -25,6 +25,7 @@ MAX_WAITING = 16
 TIMES, OFFERED = 10, 5  # more than that, and at least, whatever else the machine has to do
 CLIENTS = 4
 SHORT_S, LONG_S, TURNS = 1.0, 6.0, 4  # of overload, and as long before and after it of saturation
+KEPT = {"voice": 0.95, "tiny": 0.8}  # of the outputs, at least
 FEW_PLACES, LINE = 2, 64  # and as many may wait, where one tenant takes what it can get
 FLOOD = 2 * LINE
 SINGLES = 5  # requests of another tenant, one after the other
@@ -57,12 +58,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What is served in a second. Requests differ in length, so it is by the outputs that two are compared."""
+
+    requests: float
+    outputs: float
+
+
+def average(paces: Sequence[Pace]) -> Pace:
+    return Pace(mean(pace.requests for pace in paces), mean(pace.outputs for pace in paces))
+
+
 @dataclass
 class Count:
     """What became of the requests for one model."""
 
     model: str
     completed: list[float] = field(default_factory=list)  # when
+    heard: list[float] = field(default_factory=list)  # when each output came
     refusals: list[float] = field(default_factory=list)  # how long each took, in seconds
 
     async def call(self, client: AsyncClient) -> None:
@@ -72,6 +86,7 @@ class Count:
         try:
             async for output in client.stream(speech(model=self.model)):
                 outputs.append(output)
+                self.heard.append(time.monotonic())
         except RequestFailed as problem:
             failure = problem.failure
             self.refusals.append(time.monotonic() - begun)
@@ -83,14 +98,17 @@ class Count:
         assert failure.kind is FailureKind.OVERLOADED, failure
         assert failure.retry_after
 
-    def rate(self, begun: float, seconds: float) -> float:
-        """Completed requests a second, the first fifth left out: by then the line is as long as it gets."""
+    def pace(self, begun: float, seconds: float) -> Pace:
+        """The first fifth left out: by then the line is as long as it gets."""
         first, last = begun + seconds / 5, begun + seconds
-        return sum(first <= moment < last for moment in self.completed) / (last - first)
+        completed, heard = (
+            sum(first <= moment < last for moment in moments) for moments in (self.completed, self.heard)
+        )
+        return Pace(completed / (last - first), heard / (last - first))
 
 
-async def saturate(clients: Sequence[AsyncClient], model: str, seconds: float) -> float:
-    """As many callers as keep every place taken, and nobody refused. Completed requests a second."""
+async def saturate(clients: Sequence[AsyncClient], model: str, seconds: float) -> Pace:
+    """As many callers as keep every place taken, and nobody refused."""
     count, begun = Count(model), time.monotonic()
 
     async def caller(client: AsyncClient) -> None:
@@ -100,11 +118,11 @@ async def saturate(clients: Sequence[AsyncClient], model: str, seconds: float) -
     async with asyncio.timeout(seconds + PATIENCE_S):
         await asyncio.gather(*(caller(clients[number % CLIENTS]) for number in range(PLACES + MAX_WAITING // 2)))
     assert not count.refusals
-    return count.rate(begun, seconds)
+    return count.pace(begun, seconds)
 
 
-async def overload(clients: Sequence[AsyncClient], count: Count, asked: float, seconds: float) -> float:
-    """So many requests a second, whatever becomes of them. Completed requests a second."""
+async def overload(clients: Sequence[AsyncClient], count: Count, asked: float, seconds: float) -> Pace:
+    """So many requests a second are `asked`, whatever becomes of them."""
     calls: list[asyncio.Task[None]] = []
     begun_with = len(count.completed) + len(count.refusals)
     begun = time.monotonic()
@@ -115,12 +133,12 @@ async def overload(clients: Sequence[AsyncClient], count: Count, asked: float, s
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*calls)
     assert len(count.completed) + len(count.refusals) == begun_with + len(calls)
-    return count.rate(begun, seconds)
+    return count.pace(begun, seconds)
 
 
 @dataclass
 class Outcome:
-    """Completed requests when overloaded, and resident memory of server and workers after, as shares of before.
+    """Outputs a second when overloaded, and resident memory of server and workers after, as shares of before.
 
     `offered`: how many times as many requests as are completed at saturation were really sent.
     """
@@ -133,23 +151,25 @@ class Outcome:
 async def check_overload(served: Served, model: str, seconds: float, turns: int = 1) -> Outcome:
     """Overload for so long each time, between saturations: if the machine has other work, both have their share."""
     processes = [served.process.pid, *served.workers]
-    count, rates = Count(model), list[float]()
+    count, paces = Count(model), list[Pace]()
     async with connected(served, CLIENTS) as clients:
         saturations = [await saturate(clients, model, seconds)]
         before = [resident_mb(pid) for pid in processes]
         for _ in range(turns):
-            rates.append(await overload(clients, count, TIMES * saturations[-1], seconds))
+            paces.append(await overload(clients, count, TIMES * saturations[-1].requests, seconds))
             saturations.append(await saturate(clients, model, seconds))
         after = [resident_mb(pid) for pid in processes]
-        rate, saturated = mean(rates), mean([mean(saturations[:-1]), mean(saturations[1:])])
+        pace, saturated = average(paces), average([average(saturations[:-1]), average(saturations[1:])])
         gauges = (await clients[0].report()).gauges
     refused = count.refusals
     assert (gauges["requests"], gauges["waiting"], gauges["overloaded"]) == (0, 0, len(refused))
     assert count.completed
     assert refused
-    kept, offered = rate / saturated, (len(count.completed) + len(refused)) / (turns * seconds * saturated)
-    print(f"{saturated:.1f} completed a second at saturation; {offered:.2f} times as many offered:")
-    print(f"{rate:.1f} completed, which is {kept:.3f} of them;")
+    offered = (len(count.completed) + len(refused)) / (turns * seconds * saturated.requests)
+    kept = pace.outputs / saturated.outputs
+    print(f"{saturated.requests:.1f} completed a second at saturation, {saturated.outputs:.0f} outputs;")
+    print(f"{offered:.2f} times as many offered: {pace.requests:.1f} completed, {pace.outputs:.0f} outputs;")
+    print(f"{kept:.3f} of the outputs are kept;")
     print(f"{len(refused)} refused in {1e3 * percentile(refused, 0.5):.1f} ms (median),")
     print(f"{1e3 * percentile(refused, 0.99):.1f} ms (99 %), {1e3 * max(refused):.1f} ms (longest);")
     print(f"server and workers had {before} MB before, {after} MB after")
@@ -174,16 +194,17 @@ async def test_of_ten_times_too_many_each_is_served_or_refused(folder: Path) -> 
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("model", ["voice", "tiny"])
+@pytest.mark.parametrize("model", KEPT)
 async def test_overload_costs_little_of_what_is_served_and_no_memory(
     folder: Path, tiny_voice: Config, model: str
 ) -> None:
+    """A worker of `tiny` takes a whole core. Who asks for too much takes a tenth of one, which it may lack."""
     engine = msgspec.structs.replace(tiny_voice.engine, max_batch=PLACES)
     tiny = msgspec.structs.replace(tiny_voice, engine=engine, limits=Limits(max_waiting=MAX_WAITING))
     with serving(tiny if model == "tiny" else brief(PLACES, MAX_WAITING), folder) as served:
         outcome = await check_overload(served, model, LONG_S, TURNS)
     assert outcome.offered >= OFFERED
-    assert outcome.kept >= 0.95
+    assert outcome.kept >= KEPT[model]
     assert max(outcome.grown) <= 1.05
 
 
