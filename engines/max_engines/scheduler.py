@@ -98,18 +98,16 @@ class Scheduler:
         self._ranked: list[Sequence] = []
         self._added = 0
         self._turn = 0
-        self._all_speak = True
 
     @property
     def unspoken(self) -> tuple[int, int]:
         """Tokens that the next step has of sequences that do not speak yet, at most, and how long the longest is."""
-        if self._all_speak:  # nearly always: nobody is looked at
-            return 0, 0
         silent = [s for s in self.sequences.values() if not (s.speaks or s.ended)]
-        self._all_speak = not silent
+        if not silent:  # nearly always
+            return 0, 0
         together = max((last - first for s in silent for first, last in s.joint), default=0)
         tokens = min(sum(s.wanted for s in silent), max(self.token_budget, together))
-        return tokens, max((s.length for s in silent), default=0)
+        return tokens, max(s.length for s in silent)
 
     @property
     def capacity(self) -> int:
@@ -127,7 +125,6 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Take a sequence, which waits from now on."""
         self._added += 1
-        self._all_speak = False
         sequence.rank = (-sequence.priority, self._added)
         for row in sequence.team:
             self._memory.prepare(row)
@@ -339,7 +336,6 @@ class Scheduler:
         return True
 
     def _drop(self, sequence: Sequence) -> None:
-        self._all_speak = False
         for row in sequence.team:
             self._memory.drop(row)
 

@@ -71,6 +71,13 @@ MUTANTS = (
         "request.broken += 0",
     ),
     Mutant(
+        "a trial ends by time though its worker is silent",
+        "placement",
+        "Placement",
+        "before = min(now, worker.heard) - TRIAL_S",
+        "before = now - TRIAL_S",
+    ),
+    Mutant(
         "suspects that have broken a worker are tried beside others",
         "roster",
         "Roster",
