@@ -1,8 +1,8 @@
 """A worker is killed while many listen: how long until each of them hears more?
 
 `python benchmarks/failover.py --listeners 32`: the embedded voice, a worker that works, and one that stands by.
-Prints the time from each kill until the server knows of it, and the longest time without a chunk that each listener
-has from then on, beside that of a run in which nothing happens.
+Prints the time from each kill until the server knows of it, and to each listener's next chunk, which may have been on
+its way; and the longest time without a chunk from then on, beside that of a run in which nothing happens.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Listener:
 
     sound: list[NDArray[np.float32]] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
+
+    def wait(self, moment: float) -> float | None:
+        """From a moment to the next chunk; None if none was to come."""
+        return next((arrival - moment for arrival in self.arrivals if arrival > moment), None)
 
     def gap(self, moment: float) -> float | None:
         """The longest time without a chunk from a moment on; None if none was to come."""
@@ -124,6 +128,7 @@ async def main(count: int, kills: int) -> None:
     print(f"undisturbed, longest time without a chunk  {told([one.gap(one.arrivals[0]) for one in calm])}")
     for number, death in enumerate(done, 1):
         print(f"kill {number}, until the server knows               {death.known_s:.3f} s")
+        print(f"kill {number}, to the next chunk                    {told([one.wait(death.moment) for one in struck])}")
         print(f"kill {number}, longest time without from then on    {told([one.gap(death.moment) for one in struck])}")
     print(f"the sounds are {'the same' if same else 'NOT the same'}")
 

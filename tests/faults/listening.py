@@ -42,6 +42,10 @@ class Heard:
             and self.last.buffer_position == other.last.buffer_position
         )
 
+    def wait(self, moment: float) -> float | None:
+        """From a moment to the next chunk, in seconds; None if none was to come."""
+        return next((arrival - moment for arrival in self.arrivals if arrival > moment), None)
+
     def gap(self, moment: float) -> float | None:
         """The longest time without a chunk from a moment on, in seconds; None if none was to come."""
         later = [arrival for arrival in self.arrivals if arrival > moment]
@@ -121,11 +125,13 @@ class Strike:
 
     def told(self, heard: Sequence[Heard]) -> str:
         """What came of it, in words and seconds."""
+        waits = [wait for one in heard if (wait := one.wait(self.moment)) is not None]
         gaps = [gap for one in heard if (gap := one.gap(self.moment)) is not None]
         if not gaps:
             return f"known after {self.known_s:.3f} s; nobody had more to hear"
-        longest = f"p95 {percentile(gaps, 0.95):.3f}, max {max(gaps):.3f}"
-        return f"known after {self.known_s:.3f} s; {len(gaps)} heard more, the longest gap from there on {longest} s"
+        following = f"the next chunk after p95 {percentile(waits, 0.95):.3f}, max {max(waits):.3f} s"
+        longest = f"the longest gap from there on p95 {percentile(gaps, 0.95):.3f}, max {max(gaps):.3f} s"
+        return f"known after {self.known_s:.3f} s; {len(gaps)} heard more, {following}, {longest}"
 
 
 async def strike(client: AsyncClient, harm: Callable[[str], None]) -> Strike:
