@@ -9,6 +9,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 
@@ -16,9 +17,21 @@ from max_pipelines.client import AsyncClient
 from max_pipelines.server.children import Children
 from max_pipelines.server.launcher import ProcessHandle, ProcessLauncher, ThreadHandle, ThreadLauncher, WorkerHandle
 from max_pipelines.server.supervisor import MAX_CRASHES, Supervisor
-from tests.pipelines.processes import config, speech
+from tests.pipelines.processes import config, serving, speech
 
 PROBLEMS = [OSError(errno.EMFILE, os.strerror(errno.EMFILE)), RuntimeError("can't start new thread")]
+
+START_S = 8.0  # of which the second worker takes half a one
+HANGS_ONCE = """
+import pathlib, sys, threading
+if "max_pipelines.worker" in sys.orig_argv:
+    try:
+        pathlib.Path({path!r}).touch(exist_ok=False)
+    except FileExistsError:
+        pass
+    else:
+        threading.Event().wait()
+"""
 
 
 class Failing:
@@ -78,6 +91,24 @@ async def test_a_server_outlives_a_start_that_fails(monkeypatch: pytest.MonkeyPa
     async with AsyncClient.embedded(config(transport="thread", chunks=5, samples=100)) as client:
         assert (await client.generate(speech())).audio_data.size == 500
     assert not problems
+
+
+async def test_a_worker_that_hangs_before_it_says_anything_is_killed_and_the_next_one_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose packages lie on a disk that does not answer."""
+    hanging = tmp_path / "hanging"
+    hanging.mkdir()
+    (hanging / "sitecustomize.py").write_text(HANGS_ONCE.format(path=str(hanging / "once")))
+    monkeypatch.setenv("PYTHONPATH", str(hanging), prepend=os.pathsep)
+    patient = config(chunks=5, samples=100)
+    workers = msgspec.structs.replace(patient.workers, start_timeout_s=START_S)
+    errors = tmp_path / "errors"
+    with errors.open("w") as file, serving(msgspec.structs.replace(patient, workers=workers), tmp_path, file) as served:
+        async with AsyncClient.connect(served.address) as client:
+            assert (await client.generate(speech())).audio_data.size == 500
+    assert f"worker-0.1 was not ready after {START_S:g} s; it is killed" in errors.read_text()
+    assert "worker-0.1 was killed by SIGKILL" in errors.read_text()
 
 
 def test_a_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from max_pipelines.server.supervisor import (
     LONGEST_PAUSE_S,
     MAX_CRASHES,
     Abandon,
+    End,
     GiveUp,
     Order,
     Spawn,
@@ -121,6 +122,32 @@ def test_where_one_has_served_the_next_may_again_and_its_words_are_kept() -> Non
     (order,) = orders
     assert isinstance(order, GiveUp)
     assert "CUDA out of memory" in order.reason
+
+
+def test_a_worker_that_takes_for_ever_to_start_is_ended_and_one_that_is_ready_has_all_the_time_there_is() -> None:
+    supervisor = Supervisor(2, start_timeout_s=30.0)
+    hangs, serves = spawned(supervisor.tick(0.0))
+    assert supervisor.wake == 30.0
+    supervisor.ready(serves)
+    assert not supervisor.tick(29.9)
+    assert supervisor.tick(30.0) == [End(hangs, "was not ready after 30 s")]
+    assert supervisor.wake == math.inf
+    assert not supervisor.exited(hangs, "was killed by SIGKILL", 30.1)
+    assert spawned(supervisor.tick(supervisor.wake)) == ["worker-0.2"]
+    assert supervisor.wake == 30.1 + FIRST_PAUSE_S + 30.0
+
+
+def test_what_never_starts_is_given_up_for_that_reason() -> None:
+    supervisor = Supervisor(1, start_timeout_s=1.0)
+    orders: list[Order] = []
+    for _ in range(MAX_CRASHES):
+        (name,) = spawned(supervisor.tick(supervisor.wake))
+        now = supervisor.wake
+        assert supervisor.tick(now) == [End(name, "was not ready after 1 s")]
+        orders = supervisor.exited(name, "was killed by SIGKILL", now)
+    (order,) = orders
+    assert isinstance(order, GiveUp)
+    assert "was not ready after 1 s" in order.reason
 
 
 def test_workers_that_are_not_its_own_are_not_its_business() -> None:

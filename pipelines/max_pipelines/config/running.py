@@ -15,7 +15,7 @@ class WorkersConfig(Section, frozen=True):
 
     `standby` more are loaded and do nothing, until one of the others is lost: then its requests go on there within
     a moment, where they would else wait for a new worker to load. `threads` is the number of CPU threads of a worker;
-    `start_timeout_s` how long loading may take.
+    `start_timeout_s` what each has until it is ready; one that takes longer hangs, and is killed.
     """
 
     count: Annotated[int, Meta(ge=1, le=256)] = 1

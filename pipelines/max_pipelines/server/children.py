@@ -9,7 +9,7 @@ import zmq
 
 from ..problems import complain
 from .launcher import Launcher, WorkerHandle
-from .supervisor import Abandon, GiveUp, Order, Spawn, Supervisor
+from .supervisor import Abandon, End, GiveUp, Order, Spawn, Supervisor
 
 
 class Children:
@@ -30,7 +30,7 @@ class Children:
         return self._supervisor.wake
 
     def tick(self, now: float) -> str:
-        """Start those whose time has come."""
+        """Start those whose time has come, end those that hang as they start."""
         return self._obey(self._supervisor.tick(now))
 
     def ready(self, name: str) -> None:
@@ -53,13 +53,12 @@ class Children:
         """One of them is no more, and was not asked to end."""
         return self._obey(self._supervisor.exited(name, reason, time.monotonic()))
 
-    def kill(self, name: str) -> bool:
-        """End one now, if it is there."""
+    def kill(self, name: str, reason: str) -> None:
+        """End one now, if it is there, and say why."""
         for handle in self.handles.values():
             if handle.name == name:
                 handle.kill()
-                return True
-        return False
+                complain(f"{name} {reason}; it is killed")
 
     def _obey(self, orders: Sequence[Order]) -> str:
         for order in orders:
@@ -67,6 +66,8 @@ class Children:
                 case Spawn(name):
                     if why := self._spawn(name):  # nobody is left to be started
                         return why
+                case End(name, reason):
+                    self.kill(name, reason)
                 case Abandon(name, reason):
                     complain(f"{name} is not started again: {reason}")
                 case GiveUp(reason):

@@ -63,7 +63,8 @@ class Server:
         self._unreached: deque[PeerGone] = deque()
         self._complaints = Complaints()
         self._poller = zmq.Poller()
-        self._workers = Children(Supervisor(workers.count + workers.standby), launcher, self._poller)
+        supervisor = Supervisor(workers.count + workers.standby, start_timeout_s=workers.start_timeout_s)
+        self._workers = Children(supervisor, launcher, self._poller)
         self._faces = None if faces is None else Children(Supervisor(1, "http"), faces, self._poller)
         self._problem = ""  # why nobody can be served by HTTP any more
         self._next_turn = math.inf  # when the next turn should begin at the latest
@@ -166,14 +167,10 @@ class Server:
                     if gone is not None:
                         self._unreached.append(gone)
                 elif isinstance(action, Kill):
-                    self._kill(action)
+                    self._workers.kill(action.name, action.reason)
                 else:
                     self._door.cut()
             next_event = self._unreached.popleft() if self._unreached else None
-
-    def _kill(self, order: Kill) -> None:
-        if self._workers.kill(order.name):
-            complain(f"{order.name} {order.reason}; it is killed")
 
     def _lose_hope(self, why: str) -> None:
         """No worker of our own will come any more, if there is a reason."""

@@ -3,7 +3,7 @@
 A worker that dies is started again after a pause that doubles from 0.25 s to 8 s; it is short again once one has
 served, or a minute after the last death. Five deaths within a minute, or a worker that says itself that it cannot start
 before any has served, end the attempt for its place: what failed so often will fail again. Once no place is left, the
-server gives up.
+server gives up. One that has not become ready after `start_timeout_s` hangs, and is ended.
 """
 
 from __future__ import annotations
@@ -41,7 +41,15 @@ class GiveUp:
     reason: str
 
 
-Order: TypeAlias = Spawn | Abandon | GiveUp
+@dataclass(frozen=True, slots=True)
+class End:
+    """This worker will never be ready, and why."""
+
+    name: str
+    reason: str
+
+
+Order: TypeAlias = Spawn | Abandon | GiveUp | End
 
 
 @dataclass(slots=True)
@@ -51,6 +59,7 @@ class _Place:
     generation: int = 0
     pause: float = FIRST_PAUSE_S
     start_at: float = 0.0  # infinity while a worker is there
+    ready_by: float = math.inf  # infinity once it is, or has ended
     last_words: str = ""
     abandoned: bool = False
     crashes: deque[float] = field(default_factory=deque)
@@ -66,20 +75,27 @@ class Supervisor:
     `wake` is the time at which `tick` is due, infinity if never.
     """
 
-    def __init__(self, count: int, kind: str = "worker") -> None:
+    def __init__(self, count: int, kind: str = "worker", start_timeout_s: float = math.inf) -> None:
         self._places = [_Place(kind, index) for index in range(count)]
+        self._start_timeout_s = start_timeout_s
         self._served = False
         self.wake = 0.0
 
     def tick(self, now: float) -> list[Order]:
-        """Start the workers whose pause is over."""
+        """Start the workers whose pause is over, end those that take for ever to start."""
         orders: list[Order] = []
         for place in self._places:
             if place.start_at <= now:
                 place.start_at = math.inf
                 place.generation += 1
                 place.last_words = ""
+                place.ready_by = now + self._start_timeout_s
                 orders.append(Spawn(place.name))
+            elif place.ready_by <= now:
+                place.ready_by = math.inf
+                reason = f"was not ready after {self._start_timeout_s:g} s"
+                place.last_words = f"{place.name} {reason}"
+                orders.append(End(place.name, reason))
         self._set_wake()
         return orders
 
@@ -88,6 +104,7 @@ class Supervisor:
         place = self._place(name)
         if place is not None:
             place.pause = FIRST_PAUSE_S
+            place.ready_by = math.inf
             self._served = True
 
     def unfit(self, name: str, reason: str) -> list[Order]:
@@ -103,6 +120,7 @@ class Supervisor:
         place = self._place(name)
         if place is None:
             return []
+        place.ready_by = math.inf
         place.crashes.append(now)
         while place.crashes[0] < now - CRASH_WINDOW_S:
             place.crashes.popleft()
@@ -118,6 +136,7 @@ class Supervisor:
 
     def _abandon(self, place: _Place, reason: str) -> list[Order]:
         place.abandoned = True
+        place.ready_by = math.inf
         if all(place.abandoned for place in self._places):
             return [GiveUp(reason)]
         return [Abandon(place.name, reason)]
@@ -130,4 +149,4 @@ class Supervisor:
         return None
 
     def _set_wake(self) -> None:
-        self.wake = min(place.start_at for place in self._places)
+        self.wake = min(min(place.start_at, place.ready_by) for place in self._places)
