@@ -84,6 +84,7 @@ async def test_a_worker_killed_half_way_through_32_sentences(standing_by: Config
     assert resumed >= LISTENERS // 2
 
 
+@pytest.mark.soak
 async def test_two_workers_killed_one_after_the_other(standing_by: Config, undisturbed: list[Heard]) -> None:
     chunks, workers = chunks_in(undisturbed), msgspec.structs.replace(standing_by.workers, standby=2)
     twice = msgspec.structs.replace(standing_by, workers=workers)

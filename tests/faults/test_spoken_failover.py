@@ -107,7 +107,7 @@ def undisturbed(config: Config) -> list[Heard]:
     return heard
 
 
-@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("pieces", [pytest.param(1, marks=pytest.mark.soak), 3])
 async def test_a_worker_killed_in_the_middle_of_a_sound(config: Config, undisturbed: list[Heard], pieces: int) -> None:
     async with AsyncClient.embedded(config) as client:
         (server,) = servers()
