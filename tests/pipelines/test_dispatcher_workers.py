@@ -171,7 +171,7 @@ def test_a_worker_that_leaves_takes_no_blame_with_it() -> None:
     assert started(actions) == [("a", "w2")]
     assert not [action for action in actions if isinstance(action, Kill)]
     request = desk.dispatcher.requests["a"]
-    assert (request.suspect, request.broken, request.lost) == (False, 0, 0)
+    assert (request.suspect, request.broken, request.losses) == (False, 0, frozenset())
 
 
 def test_draining_lets_also_those_end_that_a_lost_worker_had_begun() -> None:
@@ -372,6 +372,19 @@ def test_a_request_cannot_lose_workers_for_ever() -> None:
         actions = die(desk, f"w{number}")
         desk.worker(f"w{number + 1}", places=1)
     assert ends(actions) == [("a", FAILED, FailureKind.WORKER_DIED)]
+
+
+def test_what_a_killer_has_broken_is_not_held_against_those_beside_it() -> None:
+    desk = Desk()
+    desk.submit("a")
+    for number in range(MAX_LOST):
+        desk.worker(f"v{number}")
+        desk.chunk("a", desk.attempt("a"), number, worker=f"v{number}")
+        desk.submit(f"killer-{number}")
+        assert not ends(die(desk, f"v{number}"))
+        assert [key for key, _ in started(desk.worker(f"w{number}", places=1))] == [f"killer-{number}"]
+        assert ends(die(desk, f"w{number}")) == [(f"killer-{number}", FAILED, FailureKind.WORKER_DIED)]
+    assert started(desk.worker("w")) == [("a", "w")]
 
 
 # -- what is lost on the way ---------------------------------------------------------------------------------------

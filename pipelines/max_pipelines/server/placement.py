@@ -18,7 +18,7 @@ from .waiting import WaitingLine
 LAST_ATTEMPT = 2**31 - 1  # what the wire can carry
 TRIAL_S = 2.0  # for so long, at least, whoever has made no progress keeps suspects from its worker, or all others
 MAX_BROKEN = 2  # workers that a request may break
-MAX_LOST = 4  # workers that a request may lose, whoever broke them; one more, and their supervisor would give up
+MAX_LOST = 4  # workers that a request may lose, nobody knows to whom; one more, and their supervisor would give up
 MAX_TORN = 64  # times that the way to its worker may lose something of a request
 
 
@@ -40,6 +40,7 @@ class Placement:
         self._adapters = adapters
         # One count for all requests: an id may be used again while chunks of its first use are still on their way.
         self._attempts = itertools.count()
+        self._losses = itertools.count()
         self.resumed = 0  # how often a request went on elsewhere
 
     def begin(self, request: LiveRequest, now: float) -> list[Action]:
@@ -168,23 +169,32 @@ class Placement:
         """
         lost = [self._ledger.requests[key] for key in sorted(worker.running)]
         if broken:
-            unproven = [request for request in lost if not request.proven]
-            for request in unproven:
-                request.broken += request.suspect or len(unproven) == 1
-            for request in lost:
-                request.suspect = True
-                request.lost += 1
-        failed = [request for request in lost if request.broken >= MAX_BROKEN or request.lost >= MAX_LOST]
+            self._blame(lost)
+        failed = [request for request in lost if request.broken >= MAX_BROKEN or len(request.losses) >= MAX_LOST]
         for request in lost:
             self._ledger.detach(request)
             if request not in failed:
                 self._wait_on(request, now)
         actions: list[Action] = []
         for request in failed:
-            times = f"broken {request.broken}" if request.broken >= MAX_BROKEN else f"lost {request.lost}"
+            times = f"broken {request.broken}" if request.broken >= MAX_BROKEN else f"lost {len(request.losses)}"
             text = f"{worker.name} {reason}; the request has {times} workers and is not tried again"
             actions += self.end([request], GenerationStatus.FAILED, now, FailureKind.WORKER_DIED, text)
         return actions + self.assign(now)
+
+    def _blame(self, lost: Sequence[LiveRequest]) -> None:
+        """Any of these may have broken their worker. One that has broken two is why whatever it was in has died."""
+        unproven = [request for request in lost if not request.proven]
+        for request in unproven:
+            request.broken += request.suspect or len(unproven) == 1
+        loss = frozenset([next(self._losses)])
+        for request in lost:
+            request.suspect = True
+            request.losses |= loss
+        known = frozenset[int]().union(*(request.losses for request in lost if request.broken >= MAX_BROKEN))
+        if known:
+            for request in self._ledger.requests.values():
+                request.losses -= known
 
     def repeat(self, requests: Sequence[LiveRequest], reason: str, now: float) -> list[Action]:
         """Something of these was lost on the way. Their workers forget them, and they go on from what is known."""

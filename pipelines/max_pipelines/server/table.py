@@ -49,7 +49,7 @@ class LiveRequest(msgspec.Struct, eq=False):
     proven: bool = False  # it has made progress, or is not to blame for lack of it
     suspect: bool = False  # it was there when a worker died, and may have been why
     broken: int = 0  # workers that died while it alone could be why
-    lost: int = 0  # workers that died while it was there
+    losses: frozenset[int] = frozenset()  # of workers that died while it was there, and it is not known why
     torn: int = 0  # times that something of it was lost on the way
     missing: int = 0  # signs of life of its worker, one after the other, that knew nothing of it
     # -- how far its reader is; beyond the marks it is to be looked at
