@@ -79,6 +79,7 @@ class World:
         self.crashes = 0
         self.history = 0
         self.deadly = 0  # adapters that kill, which somebody has asked for
+        self._worn_out: set[str] = set()  # requests that ended as they had lost too many workers, whoever broke them
         self._keeper: SimulatedClient | None = None  # who asks for adapters
         self._numbers = itertools.count(1)
         self._busy: set[str] = set()  # names that it waits for an answer about
@@ -121,6 +122,8 @@ class World:
         if isinstance(message, Ended) and message.kind is FailureKind.OVERLOADED:
             self.refused += 1
             self._check_full()
+        if isinstance(message, Ended) and "the request has lost" in message.message:
+            self._worn_out.add(message.request_id)
         party = self.parties.get(peer)
         if party is None or not party.connected:
             self.clock.after(0.0, lambda: self.feed(PeerGone(peer, "is gone")))
@@ -380,18 +383,22 @@ class World:
             FailureKind.STALLED: call.pace == 0.0,
             FailureKind.OVERLOADED: self.refused > 0,
             FailureKind.WORKER_ERROR: call.sound.raises_at >= 0,
-            FailureKind.WORKER_DIED: call.sound.loses_workers or self._may_be_mistaken,
+            FailureKind.WORKER_DIED: call.sound.loses_workers or self._may_be_mistaken(call),
             None: call.cancelled and status is GenerationStatus.CANCELLED,
         }
         assert reasons.get(kind, False), f"{call.key} ended as {status}, {kind}"
 
-    @property
-    def _may_be_mistaken(self) -> bool:
+    def _may_be_mistaken(self, call: Call) -> bool:
         """Whether something else may have broken a worker just while an innocent was tried there alone.
 
-        One that hangs is given requests until it is known to.
+        One that hangs is given requests until it is known to, and one that is killed by a request which had made
+        progress there dies with whoever is tried. Where no request is cancelled and no adapter kills,
+        whoever breaks workers is found out before those beside it have lost too many.
         """
-        return (self.weather.crashes > 0 or self.weather.hangers > 1) and self.crashes >= 3
+        weather = self.weather
+        if call.key in self._worn_out and not (weather.cancels or weather.deadly):
+            return False
+        return self.crashes >= 2 and (weather.crashes > 0 or weather.hangers > 1 or weather.killers > 1)
 
     def _look_for_leaks(self) -> None:
         desk = self.dispatcher
