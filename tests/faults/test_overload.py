@@ -80,7 +80,7 @@ def pace(count: Count, begin: float, seconds: float) -> Pace:
 
 @dataclass
 class Callers:
-    """Those who ask for too much, with what time the others leave, as if on another machine; and one who asks, too."""
+    """Those who ask for too much, and one who asks, too."""
 
     many: Caller
     single: Caller
@@ -127,11 +127,11 @@ def tell_times(whose: str, refusals: Sequence[float]) -> None:
     print(f"{len(refusals)} of {whose} are refused, in {times} ms (median, 99 %, longest);")
 
 
-def check_overload(served: Served, model: str, seconds: float, turns: int = 1) -> Outcome:
+def check_overload(served: Served, model: str, seconds: float, turns: int = 1, nice: int = 0) -> Outcome:
     """Overload for so long each time, between saturations: if the machine has other work, both have their share."""
     processes = [served.process.pid, *served.workers]
     paces = list[Pace]()
-    with caller(served.address, model, LEAST_NICE) as many, caller(served.address, model) as single:
+    with caller(served.address, model, nice) as many, caller(served.address, model) as single:
         callers = Callers(many, single)
         saturations = [callers.saturate(seconds)]
         before = [resident_mb(pid) for pid in processes]
@@ -186,7 +186,7 @@ def test_overload_costs_little_of_what_is_served_and_no_memory(folder: Path, tin
     engine = msgspec.structs.replace(tiny_voice.engine, max_batch=PLACES)
     tiny = msgspec.structs.replace(tiny_voice, engine=engine, limits=Limits(max_waiting=MAX_WAITING))
     with serving(tiny if model == "tiny" else brief(PLACES, MAX_WAITING), folder) as served:
-        outcome = check_overload(served, model, LONG_S, TURNS)
+        outcome = check_overload(served, model, LONG_S, TURNS, LEAST_NICE)
     assert outcome.offered >= OFFERED
     assert outcome.kept >= KEPT[model]
     assert max(outcome.grown) <= 1.05
